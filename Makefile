@@ -1,0 +1,49 @@
+# Two commands: `make quickstart` (train, track, score, look) and `make test` (lint, types, tests).
+.DEFAULT_GOAL := help
+.PHONY: help install quickstart test test-slow test-gpu lint format clean
+PY := .venv/bin/python
+STAMP := .venv/.installed
+QUICK := runs/quickstart
+
+help:  ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
+
+# uv is fast; where it cannot be had, plain pip does the same (its last line repairs cv2/, see pyproject.toml).
+$(STAMP): pyproject.toml
+	test -x $(PY) || python3 -m venv .venv
+	$(PY) -m pip install -q --disable-pip-version-check uv \
+	  && $(PY) -m uv pip install -q --python $(PY) -e '.[dev]' \
+	  || { $(PY) -m pip install -q -e '.[dev]' && $(PY) -m pip uninstall -q -y opencv-python-headless \
+	       && $(PY) -m pip install -q --force-reinstall --no-deps opencv-contrib-python-headless; }
+	@touch $@
+
+install: $(STAMP)  ## make .venv with everything in it
+
+quickstart: $(STAMP)  ## train a tiny tracker on generated videos, track, score, write a report (minutes, CPU is enough)
+	$(PY) -m seqtrack_lit.cli.train experiment=quickstart
+	$(PY) -m seqtrack_lit.cli.evaluate experiment=quickstart
+	$(PY) -m seqtrack_lit.cli.report experiment=quickstart
+	@echo "Look next at $(QUICK)/report/index.html (open it in a browser)."
+
+lint: $(STAMP)  ## ruff, mypy --strict, import contracts
+	.venv/bin/ruff check src tests
+	.venv/bin/ruff format --check src tests
+	.venv/bin/mypy
+	.venv/bin/lint-imports
+
+test: lint  ## lint, types and the tests that take seconds
+	$(PY) -m pytest -q
+	@echo "All green. Look next at README.md; the long tests are 'make test-slow'."
+
+test-slow: $(STAMP)  ## the tests that take minutes: kill and resume, several processes, full-size index
+	$(PY) -m pytest -q -m slow
+	@echo "All green. Look next at experiments/."
+
+test-gpu: $(STAMP)  ## the tests that need a CUDA device
+	$(PY) -m pytest -q -m gpu
+
+format: $(STAMP)  ## let ruff mend what it can
+	.venv/bin/ruff check --fix src tests; .venv/bin/ruff format src tests
+
+clean:  ## remove caches, not runs
+	rm -rf .mypy_cache .ruff_cache .pytest_cache .import_linter_cache build dist

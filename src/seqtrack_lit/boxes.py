@@ -1,0 +1,66 @@
+"""Boxes: the two conventions of this project and how to go between them.
+
+- ``xywh``: image boxes in pixels, top-left corner and size, continuous (w = right - left).
+- ``cxcywh``: crop boxes in fractions of the crop's side, centre and size.
+
+A box name carries its format. Everything here is a pure function on tensors of any batch shape.
+"""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+Boxes = Float[Tensor, "*batch 4"]
+
+
+def xywh_to_cxcywh(boxes_xywh: Boxes) -> Boxes:
+    """Corner and size to centre and size, in the same unit."""
+    xy, wh = boxes_xywh.split(2, dim=-1)
+    return torch.cat([xy + wh / 2, wh], dim=-1)
+
+
+def cxcywh_to_xywh(boxes_cxcywh: Boxes) -> Boxes:
+    """Centre and size to corner and size, in the same unit."""
+    center, wh = boxes_cxcywh.split(2, dim=-1)
+    return torch.cat([center - wh / 2, wh], dim=-1)
+
+
+def cxcywh_to_xyxy(boxes_cxcywh: Boxes) -> Boxes:
+    """Centre and size to two corners, in the same unit."""
+    center, wh = boxes_cxcywh.split(2, dim=-1)
+    return torch.cat([center - wh / 2, center + wh / 2], dim=-1)
+
+
+def xyxy_to_cxcywh(boxes_xyxy: Boxes) -> Boxes:
+    """Two corners to centre and size, in the same unit; crossed corners give negative sizes."""
+    low, high = boxes_xyxy.split(2, dim=-1)
+    return torch.cat([(low + high) / 2, high - low], dim=-1)
+
+
+def iou(a_xywh: Boxes, b_xywh: Boxes) -> Float[Tensor, "*batch"]:
+    """Continuous intersection over union in [0, 1] of boxes paired row by row; 0 where the union is empty.
+
+    >>> iou(torch.tensor([0.0, 0, 2, 2]), torch.tensor([1.0, 0, 2, 2]))
+    tensor(0.3333)
+    """
+    low = torch.maximum(a_xywh[..., :2], b_xywh[..., :2])
+    high = torch.minimum(a_xywh[..., :2] + a_xywh[..., 2:], b_xywh[..., :2] + b_xywh[..., 2:])
+    intersection = (high - low).clamp(min=0).prod(-1)
+    union = a_xywh[..., 2:].prod(-1) + b_xywh[..., 2:].prod(-1) - intersection
+    return torch.where(union > 0, intersection / union.where(union > 0, torch.ones_like(union)), 0.0)
+
+
+def clip_xywh(
+    box_xywh: tuple[float, float, float, float], width: int, height: int, margin: float
+) -> tuple[float, float, float, float]:
+    """Keep a tracked box on the image and at least `margin` pixels wide and high (no rounding).
+
+    The far corner is taken from the unclipped near corner, then x1 is kept in [0, W - margin], x2 in
+    [margin, W] and the size at >= margin; y likewise. Official: lib/utils/box_ops.py clip_box, margin 10.
+    Crossed corners (negative sizes) become `margin`.
+    """
+    x, y, w, h = box_xywh
+    x2, y2 = x + w, y + h
+    x1, y1 = min(max(0.0, x), width - margin), min(max(0.0, y), height - margin)
+    x2, y2 = min(max(margin, x2), float(width)), min(max(margin, y2), float(height))
+    return x1, y1, max(margin, x2 - x1), max(margin, y2 - y1)

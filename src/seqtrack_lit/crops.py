@@ -1,0 +1,92 @@
+"""A square window of an image: cut it, and map boxes into it and out of it (paper section 4.1).
+
+Official: lib/train/data/processing_utils.py (sample_target, transform_image_to_crop) and
+lib/test/tracker/seqtrack.py (map_box_back). The window's corner is rounded to whole pixels for cutting only;
+boxes are mapped with the unrounded centre and scale = size / side, in training and in tracking.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import cv2
+import numpy as np
+import torch
+from jaxtyping import Float64, UInt8
+from torch import Tensor
+
+from seqtrack_lit.boxes import Boxes
+
+Image = UInt8[np.ndarray, "height width 3"]
+Normaliser = Literal["S", "S-1"]
+
+
+@dataclass(frozen=True)
+class Crop:
+    """A window of `side` x `side` image pixels around `center` (x, y), shown as `size` x `size` pixels."""
+
+    center: tuple[float, float]
+    side: int
+    size: int
+
+    @classmethod
+    def around(
+        cls, box_xywh: Float64[np.ndarray, "4"] | tuple[float, float, float, float], *, factor: float, size: int
+    ) -> "Crop":
+        """The window around a box: side = ceil(sqrt(w * h) * factor) image pixels.
+
+        Raises:
+            ValueError: the box has no positive, finite area.
+        """
+        x, y, w, h = (float(v) for v in box_xywh)
+        if not (math.isfinite(x) and math.isfinite(y) and math.isfinite(w) and math.isfinite(h) and w > 0 and h > 0):
+            raise ValueError(f"cannot crop around box x,y,w,h = {x:g},{y:g},{w:g},{h:g}: width and height must be > 0")
+        return cls(center=(x + 0.5 * w, y + 0.5 * h), side=max(1, math.ceil(math.sqrt(w * h) * factor)), size=size)
+
+    @property
+    def scale(self) -> float:
+        """Crop pixels per image pixel."""
+        return self.size / self.side
+
+    def cut(self, image: Image, *, padding: Literal["exact", "official"] = "exact") -> Image:
+        """The window's pixels, resized bilinearly; black outside the image.
+
+        padding="official" repeats a quirk of the official code: a window that reaches the image's right (bottom)
+        edge loses the image's last column (row) to black. Needed for equal pixels with official checkpoints.
+        """
+        height, width = image.shape[:2]
+        # Python's round is half-to-even, as in the official code.
+        x1, y1 = (round(c - self.side * 0.5) for c in self.center)
+        x2, y2 = x1 + self.side, y1 + self.side
+        shift = 1 if padding == "official" else 0
+        left, top = max(0, -x1), max(0, -y1)
+        right, bottom = max(x2 - width + shift, 0), max(y2 - height + shift, 0)
+        inside = image[y1 + top : y2 - bottom, x1 + left : x2 - right] if y2 > 0 and x2 > 0 else image[:0, :0]
+        if inside.size == 0:
+            return np.zeros((self.size, self.size, 3), np.uint8)
+        if left or top or right or bottom:
+            inside = cv2.copyMakeBorder(inside, top, bottom, left, right, cv2.BORDER_CONSTANT, value=(0, 0, 0))
+        return np.asarray(cv2.resize(inside, (self.size, self.size)), np.uint8)
+
+    def to_crop(self, boxes_xywh: Boxes, normaliser: Normaliser = "S-1") -> Boxes:
+        """Image boxes (xywh, pixels) to crop boxes (cxcywh, fractions; may lie outside [0, 1]).
+
+        normaliser "S-1" puts the window's centre at (S - 1) / 2 and divides by S - 1, as official training does;
+        "S" is the exact inverse of `to_image`.
+        """
+        center = torch.tensor(self.center, dtype=boxes_xywh.dtype, device=boxes_xywh.device)
+        span = self.size - 1 if normaliser == "S-1" else self.size
+        xy, wh = boxes_xywh.split(2, dim=-1)
+        offset = (xy + 0.5 * wh - center) * self.scale
+        return torch.cat([(span / 2 + offset) / span, wh * self.scale / span], dim=-1)
+
+    def to_image(self, boxes_cxcywh: Boxes) -> Boxes:
+        """Crop boxes (cxcywh, fractions of the side) to image boxes (xywh, pixels, float64).
+
+        The operations and their precision are the official ones: to crop pixels and back to image scale in the
+        boxes' own precision (float32 from tokens), float64 from there.
+        """
+        pixels = (boxes_cxcywh * self.size / self.scale).double()
+        shift: Tensor = torch.tensor(self.center, dtype=torch.float64) - 0.5 * self.size / self.scale
+        center, wh = pixels.split(2, dim=-1)
+        return torch.cat([center + shift - 0.5 * wh, wh], dim=-1)
