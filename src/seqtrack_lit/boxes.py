@@ -15,25 +15,25 @@ Boxes = Float[Tensor, "*batch 4"]
 
 def xywh_to_cxcywh(boxes_xywh: Boxes) -> Boxes:
     """Corner and size to centre and size, in the same unit."""
-    xy, wh = boxes_xywh.split(2, dim=-1)
+    xy, wh = boxes_xywh[..., :2], boxes_xywh[..., 2:]
     return torch.cat([xy + wh / 2, wh], dim=-1)
 
 
 def cxcywh_to_xywh(boxes_cxcywh: Boxes) -> Boxes:
     """Centre and size to corner and size, in the same unit."""
-    center, wh = boxes_cxcywh.split(2, dim=-1)
+    center, wh = boxes_cxcywh[..., :2], boxes_cxcywh[..., 2:]
     return torch.cat([center - wh / 2, wh], dim=-1)
 
 
 def cxcywh_to_xyxy(boxes_cxcywh: Boxes) -> Boxes:
     """Centre and size to two corners, in the same unit."""
-    center, wh = boxes_cxcywh.split(2, dim=-1)
+    center, wh = boxes_cxcywh[..., :2], boxes_cxcywh[..., 2:]
     return torch.cat([center - wh / 2, center + wh / 2], dim=-1)
 
 
 def xyxy_to_cxcywh(boxes_xyxy: Boxes) -> Boxes:
     """Two corners to centre and size, in the same unit; crossed corners give negative sizes."""
-    low, high = boxes_xyxy.split(2, dim=-1)
+    low, high = boxes_xyxy[..., :2], boxes_xyxy[..., 2:]
     return torch.cat([(low + high) / 2, high - low], dim=-1)
 
 

@@ -76,7 +76,7 @@ class Crop:
         """
         center = torch.tensor(self.center, dtype=boxes_xywh.dtype, device=boxes_xywh.device)
         span = self.size - 1 if normaliser == "S-1" else self.size
-        xy, wh = boxes_xywh.split(2, dim=-1)
+        xy, wh = boxes_xywh[..., :2], boxes_xywh[..., 2:]
         offset = (xy + 0.5 * wh - center) * self.scale
         return torch.cat([(span / 2 + offset) / span, wh * self.scale / span], dim=-1)
 
@@ -88,5 +88,5 @@ class Crop:
         """
         pixels = (boxes_cxcywh * self.size / self.scale).double()
         shift: Tensor = torch.tensor(self.center, dtype=torch.float64) - 0.5 * self.size / self.scale
-        center, wh = pixels.split(2, dim=-1)
+        center, wh = pixels[..., :2], pixels[..., 2:]
         return torch.cat([center + shift - 0.5 * wh, wh], dim=-1)

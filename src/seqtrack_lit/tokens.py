@@ -70,7 +70,8 @@ class BoxTokenizer:
         if self.order == "xyxy":
             values = corners
         else:
-            center, size = xyxy_to_cxcywh(corners).split(2, dim=-1)
+            centered = xyxy_to_cxcywh(corners)
+            center, size = centered[..., :2], centered[..., 2:]
             values = torch.cat([center, size] if self.order == "cxcywh" else [size, center], dim=-1)
         return values * (self.bins - 1)
 
@@ -87,10 +88,10 @@ class BoxTokenizer:
         """Four tokens to a box (cxcywh, fractions, float32); crossed corners of order xyxy give negative sizes."""
         if self.order == "xyxy":
             # to centre form on the integers, by true division, before the scaling: the official order of operations
-            low, high = tokens.split(2, dim=-1)
+            low, high = tokens[..., :2], tokens[..., 2:]
             tokens_cxcywh = torch.cat([(low + high) / 2, (high - low).float()], dim=-1)
             return tokens_cxcywh / (self.bins - 1)
-        first, second = tokens.split(2, dim=-1)
+        first, second = tokens[..., :2], tokens[..., 2:]
         ordered = [first, second] if self.order == "cxcywh" else [second, first]
         return torch.cat(ordered, dim=-1) / (self.bins - 1)
 
