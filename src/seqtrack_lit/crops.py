@@ -48,7 +48,7 @@ class Crop:
         """Crop pixels per image pixel."""
         return self.size / self.side
 
-    def cut(self, image: Image, *, padding: Literal["exact", "official"] = "exact") -> Image:
+    def cut(self, image: Image, *, padding: Literal["exact", "official"] = "exact") -> UInt8[np.ndarray, "size size 3"]:
         """The window's pixels, resized bilinearly; black outside the image.
 
         padding="official" repeats a quirk of the official code: a window that reaches the image's right (bottom)

@@ -1,0 +1,18 @@
+"""Shared by all tests: runtime type and shape checks, quiet services, one thread."""
+
+import os
+import sys
+import types
+
+os.environ.update(
+    WANDB_MODE="offline", WANDB_SILENT="true", HF_HUB_OFFLINE="1", NO_ALBUMENTATIONS_UPDATE="1", MPLBACKEND="Agg"
+)
+
+from beartype import BeartypeConf, beartype
+from jaxtyping import install_import_hook
+
+# Annotations and jaxtyping shapes are checked on every call; an int passes for a float, as in mypy.
+_checker = types.ModuleType("seqtrack_typechecker")
+_checker.check = beartype(conf=BeartypeConf(is_pep484_tower=True))
+sys.modules[_checker.__name__] = _checker
+install_import_hook("seqtrack_lit", f"{_checker.__name__}.check")
