@@ -1,0 +1,202 @@
+"""Result files: what a tracker answered, on disk.
+
+Ours, one folder `<out>/<tracker>/<benchmark>/` and for each sequence
+
+- `<sequence>.txt`: one frame a line, `x,y,w,h` with 4 decimals, as the benchmark publishes its boxes (no shift
+  by 1); the first line is the given box;
+- `<sequence>_time.txt`: seconds per frame, the first line is the initialisation;
+- `<sequence>_confidence.txt`: one value in [0, 1] a line, first line 1;
+- further repetitions of a stochastic tracker: `<sequence>_002.txt`, `<sequence>_002_time.txt` ...
+
+The boxes file is written last, under another name, and renamed: when it is there, the result is whole.
+Reading accepts the raw results of other trackers: commas, tabs, blanks or semicolons, integers or floats,
+file names with the prefix of the pytracking family (`uav_`, `nfs_` ...), GOT-10k's folder per sequence.
+"""
+
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float64
+
+PREFIXES = ("uav_", "nfs_", "otb_", "lasot_", "tnl2k_")
+_SEPARATORS = str.maketrans({",": " ", ";": " ", "\t": " "})
+
+
+class Result(NamedTuple):
+    """One tracked sequence; times and confidences are None where the tracker wrote none."""
+
+    boxes: Float64[np.ndarray, "frames 4"]
+    times: Float64[np.ndarray, "frames"] | None
+    confidences: Float64[np.ndarray, "frames"] | None
+
+
+def result_path(folder: Path, name: str, repetition: int = 1, kind: str = "") -> Path:
+    """Where our own file of a sequence is; `kind` is "" (boxes), "time" or "confidence"."""
+    parts = [name] + ([f"{repetition:03d}"] if repetition > 1 else []) + ([kind] if kind else [])
+    return folder / ("_".join(parts) + ".txt")
+
+
+def write_atomic(path: Path, content: str | bytes) -> None:
+    """Write a file whole or not at all: a temporary name beside it, flushed to the disk, then renamed.
+
+    Raises:
+        OSError: the disk is full, or the folder cannot be written. What was there before is untouched.
+    """
+    data = content.encode() if isinstance(content, str) else content
+    temporary: str | None = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, temporary = tempfile.mkstemp(prefix=".", suffix=".part", dir=path.parent)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(temporary).chmod(0o644)  # mkstemp makes private files; results are to be shared
+        Path(temporary).replace(path)
+    except BaseException as error:
+        if temporary is not None:
+            Path(temporary).unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise OSError(
+                error.errno,
+                f"could not write {path}: {error.strerror}. Every file written before is whole and stays; make "
+                "room (or choose another folder) and give the same command again: finished sequences are skipped",
+            ) from error
+        raise
+
+
+def write_result(
+    folder: Path,
+    name: str,
+    boxes: Float64[np.ndarray, "frames 4"],
+    times: Float64[np.ndarray, "frames"],
+    confidences: Float64[np.ndarray, "frames"],
+    *,
+    repetition: int = 1,
+) -> Path:
+    """Write the three files of one tracked sequence; the boxes (xywh, pixels) last. Returns the boxes' path.
+
+    Raises:
+        ValueError: a box is not finite.
+        OSError: see `write_atomic`.
+    """
+    bad = np.flatnonzero(~np.isfinite(boxes).all(axis=1))
+    if bad.size:
+        raise ValueError(
+            f"{name}: the tracker's box in frame {bad[0]} is {boxes[bad[0]].tolist()}; nothing was written"
+        )
+    columns = {"time": "".join(f"{t:.6f}\n" for t in times), "confidence": "".join(f"{c:.6g}\n" for c in confidences)}
+    for kind, text in columns.items():
+        write_atomic(result_path(folder, name, repetition, kind), text)
+    path = result_path(folder, name, repetition)
+    rows = np.round(boxes, 4) + 0.0  # + 0.0 turns -0.0 into 0.0
+    write_atomic(path, "".join(f"{x:.4f},{y:.4f},{w:.4f},{h:.4f}\n" for x, y, w, h in rows.tolist()))
+    return path
+
+
+def read_boxes(path: Path) -> Float64[np.ndarray, "frames 4"]:
+    """Boxes of any tracker's result file, one frame a line; NaN stays NaN (conventions differ on it).
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: names file and line of what is not four numbers.
+    """
+    return _read_numbers(path, 4)
+
+
+def read_column(path: Path) -> Float64[np.ndarray, "frames"]:
+    """One number a line: times or confidences; raises as `read_boxes`."""
+    return _read_numbers(path, 1)[:, 0]
+
+
+def _read_numbers(path: Path, columns: int) -> Float64[np.ndarray, "rows columns"]:
+    """All lines of a file as numbers; blank lines only at the end."""
+    if not path.is_file():
+        raise FileNotFoundError(f"no result file {path}: track the sequence first, or correct the folder")
+    lines = path.read_bytes().decode("utf-8-sig", errors="replace").rstrip().splitlines()
+    if not lines:
+        raise ValueError(f"{path}: the file is empty, probably a run that was stopped; delete it and track again")
+    rows = [line.translate(_SEPARATORS).split() for line in lines]
+    expected = "four numbers x,y,w,h" if columns == 4 else "one number"
+    for number, row in enumerate(rows, 1):
+        if len(row) != columns:
+            cause = (
+                "a half-written last line: track it again" if number == len(rows) and number > 1 else "another format"
+            )
+            raise ValueError(f"{path}, line {number}: {lines[number - 1][:80]!r} is not {expected}; likely {cause}")
+    try:
+        values = np.array(rows, dtype=np.float64)
+    except ValueError:
+        number = next(i for i, row in enumerate(rows, 1) if not all(_is_number(word) for word in row))
+        raise ValueError(
+            f"{path}, line {number}: {lines[number - 1][:80]!r} is not {expected}; remove headers and words"
+        ) from None
+    infinite = np.flatnonzero(np.isinf(values).any(axis=1))
+    if infinite.size:
+        raise ValueError(f"{path}, line {infinite[0] + 1}: infinite value; the tracker diverged here, track it again")
+    return values
+
+
+def _is_number(word: str) -> bool:
+    try:
+        float(word)
+    except ValueError:
+        return False
+    return True
+
+
+def find_boxes(folder: Path, name: str, repetition: int = 1) -> Path | None:
+    """The boxes file of a sequence in a tracker's folder, under any of the known file names, or None.
+
+    Known: `<name>.txt`; with a prefix of the pytracking family added or left out; `<name>/<name>_001.txt`
+    (GOT-10k) and `<name>/<name>.txt`.
+    """
+    names = [name, *(prefix + name for prefix in PREFIXES), *(name.removeprefix(p) for p in PREFIXES if p in name)]
+    for candidate in names:
+        path = result_path(folder, candidate, repetition)
+        if path.is_file():
+            return path
+    nested = [folder / name / f"{name}_{repetition:03d}.txt"]
+    nested += [folder / name / f"{name}.txt"] if repetition == 1 else []
+    return next((path for path in nested if path.is_file()), None)
+
+
+def read_result(folder: Path, name: str, repetition: int = 1) -> Result:
+    """Boxes of a sequence, with times and confidences where the tracker wrote them beside the boxes.
+
+    Raises:
+        FileNotFoundError: no boxes file for this sequence.
+        ValueError: names file and line that cannot be read, or a column that is not as long as the boxes.
+    """
+    path = find_boxes(folder, name, repetition)
+    if path is None:
+        raise FileNotFoundError(f"no result of {name!r} in {folder} (expected {name}.txt): track it first")
+    boxes = read_boxes(path)
+    columns = []
+    for kind in ("time", "confidence"):
+        side = path.with_name(f"{path.stem}_{kind}.txt")
+        column = read_column(side) if side.is_file() else None
+        if column is not None and len(column) != len(boxes):
+            raise ValueError(f"{side}: {len(column)} lines, but {path.name} has {len(boxes)}; track the sequence again")
+        columns.append(column)
+    return Result(boxes, *columns)
+
+
+def list_done(folder: Path, frames: Mapping[str, int], repetition: int = 1) -> list[str]:
+    """The sequences whose result is there and whole: as many rows as the sequence has frames.
+
+    Args:
+        folder: `<out>/<tracker>/<benchmark>`, may not exist yet.
+        frames: number of frames by sequence name.
+        repetition: which repetition, 1 is the first.
+    """
+    done = []
+    for name, count in frames.items():
+        path = result_path(folder, name, repetition)
+        if path.is_file() and path.read_bytes().count(b"\n") == count:
+            done.append(name)
+    return done

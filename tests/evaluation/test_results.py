@@ -1,0 +1,161 @@
+"""Result files: what is written is read back; what is half there is never taken for a result."""
+
+import errno
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from seqtrack_lit.evaluation import results
+
+BOXES = np.array([[1.0, 2.0, 30.0, 40.0], [1.23456, -2.0, 30.5, 40.0], [-0.00001, 2.0, 30.0, 41.0]])
+TIMES = np.array([0.5, 0.01, 0.02])
+CONFIDENCES = np.array([1.0, 0.25, 0.0123456789])
+
+
+def write(folder: Path, name: str = "bird", **more: int) -> Path:
+    return results.write_result(folder, name, BOXES, TIMES, CONFIDENCES, **more)
+
+
+def test_files_are_as_the_contract_says(tmp_path: Path):
+    path = write(tmp_path / "ours" / "toy")
+    assert path.read_text() == (
+        "1.0000,2.0000,30.0000,40.0000\n1.2346,-2.0000,30.5000,40.0000\n0.0000,2.0000,30.0000,41.0000\n"
+    )
+    assert path.with_name("bird_time.txt").read_text() == "0.500000\n0.010000\n0.020000\n"
+    assert path.with_name("bird_confidence.txt").read_text() == "1\n0.25\n0.0123457\n"
+    assert sorted(p.name for p in path.parent.iterdir()) == ["bird.txt", "bird_confidence.txt", "bird_time.txt"]
+
+
+def test_what_is_written_is_read_back(tmp_path: Path):
+    write(tmp_path, "Vögel über See 1", repetition=2)
+    assert (tmp_path / "Vögel über See 1_002.txt").is_file()
+    result = results.read_result(tmp_path, "Vögel über See 1", repetition=2)
+    np.testing.assert_allclose(result.boxes, BOXES, atol=5e-5)
+    np.testing.assert_allclose(result.times, TIMES)
+    np.testing.assert_allclose(result.confidences, CONFIDENCES, rtol=1e-5)
+
+
+FORMATS = {
+    "tabs and integers (pytracking family)": "10\t20\t30\t40\n11\t21\t31\t41\n",
+    "commas": "10,20,30,40\n11,21,31,41\n",
+    "commas and blanks": "10, 20, 30, 40\n11, 21, 31, 41\n",
+    "blanks in columns": "  10  20  30  40\n  11  21  31  41\n",
+    "semicolons": "10;20;30;40\n11;21;31;41\n",
+    "exponents": "1e1,2.0e+01,30,40\n1.1e1,21,31,41\n",
+    "carriage returns": "10,20,30,40\r\n11,21,31,41\r\n",
+    "byte order mark, no last newline": "\ufeff10,20,30,40\n11,21,31,41",
+    "blank lines at the end": "10,20,30,40\n11,21,31,41\n\n\n",
+}
+
+
+@pytest.mark.parametrize("text", FORMATS.values(), ids=FORMATS.keys())
+def test_raw_results_of_other_trackers(tmp_path: Path, text: str):
+    (tmp_path / "a.txt").write_bytes(text.encode())
+    np.testing.assert_array_equal(results.read_boxes(tmp_path / "a.txt"), [[10, 20, 30, 40], [11, 21, 31, 41]])
+
+
+def test_one_row_and_nan(tmp_path: Path):
+    (tmp_path / "a.txt").write_text("1,2,NaN,4\n")
+    np.testing.assert_array_equal(results.read_boxes(tmp_path / "a.txt"), [[1, 2, np.nan, 4]])
+
+
+BROKEN = {
+    "three numbers": ("1,2,3,4\n1,2,3\n1,2,3,4\n", r"line 2.*four numbers"),
+    "cut last line": ("1,2,3,4\n1,2,", r"line 2.*half-written"),
+    "eight numbers": ("1,2,3,4,5,6,7,8\n", r"line 1.*four numbers"),
+    "word": ("1,2,3,4\n1,2,x,4\n", r"line 2.*four numbers"),
+    "header": ("x,y,w,h\n1,2,3,4\n", r"line 1.*headers"),
+    "blank line inside": ("1,2,3,4\n\n1,2,3,4\n", r"line 2"),
+    "infinite": ("1,2,3,4\n1,inf,3,4\n", r"line 2: infinite"),
+    "empty": ("", r"empty"),
+    "not text": ("\x00\xff\x00", r"line 1"),
+}
+
+
+@pytest.mark.parametrize(("text", "message"), BROKEN.values(), ids=BROKEN.keys())
+def test_broken_files_name_file_and_line(tmp_path: Path, text: str, message: str):
+    (tmp_path / "seq-1.txt").write_text(text)
+    with pytest.raises(ValueError, match=rf"seq-1\.txt.*{message}"):
+        results.read_boxes(tmp_path / "seq-1.txt")
+
+
+NAMES = {
+    "plain": ("boat3", "boat3.txt"),
+    "prefix added": ("boat3", "uav_boat3.txt"),
+    "prefix left out": ("nfs_Gymnastics", "Gymnastics.txt"),
+    "GOT-10k": ("GOT-10k_Val_000001", "GOT-10k_Val_000001/GOT-10k_Val_000001_001.txt"),
+    "folder per video": ("AwVdVzh1Eh0_0", "AwVdVzh1Eh0_0/AwVdVzh1Eh0_0.txt"),
+}
+
+
+@pytest.mark.parametrize(("name", "file"), NAMES.values(), ids=NAMES.keys())
+def test_file_names_of_other_trackers(tmp_path: Path, name: str, file: str):
+    path = tmp_path / file
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("1,2,3,4\n")
+    assert results.find_boxes(tmp_path, name) == path
+    assert results.find_boxes(tmp_path, "another") is None
+    assert results.read_result(tmp_path, name).times is None
+
+
+def test_column_of_another_length(tmp_path: Path):
+    write(tmp_path)
+    (tmp_path / "bird_time.txt").write_text("0.1\n")
+    with pytest.raises(ValueError, match=r"bird_time\.txt: 1 lines, but bird\.txt has 3"):
+        results.read_result(tmp_path, "bird")
+
+
+def test_only_whole_results_are_done(tmp_path: Path):
+    frames = {"bird": 3, "longer": 4, "cut": 3, "absent": 3}
+    write(tmp_path)
+    write(tmp_path, "longer")  # 3 rows where 4 are wanted
+    (tmp_path / "cut.txt").write_text("1,2,3,4\n1,2,3,4\n1,2")  # not written by us
+    assert results.list_done(tmp_path, frames) == ["bird"]
+    assert results.list_done(tmp_path / "not there", frames) == []
+
+
+def fail(*_: object, **__: object) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+@pytest.mark.parametrize("call", ["fsync", "replace", "fdopen", "mkdir"])
+def test_full_disk_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str):
+    write(tmp_path)
+    before = {p.name: p.read_bytes() for p in tmp_path.iterdir()}
+    monkeypatch.setattr(*((Path, call) if call in ("replace", "mkdir") else (results.os, call)), fail)
+    with pytest.raises(OSError, match=r"could not write .*No space left.*finished sequences are skipped") as caught:
+        results.write_result(tmp_path, "bird", BOXES + 1, TIMES, CONFIDENCES)
+    assert caught.value.errno == errno.ENOSPC
+    monkeypatch.undo()
+    assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == before
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs Linux's /dev/full")
+def test_really_full_device(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """/dev/full answers every write with "no space left": the error of a real write, not one of ours."""
+    write(tmp_path)
+    before = {p.name: p.read_bytes() for p in tmp_path.iterdir()}
+    part = str(tmp_path / ".x.part")
+    monkeypatch.setattr(results.tempfile, "mkstemp", lambda **_: (os.open("/dev/full", os.O_WRONLY), part))
+    with pytest.raises(OSError, match="could not write") as caught:
+        results.write_result(tmp_path, "bird", BOXES + 1, TIMES, CONFIDENCES)
+    assert caught.value.errno == errno.ENOSPC
+    assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == before
+
+
+def test_boxes_are_written_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    written: list[str] = []
+    monkeypatch.setattr(results, "write_atomic", lambda path, content: written.append(path.name))
+    write(tmp_path)
+    assert written[-1] == "bird.txt"
+    assert len(written) == 3
+
+
+def test_boxes_that_are_no_numbers_are_not_written(tmp_path: Path):
+    boxes = BOXES.copy()
+    boxes[1, 2] = np.nan
+    with pytest.raises(ValueError, match="bird: the tracker's box in frame 1"):
+        results.write_result(tmp_path, "bird", boxes, TIMES, CONFIDENCES)
+    assert not list(tmp_path.iterdir())
