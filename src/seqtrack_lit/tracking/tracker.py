@@ -1,12 +1,16 @@
 """What a tracker is, and the loop that runs one over a video."""
 
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from time import perf_counter
 from typing import Protocol
 
 import numpy as np
-from jaxtyping import Float64
+from jaxtyping import Bool, Float64
 
 from seqtrack_lit.crops import Image
+from seqtrack_lit.data.sequence import Sequence
 
 
 @dataclass(frozen=True)
@@ -30,3 +34,77 @@ class Tracker(Protocol):
     def update(self, image: Image) -> Estimate:
         """The target's place in the next frame."""
         ...
+
+
+@dataclass(frozen=True, eq=False)
+class Track:
+    """A tracker's answers for a whole video, one row a frame.
+
+    Args:
+        boxes: image boxes xywh in pixels; row 0 is the given box.
+        times: seconds the tracker took, without reading the frame; row 0 is its start.
+        confidences: mean token probability in [0, 1]; row 0 is 1.
+        updated: frames a template was taken from.
+    """
+
+    boxes: Float64[np.ndarray, "frames 4"]
+    times: Float64[np.ndarray, "frames"]
+    confidences: Float64[np.ndarray, "frames"]
+    updated: Bool[np.ndarray, "frames"]
+
+
+def run_tracker(tracker: Tracker, sequence: Sequence, *, progress: Callable[[], None] | None = None) -> Track:
+    """Track the target of row 0 of `sequence.boxes` through all frames.
+
+    The tracker must answer on the CPU, which waits for the device: so wall time is its whole time.
+
+    Args:
+        tracker: started anew on the first frame.
+        sequence: the video; only its first box is read.
+        progress: called after every frame.
+
+    Raises:
+        ValueError: no frames, a first box that is not finite, empty or outside the first frame, an unreadable frame;
+            the message names the sequence.
+    """
+    count = len(sequence.frames)
+    if count == 0 or len(sequence.boxes) == 0:
+        raise ValueError(
+            f"sequence {sequence.name}: {count} frames and {len(sequence.boxes)} boxes; tracking needs at least one "
+            "frame and the box of the first"
+        )
+    boxes, times = np.zeros((count, 4)), np.zeros(count)
+    confidences, updated = np.ones(count), np.zeros(count, bool)
+    for index in range(count):
+        image = sequence.frames[index]
+        if index == 0:
+            boxes[0] = sequence.boxes[0]
+            check_first_box(boxes[0], image, f"sequence {sequence.name}")
+        start = perf_counter()
+        if index == 0:
+            tracker.init(image, boxes[0].copy())
+        else:
+            answer = tracker.update(image)
+            boxes[index], confidences[index], updated[index] = answer.box_xywh, answer.confidence, answer.updated
+        times[index] = perf_counter() - start
+        if progress is not None:
+            progress()
+    return Track(boxes, times, confidences, updated)
+
+
+def check_first_box(box_xywh: Float64[np.ndarray, "4"], image: Image, where: str) -> None:
+    """A tracker can only start on a target that the first frame shows.
+
+    Raises:
+        ValueError: the box (xywh, pixels) is not finite, has no area or lies outside the image.
+    """
+    x, y, w, h = (float(v) for v in box_xywh)
+    height, width = image.shape[:2]
+    given = f"{where}: first box x,y,w,h = {x:g},{y:g},{w:g},{h:g}"
+    if not all(math.isfinite(v) for v in (x, y, w, h)) or w <= 0 or h <= 0:
+        raise ValueError(f"{given} has no finite, positive width and height; give the target's box in pixels")
+    if x >= width or y >= height or x + w <= 0 or y + h <= 0:
+        raise ValueError(
+            f"{given} lies outside the first frame of {width} x {height} pixels; boxes are x,y of the top-left corner, "
+            "then width and height, in pixels (not two corners, not fractions)"
+        )

@@ -1,0 +1,53 @@
+"""What the tracker knows beyond the image: when the appearance may be learned anew (paper section 3.5).
+
+The other prior, the Hann window over the position tokens, belongs to the vocabulary: tokens.BoxTokenizer.window.
+"""
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from jaxtyping import Float
+from torch import Tensor
+
+Rule = Literal["none", "naive", "likelihood"]
+
+
+@dataclass(frozen=True)
+class TemplateUpdate:
+    """When a new dynamic template is taken (paper Tab. 4: rows 1, 8 and 9).
+
+    Args:
+        rule: "none" never; "naive" every `interval` frames; "likelihood" every `interval` frames, if the mean
+            probability of the four tokens lies above `threshold`.
+        interval: frames between two looks, counted from 1 = the first tracked frame.
+        threshold: mean token probability in [0, 1]. The official configuration writes 40 times this number: 0.015
+            here is its 0.6.
+    """
+
+    rule: Rule = "likelihood"
+    interval: int = 25
+    threshold: float = 0.015
+
+    def __post_init__(self) -> None:
+        if self.rule not in get_args(Rule):
+            raise ValueError(f"tracker.update must be one of {', '.join(get_args(Rule))}, got {self.rule!r}")
+        if isinstance(self.interval, bool) or not isinstance(self.interval, int) or self.interval < 1:
+            raise ValueError(f"tracker.update_interval must be a whole number of frames >= 1, got {self.interval!r}")
+        if isinstance(self.threshold, bool) or not isinstance(self.threshold, (int, float)):
+            raise ValueError(f"tracker.update_threshold must be a number, got {self.threshold!r}")
+        if not 0 <= self.threshold <= 1:
+            raise ValueError(
+                f"tracker.update_threshold must lie in [0, 1], got {self.threshold:g}: it is a mean probability, "
+                "1/40 of the official code's number (official 0.6 is 0.015)"
+            )
+
+    def wanted(self, frame: int, likelihoods: Float[Tensor, "4"]) -> bool:
+        """Whether frame `frame` (1 = the first tracked one) gives a new template.
+
+        Official (lib/test/tracker/seqtrack.py): `confidence.sum() * 10 > threshold`, in the tensor's own precision.
+        The same form is used here, so that decisions at the limit are equal; rounding to 12 digits makes
+        threshold * 40 the decimal number that the official file holds.
+        """
+        if self.rule == "none" or frame % self.interval:
+            return False
+        return self.rule == "naive" or bool(likelihoods.sum() * 10 > round(self.threshold * 40, 12))

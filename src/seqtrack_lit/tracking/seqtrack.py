@@ -1,0 +1,184 @@
+"""SeqTrack as a tracker: crop, read four tokens, map back, sometimes take a new template (paper section 3.5).
+
+Official: lib/test/tracker/seqtrack.py. In fp32 the tokens, boxes and update decisions are the official ones.
+
+Letters: T templates, S search size, P past boxes.
+"""
+
+import copy
+from collections import deque
+from pathlib import Path
+from typing import Literal, get_args
+
+import numpy as np
+import torch
+from jaxtyping import Float, Float64, Int64
+from torch import Tensor
+
+from seqtrack_lit.boxes import clip_xywh
+from seqtrack_lit.crops import Crop, Image
+from seqtrack_lit.models.seqtrack import Prediction, SeqTrack, normalise
+from seqtrack_lit.models.weights import load_model
+from seqtrack_lit.tracking.priors import Rule, TemplateUpdate
+from seqtrack_lit.tracking.tracker import Estimate
+
+Padding = Literal["exact", "official"]
+Precision = Literal["float32", "bfloat16", "float16"]
+BoxXywh = tuple[float, float, float, float]
+
+
+class SeqTrackTracker:
+    """Follows one target with a SeqTrack model.
+
+    Args:
+        model: the network; its number of templates, sizes and past boxes are taken as they are. Put into evaluation
+            mode; copied where another device or precision is asked for, never changed.
+        name: name of the tracker, also of its results folder.
+        search_factor: side of the search window / sqrt(w * h) of the previous box.
+        template_factor: side of the template window / sqrt(w * h) of the target.
+        window: multiply the probabilities of the position tokens by a Hann window.
+        update: how dynamic templates are renewed, see priors.TemplateUpdate; with one template nothing ever is.
+        update_interval: frames between two possible updates.
+        update_threshold: mean token probability in [0, 1] above which an update happens (official 0.6 is 0.015).
+        clip_margin: pixels of the box that stay inside the image, and its smallest width and height.
+        padding: "official" repeats the official code's lost last column, see crops.Crop.cut.
+        device: where the model runs.
+        dtype: precision of the network; the window and the way back to pixels keep theirs.
+
+    Raises:
+        ValueError: a value out of range.
+    """
+
+    def __init__(
+        self,
+        model: SeqTrack,
+        *,
+        name: str = "seqtrack",
+        search_factor: float = 4.0,
+        template_factor: float = 4.0,
+        window: bool = True,
+        update: Rule = "likelihood",
+        update_interval: int = 25,
+        update_threshold: float = 0.015,
+        clip_margin: float = 10.0,
+        padding: Padding = "exact",
+        device: str | torch.device = "cpu",
+        dtype: Precision | torch.dtype = "float32",
+    ) -> None:
+        for key, value in (("search_factor", search_factor), ("template_factor", template_factor)):
+            if isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0:
+                raise ValueError(f"tracker.{key} must be a number > 0, got {value!r}")
+        if isinstance(clip_margin, bool) or not isinstance(clip_margin, (int, float)) or not clip_margin > 0:
+            raise ValueError(f"tracker.clip_margin must be a number of pixels > 0, got {clip_margin!r}")
+        if padding not in get_args(Padding):
+            raise ValueError(f"tracker.padding must be exact or official, got {padding!r}")
+        if not isinstance(window, bool):
+            raise ValueError(f"tracker.window must be true or false, got {window!r}")
+        self.name = name
+        self.search_factor, self.template_factor = search_factor, template_factor
+        self.clip_margin, self.padding = float(clip_margin), padding
+        self.rule = TemplateUpdate(update, update_interval, update_threshold)
+        self.device, self.dtype = torch.device(device), _precision(dtype)
+        parameter = next(model.parameters())
+        if (parameter.device.type, parameter.dtype) != (self.device.type, self.dtype):
+            model = copy.deepcopy(model).to(self.device, self.dtype)
+        self.model = model
+        self.window = model.tokenizer.window().to(self.device) if window else None
+        self.box: BoxXywh = (0.0, 0.0, 0.0, 0.0)
+
+    def init(self, image: Image, box_xywh: Float64[np.ndarray, "4"]) -> None:
+        """Take the target from the first frame; the box (xywh, pixels) is used as given, neither rounded nor clipped.
+
+        Raises:
+            ValueError: the box has no positive, finite size.
+        """
+        self.model.eval()
+        x, y, w, h = (float(v) for v in box_xywh)
+        self.box, self.frame = (x, y, w, h), 0
+        self.templates = self._template(image).repeat(1, self.model.templates, 1, 1, 1)  # 1 T 3 h w
+        self.history: deque[BoxXywh] = deque([self.box] * self.model.past, maxlen=self.model.past)
+
+    def update(self, image: Image) -> Estimate:
+        """The target's place in the next frame: box xywh in pixels, mean probability of its four tokens."""
+        crop, prediction = self.look(image)
+        # one wait for the device; from float32 crop fractions to float64 pixels as the official code does it
+        box, likelihoods = crop.to_image(prediction.boxes[0].cpu()), prediction.likelihoods[0].cpu()
+        x, y, w, h = box.tolist()
+        height, width = image.shape[:2]
+        self.box = clip_xywh((x, y, w, h), width, height, self.clip_margin)
+        self.frame += 1
+        self.history.append(self.box)
+        updated = self.model.templates > 1 and self.rule.wanted(self.frame, likelihoods)
+        if updated:  # first in, first out behind the first template, which stays
+            self.templates = torch.cat([self.templates[:, :1], self.templates[:, 2:], self._template(image)], dim=1)
+        return Estimate(np.asarray(self.box), float(likelihoods.mean()), updated)
+
+    def look(self, image: Image, *, attention: bool = False, distributions: bool = False) -> tuple[Crop, Prediction]:
+        """Read the box in the search window around the previous one, without moving on; intermediates on request."""
+        crop = Crop.around(self.box, factor=self.search_factor, size=self.model.search_size)
+        with torch.inference_mode():
+            prediction = self.model.generate(
+                self.templates,
+                self._pixels(crop, image),
+                window=self.window,
+                past=self._past(crop) if self.model.past else None,
+                attention=attention,
+                distributions=distributions,
+            )
+        return crop, prediction
+
+    def _past(self, crop: Crop) -> Int64[Tensor, "1 P 4"]:
+        """The last P boxes as tokens in the coordinates of this search window, oldest first."""
+        boxes = torch.tensor([self.history], dtype=torch.float64)
+        return self.model.tokenizer.encode(crop.to_crop(boxes).float()).to(self.device)
+
+    def _template(self, image: Image) -> Float[Tensor, "1 1 3 h w"]:
+        """The window around the present box as one template."""
+        crop = Crop.around(self.box, factor=self.template_factor, size=self.model.template_size)
+        return self._pixels(crop, image)[:, None]
+
+    @torch.inference_mode()
+    def _pixels(self, crop: Crop, image: Image) -> Float[Tensor, "1 3 size size"]:
+        """A window's pixels, normalised on the device (uint8 travels, a quarter of the bytes)."""
+        pixels = torch.from_numpy(crop.cut(image, padding=self.padding)).permute(2, 0, 1)
+        return normalise(pixels[None].to(self.device)).to(self.dtype)
+
+
+def load_tracker(
+    path: str | Path,
+    *,
+    device: str | torch.device | None = None,
+    official_config: str | Path | None = None,
+    tokenizer: dict[str, object] | None = None,
+    model: dict[str, object] | None = None,
+    **overrides: object,
+) -> SeqTrackTracker:
+    """A tracker from a checkpoint: ours, the official `SEQTRACK_ep0500.pth.tar` or a bare state dict.
+
+    >>> tracker = load_tracker("runs/quickstart/checkpoints/best.ckpt")  # doctest: +SKIP
+
+    Args:
+        path: the checkpoint.
+        device: where to run; None takes the GPU when there is one.
+        official_config: official YAML with what an official checkpoint's tensors do not show.
+        tokenizer: what the checkpoint does not say of the tokens (bins, order).
+        model: what it does not say of the network (memory, encoder.heads ...), see models.weights.load_model.
+        overrides: arguments of SeqTrackTracker that replace the checkpoint's.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: not a checkpoint that can be read, or a wrong value.
+    """
+    loaded = load_model(path, official_config=official_config, tokenizer=tokenizer, model=model)
+    settings = {**loaded.tracker, **overrides}
+    where = device if device is not None else ("cuda" if torch.cuda.is_available() else "cpu")
+    return SeqTrackTracker(loaded.model.to(where), device=where, **settings)  # type: ignore[arg-type]
+
+
+def _precision(dtype: Precision | torch.dtype) -> torch.dtype:
+    known = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+    if isinstance(dtype, torch.dtype):
+        dtype = str(dtype).removeprefix("torch.")  # type: ignore[assignment]
+    if dtype not in known:
+        raise ValueError(f"tracker.dtype must be one of {', '.join(known)}, got {dtype!r}")
+    return known[str(dtype)]
