@@ -1,0 +1,160 @@
+"""Command-line overrides: paths that Hydra's grammar rejects, and errors that say what is allowed.
+
+Nothing here imports torch: wrong keys and options stop within a second.
+"""
+
+import difflib
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override, Quote, QuotedString
+from hydra.errors import HydraException, MissingConfigException, OverrideParseException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+# Hydra's own option letters that stand alone; everything with "=" and no leading dash is an override.
+_KEY = re.compile(r"(?:Could not (?:override|append to|delete from) .*?'|Key ')([^']+)'")
+
+
+def quote_paths(arguments: Iterable[str]) -> list[str]:
+    """Quote the values Hydra cannot read as they stand but that are plain text: `source=vidéo.mp4`, `a(1).mp4`,
+    `epoch=3.ckpt`, names with a comma that exist as a file.
+
+    Broken lists and dictionaries (`box=[1,2`) stay as they are, so that Hydra names the mistake. With -m, values
+    separated by commas are quoted one by one.
+    """
+    arguments = list(arguments)
+    sweep = bool({"-m", "--multirun"} & set(arguments))
+    return [_quoted(argument, sweep) for argument in arguments]
+
+
+def _quoted(argument: str, sweep: bool) -> str:
+    key, equals, value = argument.partition("=")
+    if not equals or not value or argument.startswith(("-", "~")):
+        return argument
+    override = _parse(argument)
+    if override is None and sweep and "," in value and not Path(value).expanduser().exists():
+        single = [_quoted(f"{key}={item}", False).partition("=")[2] for item in value.split(",")]
+        argument = f"{key}={','.join(single)}"
+        override = _parse(argument)
+    if override is not None and not (override.is_sweep_override() and Path(value).expanduser().exists()):
+        return argument
+    if override is None and value.startswith(("[", "{", "'", '"')) and not Path(value).exists():
+        return argument
+    quoted = f"{key}={QuotedString(text=value, quote=Quote.single).with_quotes()}"
+    return quoted if _parse(quoted) is not None else argument
+
+
+def _parse(argument: str) -> Override | None:
+    try:
+        return OverridesParser.create().parse_override(argument)
+    except HydraException:
+        return None
+
+
+def explain(error: Exception, *, folder: Path, config_name: str, arguments: Sequence[str]) -> str:
+    """One line for a mistake in the configuration: the key, the value, what is allowed, the nearest name."""
+    overrides = [argument for argument in arguments if not argument.startswith("-")]
+    if isinstance(error, OverrideParseException):
+        return f"cannot read {error.override!r}: write key=value, with quotes around odd text: 'key=\"a, b\"'"
+    if isinstance(error, MissingConfigException):
+        return _explain_option(error, folder, overrides)
+    text = " ".join(str(error).split())
+    if match := _KEY.search(text):
+        return _explain_key(_full_key(match.group(1), text), folder, config_name, overrides)
+    if "multirun" in text:
+        shown = next((item for item in overrides if (parsed := _parse(item)) and parsed.is_sweep_override()), "")
+        return f"{shown}: several values need -m (one run each); write a list as [a,b] and text with a comma as 'a,b'"
+    cause = error.__cause__
+    if isinstance(cause, OmegaConfBaseException):
+        return f"{text} ({' '.join(str(cause).split())})"
+    return text
+
+
+def _full_key(key: str, text: str) -> str:
+    """The key with its parents, which OmegaConf prints separately."""
+    match = re.search(r"full_key: (\S+)", text)
+    return match.group(1) if match else key
+
+
+def _explain_option(error: MissingConfigException, folder: Path, overrides: Sequence[str]) -> str:
+    missing = str(error.missing_cfg_file or "")
+    group, _, option = missing.rpartition("/")
+    options = list(error.options or options_of(folder, group))
+    if not group or not options:
+        return " ".join(str(error).split())
+    value = next((item.partition("=")[2] for item in overrides if _group_of(item) == group), option)
+    return f"{group}={value}: no such option; allowed: {', '.join(options)}{_nearest(option, options)}"
+
+
+def _group_of(override: str) -> str:
+    return override.lstrip("+~").partition("=")[0].partition("@")[0]
+
+
+def _explain_key(key: str, folder: Path, config_name: str, overrides: Sequence[str]) -> str:
+    """Name an unknown key beside the keys of its parent in the composed configuration."""
+    parsed = (_parse(item) for item in overrides)
+    value = next((item.get_value_string() for item in parsed if item and item.key_or_group == key), None)
+    shown = key if value is None else f"{key}={value}"
+    groups = groups_of(folder)
+    config = _compose(folder, config_name, [item for item in overrides if _group_of(item) in groups])
+    parent, _, name = key.rpartition(".")
+    node = (OmegaConf.select(config, parent) if parent else config) if config is not None else None
+    if parent and not isinstance(node, DictConfig):  # the parent is unknown as well: speak of that
+        return f"unknown key {shown}: there is no {parent}{_nearest(parent, _all_keys(config))}"
+    names = [str(item) for item in node if not str(item).startswith("_")] if isinstance(node, DictConfig) else []
+    if not parent:
+        names += [item for item in groups if item not in names and "/" not in item and item != "hydra"]
+    known = _all_keys(config)
+    near = _nearest(name, names, prefix=f"{parent}." if parent else "") or _same_name(name, known)
+    where = f"keys of {parent}" if parent else "keys"
+    return f"unknown key {shown}; {where}: {', '.join(sorted(names))}{near}"
+
+
+def _compose(folder: Path, config_name: str, overrides: list[str]) -> DictConfig | None:
+    for tried in (overrides, []):  # the group choices first: the keys of a model depend on the model
+        GlobalHydra.instance().clear()
+        try:
+            with initialize_config_dir(str(folder), version_base="1.3"):
+                return compose(config_name, tried)
+        except (HydraException, OmegaConfBaseException):
+            continue
+    return None
+
+
+def _all_keys(config: DictConfig | None) -> list[str]:
+    """Every key with its parents, interpolations and missing values unopened."""
+    plain = OmegaConf.to_container(config, resolve=False) if config is not None else {}
+
+    def walk(node: Any, prefix: str) -> list[str]:
+        if not isinstance(node, dict):
+            return []
+        return [key for name, child in node.items() for key in (f"{prefix}{name}", *walk(child, f"{prefix}{name}."))]
+
+    return walk(plain, "")
+
+
+def _same_name(name: str, keys: Iterable[str]) -> str:
+    """`lr` may live deeper: optimizer.lr."""
+    found = [key for key in keys if key.rpartition(".")[2] == name][:3]
+    return f"; did you mean {' or '.join(found)}?" if found else ""
+
+
+def _nearest(name: str, names: Sequence[str], prefix: str = "") -> str:
+    found = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
+    return f"; did you mean {prefix}{found[0]}?" if found else ""
+
+
+def groups_of(folder: Path) -> list[str]:
+    """The configuration groups: every folder of `conf/`, as `model` or `model/encoder`."""
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_dir())
+
+
+def options_of(folder: Path, group: str) -> list[str]:
+    """The options of one group, in alphabetical order."""
+    return sorted(path.stem for path in (folder / group).glob("*.yaml"))

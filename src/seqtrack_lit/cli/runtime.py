@@ -1,0 +1,198 @@
+"""What all commands share: Hydra's entry, `--help`, errors in one line, exit codes.
+
+A command is a module `seqtrack_lit.cli.<name>` whose docstring is its `--help` and that ends with
+
+    def main() -> None:
+        run("<name>", body)      # conf/<name>.yaml is its configuration
+
+`body(config)` imports torch itself, so a wrong key or a missing file stops before that. Exit codes: 0 done,
+1 a bug (with traceback) or a sweep with failed jobs, 2 a mistake in what was asked (one line), 130 interrupted.
+HYDRA_FULL_ERROR=1 shows every traceback.
+"""
+
+import inspect
+import os
+import re
+import sys
+import traceback
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException, InstantiationException
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from seqtrack_lit.cli.overrides import explain, options_of, quote_paths
+
+Body = Callable[[DictConfig], Any]
+# What a user can cause and mend; anything else is a bug and keeps its traceback.
+USER_ERRORS = (ValueError, FileNotFoundError, FileExistsError, NotADirectoryError, IsADirectoryError, PermissionError)
+
+
+def run(config_name: str, body: Body) -> None:
+    """Run `body` with the configuration `conf/<config_name>.yaml` and the command line's overrides.
+
+    Leaves through `SystemExit` on every mistake, with the exit codes above; returns on success.
+    """
+    command = f"seqtrack-{config_name}"
+    arguments = sys.argv[1:]
+    if {"-h", "--help"} & set(arguments):
+        print(_help(config_name, inspect.getmodule(body)))
+        return
+    everything = os.environ.get("HYDRA_FULL_ERROR") == "1"
+    folder = config_folder()
+    # Lightning starts further processes from sys.argv, so the quoted form must be there too.
+    sys.argv = [sys.argv[0], *quote_paths(arguments)]
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # makes Hydra raise; it would print and exit with 1 otherwise
+    task = partial(_job, body, command, everything)
+    task.__module__ = f"seqtrack_lit.cli.{config_name}"  # names the job
+    try:
+        hydra.main(version_base="1.3", config_path=str(folder), config_name=config_name)(task)()
+    except KeyboardInterrupt:
+        _leave(command, "interrupted", 130)
+    except _FailedJob:
+        _leave(command, "some jobs of the sweep failed, see above", 1)
+    except (HydraException, OmegaConfBaseException) as error:
+        if everything:
+            raise
+        text = explain(error, folder=folder, config_name=config_name, arguments=sys.argv[1:])
+        _leave(command, text, 2)
+    finally:
+        if not everything:
+            os.environ.pop("HYDRA_FULL_ERROR", None)
+
+
+class _FailedJob(Exception):  # noqa: N818 - carries a failed sweep job through Hydra, never shown
+    """A job of a sweep failed and has been reported; the others go on."""
+
+
+def _job(body: Body, command: str, everything: bool, config: DictConfig) -> Any:
+    """One run: check what can be checked without torch, run the body, report in one line what a user can mend."""
+    sweep = HydraConfig.get().mode == RunMode.MULTIRUN
+    try:
+        _check(config)
+        return body(config)
+    except Exception as error:
+        mistake = isinstance(error, (*USER_ERRORS, HydraException, OmegaConfBaseException))
+        if everything or not (mistake or sweep):
+            raise
+        text = one_line(error)
+        if not sweep:
+            _leave(command, text, 2)
+        settings = HydraConfig.get()
+        if not mistake:
+            traceback.print_exc()
+        print(
+            f"{command}: job {settings.job.num} ({settings.job.override_dirname}) failed: {text}; "
+            f"its folder: {settings.runtime.output_dir}",
+            file=sys.stderr,
+            flush=True,
+        )
+        raise _FailedJob from None
+
+
+def _check(config: DictConfig) -> None:
+    missing = sorted(OmegaConf.missing_keys(config))
+    if missing:
+        raise ValueError(f"{', '.join(missing)} must be given: write {' '.join(f'{key}=...' for key in missing)}")
+    OmegaConf.to_container(config, resolve=True)
+
+
+def _leave(command: str, text: str, code: int) -> None:
+    print(f"{command}: {text}", file=sys.stderr, flush=True)
+    raise SystemExit(code)
+
+
+def one_line(error: BaseException) -> str:
+    """The message of an error on one line, with its kind where the message alone says too little."""
+    text = " ".join(str(error).split())
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{error.strerror}: {error.filename}"
+    return text if isinstance(error, ValueError) and text else f"{type(error).__name__}: {text}".rstrip(": ")
+
+
+def config_folder() -> Path:
+    """The folder `conf/`: inside the installed package, or at the root of a checkout.
+
+    Raises:
+        FileNotFoundError: neither is there, so the installation is broken.
+    """
+    package = Path(__file__).resolve().parents[1]
+    for folder in (package / "conf", package.parents[1] / "conf"):
+        if (folder / "train.yaml").is_file():
+            return folder
+    raise FileNotFoundError(f"no conf/ in {package} or {package.parents[1]}: install seqtrack-lit again")
+
+
+def existing(path: str | os.PathLike[str], key: str) -> Path:
+    """The path, with ~ expanded, if it exists.
+
+    Raises:
+        FileNotFoundError: it does not; the message names the configuration key.
+    """
+    found = Path(path).expanduser()
+    if not found.exists():
+        parent = next(folder for folder in [*found.absolute().parents] if folder.exists())
+        raise FileNotFoundError(f"{key}={path}: no such file or folder (the path exists up to {parent})")
+    return found
+
+
+def instantiate(config: Any, **keywords: Any) -> Any:
+    """Build what `_target_` names, with plain lists and dicts as arguments.
+
+    Raises:
+        ValueError: a constructor refused its arguments; the message is the constructor's own, with the key.
+    """
+    try:
+        return hydra.utils.instantiate(config, _convert_="all", **keywords)
+    except InstantiationException as error:
+        raise ValueError(_constructor_message(error)) from error
+
+
+def _constructor_message(error: InstantiationException) -> str:
+    text = str(error)
+    match = re.search(r"full_key: (\S+)", text)
+    key = match.group(1) if match else ""
+    cause: BaseException = error
+    while isinstance(cause, InstantiationException) and cause.__cause__ is not None:
+        cause = cause.__cause__
+    reason = " ".join(str(cause).split())
+    if isinstance(cause, TypeError) and (wrong := re.search(r"unexpected keyword argument '(\w+)'", reason)):
+        target = re.search(r"call to target '([\w.]+)'", text)
+        allowed = _parameters(target.group(1)) if target else []
+        full = f"{key}.{wrong.group(1)}" if key else wrong.group(1)
+        return f"unknown key {full}; {target.group(1) if target else 'it'} takes: {', '.join(allowed)}"
+    if cause is error or not isinstance(cause, (*USER_ERRORS, TypeError)):
+        reason = " ".join(text.split())
+    return f"{reason} (in {key})" if key and key not in reason else reason
+
+
+def _parameters(target: str) -> list[str]:
+    found = hydra.utils.get_object(target)
+    return [name for name in inspect.signature(found).parameters if name != "self"]
+
+
+def _help(config_name: str, module: Any) -> str:
+    """The command's docstring, then the groups of its configuration with their options; defaults are starred."""
+    folder = config_folder()
+    lines = [inspect.cleandoc(module.__doc__ or "") if module else "", "", "Groups (GROUP=OPTION; * is the default):"]
+    root: Any = OmegaConf.to_container(OmegaConf.load(folder / f"{config_name}.yaml"))
+    for entry in root.get("defaults", []):
+        if not isinstance(entry, dict):
+            continue
+        group, default = next(iter(entry.items()))
+        group = group.removeprefix("optional ").removeprefix("override ").partition("@")[0].strip()
+        names = options_of(folder, group)
+        if names and not group.startswith("hydra"):
+            lines.append(f"  {group:<12} {' '.join(f'*{name}' if name == default else name for name in names)}")
+    lines += [
+        "",
+        "Keys are set as KEY=VALUE, several values with -m run one after the other: -m seed=0,1,2",
+        f"`seqtrack-{config_name} --cfg job` prints the whole configuration, HYDRA_FULL_ERROR=1 every traceback.",
+    ]
+    return "\n".join(lines)

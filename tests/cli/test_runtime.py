@@ -1,0 +1,235 @@
+"""The entry all commands share, on a small configuration of its own: quoting, help, errors in one line, exit codes."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from omegaconf import DictConfig, OmegaConf
+
+from seqtrack_lit.cli import overrides, runtime
+
+FILES = {
+    "train.yaml": """
+defaults: [_self_, {model: small}, {optional local: default}]
+source: null
+needed: null
+train: {samples: 10, epoch_samples: 5}
+list: [1, 2]
+hydra: {run: {dir: out}, sweep: {dir: sweep, subdir: "${hydra.job.num}"}, output_subdir: null}
+""",
+    "model/small.yaml": "width: 1\nencoder: {depth: 2}\n",
+    "model/large.yaml": "width: 2\nencoder: {depth: 4, heads: 3}\n",
+}
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
+    """Run a body with arguments; returns the exit code."""
+    for name, text in FILES.items():
+        path = tmp_path / "conf" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    monkeypatch.setattr(runtime, "config_folder", lambda: tmp_path / "conf")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
+
+    def go(*arguments: str, body: Callable[[DictConfig], Any] = lambda config: None) -> int:
+        monkeypatch.setattr(sys, "argv", ["seqtrack-train", *arguments])
+        try:
+            runtime.run("train", body)
+        except SystemExit as stop:
+            return int(stop.code or 0)
+        return 0
+
+    return go
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "vidéo.mp4",
+        "a(1).mp4",
+        "my video.mp4",
+        "epoch=3.ckpt",
+        "~/x.mp4",
+        "it's.mp4",
+        "a&b.mp4",
+        "C:\\a b\\c.mp4",
+        "x;y",
+    ],
+)
+def test_paths_arrive_as_written(run: Callable[..., int], value: str) -> None:
+    seen: list[str] = []
+    assert run(f"source={value}", body=lambda config: seen.append(config.source)) == 0
+    assert seen == [value]
+
+
+def test_comma_in_the_name_of_an_existing_file(run: Callable[..., int], tmp_path: Path) -> None:
+    (tmp_path / "a,b.mp4").touch()
+    seen: list[str] = []
+    assert run("source=a,b.mp4", body=lambda config: seen.append(config.source)) == 0
+    assert seen == ["a,b.mp4"]
+
+
+@pytest.mark.parametrize(
+    "argument", ["list=[1,2]", "source=null", "+x={a: 1}", "~list", "-m", "a=glob(*)", "a='q'", "k="]
+)
+def test_what_hydra_reads_is_left_alone(argument: str) -> None:
+    assert overrides.quote_paths([argument]) == [argument]
+
+
+CASES = {
+    "key": (["train.sample=3"], ["train.sample=3", "epoch_samples, samples", "did you mean train.samples?"]),
+    "deep key at the top": (["epoch_samples=3"], ["epoch_samples=3", "did you mean train.epoch_samples?"]),
+    "parent": (["trian.samples=3"], ["trian.samples", "did you mean train?"]),
+    "group": (["modle=small"], ["modle=small", "did you mean model?"]),
+    "option": (["model=smal"], ["model=smal", "allowed: large, small", "did you mean small?"]),
+    "key of the chosen option": (["model=large", "model.encoder.head=1"], ["depth, heads", "model.encoder.heads?"]),
+    "no equals sign": (["samples"], ["'samples'", "key=value"]),
+    "broken list": (["list=[1,2"], ["'list=[1,2'"]),
+    "two values without -m": (["train.samples=1,2"], ["train.samples=1,2: several values need -m"]),
+    "needed value": (["needed=???"], ["needed must be given"]),
+    "dangling interpolation": (["source=${nothing}"], ["nothing"]),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_mistakes_are_one_line_and_exit_2(
+    run: Callable[..., int], capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    arguments, parts = CASES[name]
+    assert run(*arguments, body=lambda config: pytest.fail("the body must not run")) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1, error
+    assert error.startswith("seqtrack-train: ")
+    for part in parts:
+        assert part in error
+
+
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (ValueError("train.samples must be > 0,\n got -1"), "train.samples must be > 0, got -1"),
+        (FileNotFoundError(2, "No such file", "x.ckpt"), "No such file: x.ckpt"),
+        (FileNotFoundError("checkpoint=x: no such file"), "FileNotFoundError: checkpoint=x: no such file"),
+    ],
+)
+def test_user_errors_of_the_body(
+    run: Callable[..., int], capsys: pytest.CaptureFixture[str], error: Exception, text: str
+) -> None:
+    def body(config: DictConfig) -> None:
+        raise error
+
+    assert run(body=body) == 2
+    assert capsys.readouterr().err == f"seqtrack-train: {text}\n"
+
+
+def test_bugs_keep_their_traceback(run: Callable[..., int]) -> None:
+    def body(config: DictConfig) -> None:
+        raise RuntimeError("a bug")
+
+    with pytest.raises(RuntimeError, match="a bug"):
+        run(body=body)
+
+
+def test_full_errors_on_request(run: Callable[..., int], monkeypatch: pytest.MonkeyPatch) -> None:
+    def body(config: DictConfig) -> None:
+        raise ValueError("mine")
+
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
+    with pytest.raises(ValueError, match="mine"):
+        run(body=body)
+
+
+def test_interrupt_exits_130(run: Callable[..., int]) -> None:
+    def body(config: DictConfig) -> None:
+        raise KeyboardInterrupt
+
+    assert run(body=body) == 130
+
+
+def test_sweep_goes_on_after_a_failed_job_and_exits_1(
+    run: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    seen: list[int] = []
+
+    def body(config: DictConfig) -> None:
+        seen.append(config.train.samples)
+        if config.train.samples == 2:
+            raise ValueError("two is wrong")
+
+    assert run("-m", "train.samples=1,2,3", body=body) == 1
+    assert seen == [1, 2, 3]
+    error = capsys.readouterr().err
+    assert "train.samples=2" in error
+    assert "two is wrong" in error
+
+
+def test_sweep_over_odd_paths(run: Callable[..., int]) -> None:
+    seen: list[str] = []
+    assert run("-m", "source=vidéo.mp4,b.mp4,a(1).mp4", body=lambda config: seen.append(config.source)) == 0
+    assert seen == ["vidéo.mp4", "b.mp4", "a(1).mp4"]
+
+
+def test_sweep_without_failures_exits_0(run: Callable[..., int]) -> None:
+    seen: list[str] = []
+    assert run("-m", "model=small,large", body=lambda config: seen.append(config.model.width)) == 0
+    assert seen == [1, 2]
+
+
+def test_help_shows_the_docstring_and_the_groups(run: Callable[..., int], capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("--help", body=runtime_body) == 0
+    text = capsys.readouterr().out
+    assert "exit codes" in text  # the docstring of this module, where the body lives
+    assert "model        large *small" in text
+
+
+def runtime_body(config: DictConfig) -> None:
+    pytest.fail("the body must not run")
+
+
+class Thing:
+    """A constructor with a check of its own."""
+
+    def __init__(self, width: int, inner: object = None) -> None:
+        if not isinstance(width, int):
+            raise ValueError(f"width must be a whole number, got {width!r}")
+
+
+@pytest.mark.parametrize(
+    ("config", "text"),
+    [
+        ({"width": "a"}, "width must be a whole number, got 'a'"),
+        ({"width": 1, "inner": {"_target_": f"{__name__}.Thing", "width": "b"}}, r"got 'b' \(in inner\)"),
+        ({"width": 1, "wdth": 1}, "unknown key wdth; .*Thing takes: width, inner"),
+        ({}, "missing 1 required positional argument: 'width'"),
+    ],
+)
+def test_constructor_errors_are_shown_as_written(config: dict[str, Any], text: str, monkeypatch: Any) -> None:
+    monkeypatch.setitem(sys.modules, __name__, sys.modules[Thing.__module__])
+    with pytest.raises(ValueError, match=text):
+        runtime.instantiate(OmegaConf.create({"_target_": f"{__name__}.Thing", **config}))
+
+
+def test_existing_names_the_key(tmp_path: Path) -> None:
+    assert runtime.existing(tmp_path, "out") == tmp_path
+    with pytest.raises(FileNotFoundError, match=r"checkpoint=.*no such file"):
+        runtime.existing(tmp_path / "a" / "b.ckpt", "checkpoint")
+
+
+@pytest.mark.parametrize("argument", ["train.smaples=1", "model=nothing", "resume=/no/such/run", "--help"])
+def test_user_mistakes_never_import_torch(argument: str, tmp_path: Path) -> None:
+    """In a process of its own: a mistake must not cost the import of torch."""
+    code = (
+        "import sys\nfrom seqtrack_lit.cli.train import main\n"
+        "try:\n    main()\nexcept SystemExit as stop:\n    code = stop.code\nelse:\n    code = 0\n"
+        "print('code', code, 'torch' in sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, argument], capture_output=True, text=True, cwd=tmp_path, env=os.environ, check=True
+    )
+    assert done.stdout.splitlines()[-1] == f"code {0 if argument == '--help' else 2} False", done.stderr
