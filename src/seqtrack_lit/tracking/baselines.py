@@ -1,0 +1,97 @@
+"""Trackers to compare with: the box that never moves, and two classics from OpenCV, through the same protocol."""
+
+from typing import Literal, get_args
+
+import cv2
+import numpy as np
+from jaxtyping import Float64
+
+from seqtrack_lit.crops import Image
+from seqtrack_lit.tracking.tracker import Estimate
+
+Method = Literal["kcf", "csrt"]
+SMALLEST = 4  # pixels; below it OpenCV's correlation filters fail on most images (tried with random boxes)
+
+
+class StaticBox:
+    """Answers the first box for ever: what any score must be compared with."""
+
+    def __init__(self, name: str = "static") -> None:
+        self.name = name
+
+    def init(self, image: Image, box_xywh: Float64[np.ndarray, "4"]) -> None:
+        """Keep the box (xywh, pixels)."""
+        self.box = box_xywh.copy()
+
+    def update(self, image: Image) -> Estimate:
+        """The first box."""
+        return Estimate(self.box.copy())
+
+
+class OpenCVTracker:
+    """KCF or CSRT of opencv-contrib with its default settings.
+
+    OpenCV wants BGR images and whole pixels inside the image, at least a few wide: the box is rounded, clipped and
+    widened for it, and the given box's own place and size are carried along. Where OpenCV loses the target or
+    fails, the last box is answered with confidence 0, and the next frame is tried again.
+
+    Args:
+        method: "kcf" (Henriques et al. 2015) or "csrt" (Lukezic et al. 2017).
+        name: name of the tracker and of its results folder; None is the method.
+
+    Raises:
+        ValueError: unknown method, or an OpenCV without these trackers.
+    """
+
+    def __init__(self, method: Method, name: str | None = None) -> None:
+        if method not in get_args(Method):
+            raise ValueError(f"unknown OpenCV tracker {method!r}; allowed: {', '.join(get_args(Method))}")
+        if not hasattr(cv2, "TrackerCSRT_create"):
+            raise ValueError(
+                "this OpenCV has no KCF and CSRT: another OpenCV package overwrote opencv-contrib-python-headless; "
+                "reinstall it: pip install --force-reinstall --no-deps opencv-contrib-python-headless"
+            )
+        self.method, self.name = method, name or method
+
+    def init(self, image: Image, box_xywh: Float64[np.ndarray, "4"]) -> None:
+        """Start on the first frame; box xywh in pixels."""
+        self.box = box_xywh.copy()
+        self.tracker = cv2.TrackerKCF_create() if self.method == "kcf" else cv2.TrackerCSRT_create()
+        near, far = _whole_pixels(box_xywh, image)
+        self.ratio = box_xywh[2:] / (far - near)
+        self.shift = box_xywh[:2] + box_xywh[2:] / 2 - (near + far) / 2
+        self.running = False
+        try:
+            self.tracker.init(_bgr(image), tuple(int(v) for v in (*near, *(far - near))))
+            self.running = True
+        except cv2.error:  # a shape its filters cannot hold: stay where we are
+            pass
+
+    def update(self, image: Image) -> Estimate:
+        """The target's place in the next frame; the last one with confidence 0 where OpenCV finds nothing."""
+        found = False
+        if self.running:
+            try:
+                found, (x, y, w, h) = self.tracker.update(_bgr(image))
+            except cv2.error:
+                found = False
+        if not found:
+            return Estimate(self.box.copy(), 0.0)
+        size = np.array([w, h]) * self.ratio
+        self.box = np.concatenate([np.array([x + w / 2, y + h / 2]) + self.shift - size / 2, size])
+        return Estimate(self.box.copy())
+
+
+def _bgr(image: Image) -> Image:
+    return np.ascontiguousarray(image[..., ::-1])
+
+
+def _whole_pixels(
+    box_xywh: Float64[np.ndarray, "4"], image: Image
+) -> tuple[Float64[np.ndarray, "2"], Float64[np.ndarray, "2"]]:
+    """The box's corners as whole pixels inside the image, at least SMALLEST apart."""
+    size = np.array(image.shape[1::-1])
+    smallest = np.minimum(SMALLEST, size)
+    near = np.clip(np.round(box_xywh[:2]), 0, size - smallest)
+    far = np.clip(np.round(box_xywh[:2] + box_xywh[2:]), near + smallest, size)
+    return near, far
