@@ -1,0 +1,57 @@
+"""Scaled dot-product attention, the one operation encoder and decoder share.
+
+Letters: B batch, H heads, Q queries, K keys, E head width (model width = H E).
+"""
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+Heads = Float[Tensor, "B H N E"]
+
+
+def attend(
+    queries: Float[Tensor, "B H Q E"],
+    keys: Float[Tensor, "B H K E"],
+    values: Float[Tensor, "B H K E"],
+    *,
+    visible: Bool[Tensor, "Q K"] | None = None,
+    dropout: float = 0.0,
+    weights: bool = False,
+) -> tuple[Float[Tensor, "B H Q E"], Float[Tensor, "B H Q K"] | None]:
+    """softmax(queries keys^T / sqrt(E)) values.
+
+    Args:
+        queries: what asks.
+        keys: what is asked.
+        values: what answers.
+        visible: which keys (columns) a query (row) may see; all when None.
+        dropout: probability of dropping an attention weight; the caller passes 0 outside of training.
+        weights: whether to return the attention weights too, before dropout; each row sums to 1.
+
+    Returns:
+        The answers, and the weights where asked for.
+    """
+    # The fused kernel hides the weights, and its backward in low precision on a CPU takes 43 % of a training
+    # step at the sizes of the tiny model: both cases are written out.
+    slow_kernel = queries.device.type == "cpu" and queries.dtype != torch.float32
+    if not weights and not slow_kernel:
+        return F.scaled_dot_product_attention(queries, keys, values, attn_mask=visible, dropout_p=dropout), None
+    scores = (queries * queries.shape[-1] ** -0.5) @ keys.transpose(-2, -1)
+    if visible is not None:
+        scores = scores.masked_fill(~visible, float("-inf"))
+    with torch.autocast(queries.device.type, enabled=False):  # the kernel sums in float32 whatever it stores
+        attention = scores.softmax(-1)
+    answers = F.dropout(attention, dropout) @ values if dropout else attention @ values
+    return answers, attention if weights else None
+
+
+def split_heads(tokens: Float[Tensor, "B N C"], heads: int) -> Heads:
+    """Tokens to heads: B N (H E) -> B H N E."""
+    return tokens.reshape(*tokens.shape[:2], heads, -1).transpose(1, 2)
+
+
+def merge_heads(tokens: Heads) -> Float[Tensor, "B N C"]:
+    """Heads to tokens: B H N E -> B N (H E)."""
+    return tokens.transpose(1, 2).flatten(2)

@@ -1,0 +1,300 @@
+"""The decoder: a causal transformer that writes a box as four tokens while it looks at the image (paper Fig. 3).
+
+Two blocks of masked self-attention, cross-attention to the memory (the encoder's features) and a perceptron,
+then a three-layer word head. Arithmetic of microsoft/VideoX SeqTrack lib/models/seqtrack/decoder.py: learned
+position embeddings are added to queries and keys of self-attention and to the queries of cross-attention, never
+to values; memory positions are added to the keys of cross-attention only.
+
+Letters: B batch, L tokens read at once, S tokens of a whole sentence, D width, H heads, E head width, M memory
+tokens, V vocabulary, P past boxes.
+"""
+
+from dataclasses import dataclass
+from typing import NamedTuple, cast
+
+import torch
+from jaxtyping import Bool, Float, Int64
+from torch import Tensor, nn
+
+from seqtrack_lit.models.attention import Heads, attend, merge_heads, split_heads
+from seqtrack_lit.tokens import BoxTokenizer
+
+Memory = Float[Tensor, "B M D"]
+MemoryPosition = Float[Tensor, "1 M D"]
+Weights = Float[Tensor, "B H Q K"]
+
+
+class KeysValues(NamedTuple):
+    """What attention looks things up in."""
+
+    keys: Heads
+    values: Heads
+
+
+@dataclass
+class Context:
+    """State of a generation: per layer the memory's keys and values, and a cache for those of the sentence.
+
+    `cache` has the length of a whole sentence from the start; what is not written yet is masked.
+    """
+
+    memory: list[KeysValues]
+    cache: list[KeysValues]
+    length: int = 0  # tokens read so far
+
+
+class Attention(nn.Module):
+    """Multi-head attention whose queries, keys and values may come from different tokens."""
+
+    def __init__(self, width: int, heads: int, dropout: float) -> None:
+        super().__init__()
+        self.heads = heads
+        self.dropout = dropout
+        self.query = nn.Linear(width, width)
+        self.key = nn.Linear(width, width)
+        self.value = nn.Linear(width, width)
+        self.out = nn.Linear(width, width)
+
+    def look_up(self, keys: Float[Tensor, "B N D"], values: Float[Tensor, "B N D"]) -> KeysValues:
+        """Project keys and values; what can be done once and kept."""
+        return KeysValues(split_heads(self.key(keys), self.heads), split_heads(self.value(values), self.heads))
+
+    def forward(
+        self,
+        queries: Float[Tensor, "B L D"],
+        looked_up: KeysValues,
+        visible: Bool[Tensor, "L N"] | None = None,
+        weights: bool = False,
+    ) -> tuple[Float[Tensor, "B L D"], Weights | None]:
+        """Answers to the queries, and the attention weights where asked for."""
+        answers, attention = attend(
+            split_heads(self.query(queries), self.heads),
+            looked_up.keys,
+            looked_up.values,
+            visible=visible,
+            dropout=self.dropout if self.training else 0.0,
+            weights=weights,
+        )
+        return self.out(merge_heads(answers)), attention
+
+
+class DecoderLayer(nn.Module):
+    """Self-attention, cross-attention and a perceptron, each around a residual; the norm after it or before it."""
+
+    def __init__(self, width: int, heads: int, ffn: int, dropout: float, pre_norm: bool) -> None:
+        super().__init__()
+        self.pre_norm = pre_norm
+        self.self_attention = Attention(width, heads, dropout)
+        self.cross_attention = Attention(width, heads, dropout)
+        self.ffn = nn.Sequential(nn.Linear(width, ffn), nn.ReLU(), nn.Dropout(dropout), nn.Linear(ffn, width))
+        self.norm1 = nn.LayerNorm(width)
+        self.norm2 = nn.LayerNorm(width)
+        self.norm3 = nn.LayerNorm(width)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(
+        self,
+        x: Float[Tensor, "B L D"],
+        position: Float[Tensor, "1 L D"],
+        memory: KeysValues,
+        visible: Bool[Tensor, "L S"] | None,
+        cache: KeysValues | None,
+        slots: Int64[Tensor, "L"],
+        weights: bool,
+    ) -> tuple[Float[Tensor, "B L D"], Weights | None]:
+        """Tokens number `slots` of the sentence through the layer, and the cross-attention where asked for.
+
+        Without a cache the tokens are the whole sentence; with one, their keys and values are written into it.
+        """
+        y = self.norm1(x) if self.pre_norm else x
+        sentence = self.self_attention.look_up(y + position, y)
+        if cache is not None:
+            cache.keys.index_copy_(2, slots, sentence.keys)
+            cache.values.index_copy_(2, slots, sentence.values)
+            sentence = cache
+        answer, _ = self.self_attention(y + position, sentence, visible)
+        x = x + self.dropout(answer)
+        if not self.pre_norm:
+            x = self.norm1(x)
+
+        y = self.norm2(x) if self.pre_norm else x
+        answer, attention = self.cross_attention(y + position, memory, weights=weights)
+        x = x + self.dropout(answer)
+        if not self.pre_norm:
+            x = self.norm2(x)
+
+        x = x + self.dropout(self.ffn(self.norm3(x) if self.pre_norm else x))
+        return x if self.pre_norm else self.norm3(x), attention
+
+
+class Decoder(nn.Module):
+    """Sentence and memory to logits over the vocabulary.
+
+    Args:
+        tokenizer: gives the vocabulary.
+        width: width of the tokens.
+        depth: number of layers.
+        heads: attention heads of a layer.
+        ffn: hidden width of a layer's perceptron.
+        dropout: after the embedding's norm, on attention weights, on the three residual branches and inside the
+            perceptron; active in training mode only.
+        pre_norm: norms before instead of after each branch; the final norm stays.
+        past: number of past boxes whose tokens stand before START, oldest first (Tab. 5).
+        bidirectional: four learned queries that see each other replace the causal sentence; all coordinates at
+            once, no START, no END (Tab. 4 #2).
+        xavier: every linear layer Xavier-uniform by itself with zero bias. False is the official start: queries,
+            keys and values Xavier-uniform as one matrix, torch's default for the word head and perceptron biases.
+        embedding_std: standard deviation at the start of the word embeddings; None: Xavier-uniform (official).
+        position_std: the same of the position embeddings.
+    """
+
+    def __init__(
+        self,
+        *,
+        tokenizer: BoxTokenizer,
+        width: int = 256,
+        depth: int = 2,
+        heads: int = 8,
+        ffn: int = 1024,
+        dropout: float = 0.1,
+        pre_norm: bool = False,
+        past: int = 0,
+        bidirectional: bool = False,
+        xavier: bool = False,
+        embedding_std: float | None = None,
+        position_std: float | None = None,
+    ) -> None:
+        super().__init__()
+        if width % heads:
+            raise ValueError(f"model.decoder.width must be a multiple of model.decoder.heads = {heads}, got {width}")
+        if past and bidirectional:
+            raise ValueError(
+                f"model.decoder.past = {past} needs the causal decoder: set model.decoder.bidirectional=false"
+            )
+        self.tokenizer = tokenizer
+        self.width = width
+        self.heads = heads
+        self.past = past
+        self.bidirectional = bidirectional
+        # causal: the words; bidirectional: the four queries
+        self.embedding = nn.Embedding(4 if bidirectional else tokenizer.vocab_size, width)
+        self.embedding_norm = nn.LayerNorm(width)
+        self.embedding_dropout = nn.Dropout(dropout)
+        self.position = nn.Parameter(torch.zeros(1, 4 if bidirectional else 5, width))
+        self.past_position = nn.Parameter(torch.zeros(1, 4 * past, width)) if past else None
+        self.layers = nn.ModuleList(DecoderLayer(width, heads, ffn, dropout, pre_norm) for _ in range(depth))
+        self.norm = nn.LayerNorm(width)
+        self.head = nn.Sequential(
+            nn.Linear(width, width),
+            nn.ReLU(),
+            nn.Linear(width, width),
+            nn.ReLU(),
+            nn.Linear(width, tokenizer.vocab_size),
+        )
+        self._initialise(xavier, embedding_std, position_std)
+
+    @property
+    def sentence(self) -> int:
+        """S, tokens of a whole sentence: past boxes, START and four coordinates; or the four queries."""
+        return 4 * self.past + self.position.shape[1]
+
+    def forward(
+        self,
+        inputs: Int64[Tensor, "B L"],
+        memory: Memory,
+        memory_position: MemoryPosition,
+        past: Int64[Tensor, "B P 4"] | None = None,
+    ) -> Float[Tensor, "B l V"]:
+        """Teacher forcing: all tokens at once, the logits of the word after each.
+
+        Args:
+            inputs: [START, t1, ...]; the bidirectional decoder ignores them and answers for its four queries.
+            memory: what cross-attention looks at.
+            memory_position: its positions, added to the keys.
+            past: tokens of the past boxes, oldest first; clamped to coordinate tokens.
+        """
+        opening = self._opening(past, len(memory))
+        tokens = opening if self.bidirectional else torch.cat([opening[:, :-1], inputs], dim=1)
+        states, _ = self._read(tokens, self._look_up(memory, memory_position), None, 0, weights=False)
+        return cast(Tensor, self.head(states[:, 4 * self.past :]))
+
+    def open(
+        self, memory: Memory, memory_position: MemoryPosition, past: Int64[Tensor, "B P 4"] | None = None
+    ) -> tuple[Context, Int64[Tensor, "B L"]]:
+        """Begin a generation: its state, and the tokens to `read` first."""
+        looked_up = self._look_up(memory, memory_position)
+        keys = looked_up[0].keys
+        shape = (len(memory), self.heads, self.sentence, self.width // self.heads)
+        cache = [KeysValues(keys.new_zeros(shape), keys.new_zeros(shape)) for _ in self.layers]
+        return Context(looked_up, cache), self._opening(past, len(memory))
+
+    def read(
+        self, tokens: Int64[Tensor, "B L"], context: Context, *, weights: bool = False
+    ) -> tuple[Float[Tensor, "B l V"], Float[Tensor, "B l layers H M"] | None]:
+        """Read the next tokens of a sentence; earlier ones are remembered in the context.
+
+        Returns:
+            Logits of the word after the last token (bidirectional: after each of the four queries) and, where
+            asked for, the cross-attention behind them: each row over the memory sums to 1.
+        """
+        states, attention = self._read(tokens, context.memory, context.cache, context.length, weights=weights)
+        context.length += tokens.shape[1]
+        answers = 4 if self.bidirectional else 1
+        logits = self.head(states[:, -answers:])
+        if not weights:
+            return logits, None
+        return logits, torch.stack(attention, dim=1)[..., -answers:, :].permute(0, 3, 1, 2, 4)  # B layers H l M
+
+    def _opening(self, past: Int64[Tensor, "B P 4"] | None, batch: int) -> Int64[Tensor, "B L"]:
+        device = self.position.device
+        if self.bidirectional:
+            return torch.arange(4, device=device).expand(batch, 4)
+        start = torch.full((batch, 1), self.tokenizer.start, device=device)
+        given = 0 if past is None else past.shape[1]
+        if given != self.past:
+            raise ValueError(f"the decoder was built for {self.past} past boxes (model.decoder.past), got {given}")
+        if past is None:
+            return start
+        return torch.cat([past.clamp(0, self.tokenizer.bins - 1).flatten(1), start], dim=1)
+
+    def _look_up(self, memory: Memory, memory_position: MemoryPosition) -> list[KeysValues]:
+        keys = memory + memory_position
+        return [cast(DecoderLayer, layer).cross_attention.look_up(keys, memory) for layer in self.layers]
+
+    def _read(
+        self,
+        tokens: Int64[Tensor, "B L"],
+        memory: list[KeysValues],
+        cache: list[KeysValues] | None,
+        done: int,
+        *,
+        weights: bool,
+    ) -> tuple[Float[Tensor, "B L D"], list[Tensor]]:
+        """Tokens number done, done + 1, ... of the sentence through all layers and the final norm."""
+        slots = torch.arange(done, done + tokens.shape[1], device=tokens.device)
+        position = self.position if self.past_position is None else torch.cat([self.past_position, self.position], 1)
+        position = position[:, done : done + tokens.shape[1]]
+        visible = None
+        if not self.bidirectional:
+            seen = torch.arange(self.sentence if cache else tokens.shape[1], device=tokens.device)
+            visible = seen <= slots[:, None]
+        x = self.embedding_dropout(self.embedding_norm(self.embedding(tokens)))
+        attention = []
+        for i, layer in enumerate(self.layers):
+            x, looked = layer(x, position, memory[i], visible, cache[i] if cache else None, slots, weights)
+            attention.append(looked)
+        return self.norm(x), attention
+
+    @torch.no_grad()
+    def _initialise(self, xavier: bool, embedding_std: float | None, position_std: float | None) -> None:
+        for name, module in self.named_modules():
+            if not isinstance(module, nn.Linear) or (name.startswith("head") and not xavier):
+                continue
+            packed = name.endswith(("query", "key", "value")) and not xavier
+            # Xavier's bound sqrt(6 / (in + out)) with out = 3 D for the official packed matrix, D for ours
+            nn.init.xavier_uniform_(module.weight, gain=0.5**0.5 if packed else 1.0)
+            if xavier or "attention" in name:
+                nn.init.zeros_(module.bias)
+        positions = [self.position] if self.past_position is None else [self.position, self.past_position]
+        for table, std in [(self.embedding.weight, embedding_std)] + [(p[0], position_std) for p in positions]:
+            nn.init.xavier_uniform_(table) if std is None else nn.init.normal_(table, std=std)

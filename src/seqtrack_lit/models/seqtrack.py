@@ -1,0 +1,243 @@
+"""SeqTrack: tracking as writing a sentence of four tokens about the search region (CVPR 2023, Fig. 2).
+
+    encoder(templates, search) -> linear map -> memory -> decoder -> four coordinate tokens
+
+Letters: B batch, T templates, N search tokens, M memory tokens, C encoder width, D decoder width, V vocabulary,
+P past boxes, L tokens.
+"""
+
+from typing import Literal, NamedTuple, cast, get_args
+
+import torch
+from jaxtyping import Float, Float64, Int64, UInt8
+from torch import Tensor, nn
+
+from seqtrack_lit.models.decoder import Decoder
+from seqtrack_lit.models.encoder import Encoder, Search, Templates
+from seqtrack_lit.tokens import BoxTokenizer
+
+MemoryKind = Literal["search", "both", "mean"]
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+class Logits(NamedTuple):
+    """Answers under teacher forcing: `tokens` [B L V]; `dense` [B N], one per search token, None without that head."""
+
+    tokens: Tensor
+    dense: Tensor | None
+
+
+class Prediction(NamedTuple):
+    """A generated box per sample.
+
+    `tokens` [B 4] in the tokenizer's order; `boxes` [B 4] cxcywh, fractions of the search crop, float32;
+    `likelihoods` [B 4] of the tokens, after the window (float64 with a window, else float32); where asked for,
+    `attention` [B 4 layers heads M], cross-attention behind each token, and `distributions` [B 4 bins], the
+    probabilities each token was chosen from, after the window.
+    """
+
+    tokens: Tensor
+    boxes: Tensor
+    likelihoods: Tensor
+    attention: Tensor | None
+    distributions: Tensor | None
+
+
+class SeqTrack(nn.Module):
+    """The whole model.
+
+    Args:
+        tokenizer: boxes <-> tokens; the decoder must have been built with an equal one.
+        encoder: images to features.
+        decoder: tokens and memory to logits.
+        memory: what the decoder looks at: features of the search region, of search region and templates (Tab. 4
+            #6), or the mean of all of them as one token (#7).
+        dense_head: a linear read-out of each search token, for a training-only loss on where the target is.
+        map_equal_widths: apply the linear map also where encoder and decoder have equal widths. The official code
+            does not, though its parameters exist all the same.
+        xavier: linear map and dense head Xavier-uniform with zero bias instead of torch's default.
+        memory_position_std: start of the memory positions, normal with this standard deviation; None: the 1-D
+            sinusoid over the flattened index (official).
+    """
+
+    def __init__(
+        self,
+        *,
+        tokenizer: BoxTokenizer,
+        encoder: Encoder,
+        decoder: Decoder,
+        memory: MemoryKind = "search",
+        dense_head: bool = False,
+        map_equal_widths: bool = False,
+        xavier: bool = False,
+        memory_position_std: float | None = None,
+    ) -> None:
+        super().__init__()
+        if decoder.tokenizer != tokenizer:
+            raise ValueError(
+                f"model.tokenizer is {tokenizer}, but the decoder was built with {decoder.tokenizer}; "
+                "set both by one `tokenizer: ${tokenizer}`"
+            )
+        if memory not in get_args(MemoryKind):
+            raise ValueError(f"model.memory must be one of {', '.join(get_args(MemoryKind))}, got {memory!r}")
+        if not encoder.joint and memory != "both":
+            raise ValueError(
+                f"model.encoder.joint=false needs model.memory=both, got {memory}: search features know nothing of "
+                "the templates, so the decoder must see both"
+            )
+        self.tokenizer = tokenizer
+        self.memory = memory
+        self.encoder = encoder
+        self.decoder = decoder
+        self.linear = nn.Linear(encoder.width, decoder.width)
+        self.apply_linear = map_equal_widths or encoder.width != decoder.width
+        length = {"search": encoder.search_tokens, "both": encoder.tokens, "mean": 1}[memory]
+        self.memory_position = nn.Parameter(
+            sinusoid(length, decoder.width)[None]
+            if memory_position_std is None
+            else torch.randn(1, length, decoder.width) * memory_position_std
+        )
+        self.dense = nn.Linear(decoder.width, 1) if dense_head else None
+        if xavier:
+            for layer in (self.linear, self.dense):
+                if layer is not None:
+                    nn.init.xavier_uniform_(layer.weight)
+                    nn.init.zeros_(layer.bias)
+
+    @property
+    def templates(self) -> int:
+        """T, the number of templates."""
+        return self.encoder.templates
+
+    @property
+    def search_size(self) -> int:
+        """Side of the search crop, pixels."""
+        return self.encoder.search_size
+
+    @property
+    def template_size(self) -> int:
+        """Side of the template crops, pixels."""
+        return self.encoder.template_size
+
+    @property
+    def past(self) -> int:
+        """P, the number of past boxes the decoder reads."""
+        return self.decoder.past
+
+    def encode(self, templates: Templates, search: Search) -> Float[Tensor, "B M D"]:
+        """Normalised images to the memory the decoder looks at."""
+        return self._remember(self._features(templates, search))
+
+    def forward(
+        self,
+        templates: Templates,
+        search: Search,
+        inputs: Int64[Tensor, "B L"],
+        past: Int64[Tensor, "B P 4"] | None = None,
+    ) -> Logits:
+        """Teacher forcing: logits of the word after each input token.
+
+        Args:
+            templates: normalised template crops.
+            search: normalised search crop.
+            inputs: [START, t1..t4] (see `BoxTokenizer.teacher`); ignored by the bidirectional decoder, whose
+                logits are those of t1..t4.
+            past: tokens of the last P boxes in the coordinates of this search crop, oldest first.
+        """
+        features = self._features(templates, search)
+        memory = self._remember(features)
+        logits = self.decoder(inputs, memory, self.memory_position, past)
+        if self.dense is None:
+            return Logits(logits, None)
+        search_tokens = self.encoder.search_tokens
+        mapped = self._map(features[:, :search_tokens]) if self.memory == "mean" else memory[:, :search_tokens]
+        return Logits(logits, self.dense(mapped).squeeze(-1))
+
+    @torch.no_grad()
+    def generate(
+        self,
+        templates: Templates,
+        search: Search,
+        *,
+        window: Float64[Tensor, "bins"] | None = None,
+        past: Int64[Tensor, "B P 4"] | None = None,
+        attention: bool = False,
+        distributions: bool = False,
+    ) -> Prediction:
+        """Greedy generation of the four tokens; call it in eval mode.
+
+        Args:
+            templates: normalised template crops.
+            search: normalised search crop.
+            window: factor on the probabilities of the two position tokens (`BoxTokenizer.window`).
+            past: tokens of the last P boxes in the coordinates of this search crop, oldest first.
+            attention: return the cross-attention behind each token.
+            distributions: return the probabilities each token was chosen from.
+        """
+        memory = self.encode(templates, search)
+        context, tokens = self.decoder.open(memory, self.memory_position, past)
+        words: list[_Word] = []
+        looked: list[Tensor] = []
+        while len(words) < 4:  # causal: four rounds of one token; bidirectional: one round of four
+            logits, weights = self.decoder.read(tokens, context, weights=attention)
+            for answer in logits.unbind(1):
+                words.append(self._choose(answer, len(words), window))
+            looked += [] if weights is None else [weights]
+            tokens = words[-1].token[:, None]
+        chosen = torch.stack([word.token for word in words], dim=1)
+        return Prediction(
+            tokens=chosen,
+            boxes=self.tokenizer.decode(chosen),
+            likelihoods=torch.cat([word.likelihood[:, None] for word in words], dim=1),  # cat: float64 wins
+            attention=torch.cat(looked, dim=1) if attention else None,
+            distributions=torch.cat([word.distribution[:, None] for word in words], dim=1) if distributions else None,
+        )
+
+    def _choose(self, logits: Float[Tensor, "B V"], slot: int, window: Float64[Tensor, "bins"] | None) -> "_Word":
+        """The likeliest coordinate token: softmax over the whole vocabulary, cut, not normalised again, windowed."""
+        probabilities = logits.float().softmax(-1)[:, : self.tokenizer.bins]
+        if window is not None and slot in self.tokenizer.window_slots:
+            probabilities = probabilities * window  # float64, which decides the argmax
+        likelihood, token = probabilities.max(-1)
+        return _Word(token, likelihood, probabilities)
+
+    def _features(self, templates: Templates, search: Search) -> Float[Tensor, "B N+TM C"]:
+        wanted = (self.templates, 3, self.template_size, self.template_size)
+        if tuple(templates.shape[1:]) != wanted or tuple(search.shape[1:]) != (3, self.search_size, self.search_size):
+            raise ValueError(
+                f"the model was built for templates of shape {wanted} and search crops of side {self.search_size}, got "
+                f"{tuple(templates.shape[1:])} and {tuple(search.shape[1:])}; see model.encoder.templates, "
+                "template_size and search_size"
+            )
+        return cast(Tensor, self.encoder(templates, search))
+
+    def _map(self, features: Float[Tensor, "B n C"]) -> Float[Tensor, "B n D"]:
+        return self.linear(features) if self.apply_linear else features
+
+    def _remember(self, features: Float[Tensor, "B N+TM C"]) -> Float[Tensor, "B M D"]:
+        if self.memory == "search":
+            features = features[:, : self.encoder.search_tokens]
+        elif self.memory == "mean":
+            features = features.mean(dim=1, keepdim=True)
+        return self._map(features)
+
+
+class _Word(NamedTuple):
+    token: Int64[Tensor, "B"]
+    likelihood: Float[Tensor, "B"]
+    distribution: Float[Tensor, "B bins"]
+
+
+def normalise(images: UInt8[Tensor, "*batch 3 H W"]) -> Float[Tensor, "*batch 3 H W"]:
+    """RGB images as the models expect them: in [0, 1], then ImageNet's mean and standard deviation; float32."""
+    mean = torch.tensor(IMAGENET_MEAN, device=images.device)[:, None, None]
+    std = torch.tensor(IMAGENET_STD, device=images.device)[:, None, None]
+    return (images / 255.0 - mean) / std
+
+
+def sinusoid(length: int, width: int) -> Float[Tensor, "length width"]:
+    """1-D sinusoid of "Attention is all you need": sin on even columns, cos on odd ones."""
+    column = torch.arange(width)
+    angle = torch.arange(length)[:, None] / 10000 ** (column // 2 * 2 / width)
+    return torch.where(column % 2 == 0, angle.sin(), angle.cos())
