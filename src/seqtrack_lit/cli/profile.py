@@ -1,0 +1,103 @@
+"""seqtrack-profile: parameters, multiply-accumulates and the time of a tracked frame by stage, on this device.
+
+    seqtrack-profile model=seqtrack_b384 dtype=bfloat16
+    seqtrack-profile -m 'model=glob(seqtrack_?[23]*)'
+    seqtrack-profile checkpoint=runs/quickstart/checkpoints/best.ckpt device=cpu threads=1
+
+The table is printed and written as <out>/<name>.md and .json. Loader speed: `seqtrack-data bench=NAME`.
+"""
+
+import json
+import platform
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig
+
+from seqtrack_lit.cli.runtime import existing, instantiate, run
+
+if TYPE_CHECKING:
+    from seqtrack_lit.tracking.seqtrack import SeqTrackTracker
+
+
+def body(config: DictConfig) -> None:
+    """Measure one model; print and write the table."""
+    if config.frames < 1:
+        raise ValueError(f"frames must be at least 1, got {config.frames}")
+    if config.checkpoint is not None:
+        existing(config.checkpoint, "checkpoint")
+    import torch
+
+    from seqtrack_lit.analysis.profile import count_macs, count_parameters, time_tracker
+
+    if config.threads is not None:
+        torch.set_num_threads(config.threads)
+    name, tracker = _tracker(config)
+    macs = count_macs(tracker.model)
+    size = (int(config.image_size[0]), int(config.image_size[1]))
+    times = time_tracker(tracker, frames=config.frames, image_size=size)
+    facts: dict[str, Any] = {
+        "model": name,
+        "device": torch.cuda.get_device_name(tracker.device) if tracker.device.type == "cuda" else platform.processor(),
+        "threads": torch.get_num_threads(),
+        "dtype": str(tracker.dtype).removeprefix("torch."),
+        "torch": torch.__version__,
+        "frames": config.frames,
+        "image_size": list(size),
+        "parameters": count_parameters(tracker.model),
+        "macs": {"paper": macs.paper, "everything": macs.everything},
+        "milliseconds": times.stages,
+        "fps": times.fps,
+    }
+    folder = Path(config.out)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"{name}.json").write_text(json.dumps(facts, indent=2) + "\n")
+    (folder / f"{name}.md").write_text(markdown(facts))
+    print(markdown(facts))
+    print(f"Written to {folder / name}.md and .json")
+
+
+def _tracker(config: DictConfig) -> tuple[str, "SeqTrackTracker"]:
+    import torch
+
+    from seqtrack_lit.tracking.seqtrack import SeqTrackTracker, load_tracker
+
+    device = config.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    if config.checkpoint is not None:
+        return Path(config.checkpoint).stem, load_tracker(config.checkpoint, device=device, dtype=config.dtype)
+    choice = str(HydraConfig.get().runtime.choices["model"])
+    return choice, SeqTrackTracker(instantiate(config.model), device=device, dtype=config.dtype)
+
+
+def markdown(facts: dict[str, Any]) -> str:
+    """The measured facts as two small tables."""
+    parameters = ", ".join(f"{part} {n:,}" for part, n in facts["parameters"].items() if part != "total")
+    lines = [
+        f"# {facts['model']}",
+        "",
+        f"{facts['device'] or 'CPU'}, {facts['threads']} threads, {facts['dtype']}, torch {facts['torch']}; medians of "
+        f"{facts['frames']} frames of {facts['image_size'][0]} x {facts['image_size'][1]} pixels.",
+        "",
+        "| what | value |",
+        "|---|---|",
+        f"| parameters | {facts['parameters']['total']:,} ({parameters}) |",
+        f"| MACs, paper's convention | {facts['macs']['paper'] / 1e9:.2f} G |",
+        f"| MACs, everything but LayerNorm | {facts['macs']['everything'] / 1e9:.2f} G |",
+        f"| frames per second | {facts['fps']:.2f} |",
+        "",
+        "| stage | ms |",
+        "|---|---|",
+        *(f"| {stage} | {value:.3f} |" for stage, value in facts["milliseconds"].items()),
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Entry point."""
+    run("profile", body)
+
+
+if __name__ == "__main__":
+    main()
