@@ -1,0 +1,317 @@
+"""Checkpoints: known by their content, read without running what is in them, turned into a model.
+
+- official: `SEQTRACK_ep0500.pth.tar` of microsoft/VideoX; the weights under `net`, foreign objects beside them.
+- lightning: ours; `state_dict` with prefix `net.`, `ema` without, and under `seqtrack` plain constructor arguments.
+- state_dict: names and tensors alone (.pt, .safetensors), by our names or the official ones.
+"""
+
+import importlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, cast
+
+import torch
+from torch import Tensor, nn
+
+from seqtrack_lit.models.official import (
+    ORDERS,
+    OfficialConfig,
+    count,
+    fitting,
+    to_official,
+    to_ours,
+)
+from seqtrack_lit.models.official_model import Description, describe, tracker_settings
+from seqtrack_lit.models.safe_read import read_contents
+from seqtrack_lit.models.seqtrack import SeqTrack
+
+Kind = Literal["official", "lightning", "state_dict"]
+FORMAT = 1
+
+#: All that a checkpoint may ask to be built.
+CLASSES = (
+    "seqtrack_lit.tokens.BoxTokenizer",
+    "seqtrack_lit.models.seqtrack.SeqTrack",
+    "seqtrack_lit.models.decoder.Decoder",
+    "seqtrack_lit.models.encoder.ViTEncoder",
+    "seqtrack_lit.models.timm_encoder.TimmEncoder",
+)
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Weights as a file holds them.
+
+    Args:
+        source: kind and path, for messages.
+        kind: which of the three kinds of file.
+        official: whether the tensors have the official names.
+        state: the tensors.
+        description: plain constructor arguments of tokenizer, model and tracker; None where the file has none.
+    """
+
+    source: str
+    kind: Kind
+    official: bool
+    state: dict[str, Tensor]
+    description: Description | None
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A model in evaluation mode with its weights, and arguments for its tracker.
+
+    Args:
+        model: the model, on the CPU in float32.
+        tracker: plain keyword arguments of tracking.seqtrack.SeqTrackTracker but the model.
+        source: kind and path of the file.
+        description: plain constructor arguments the model was built from.
+    """
+
+    model: SeqTrack
+    tracker: dict[str, object] = field(repr=False)
+    source: str
+    description: Description = field(repr=False)
+
+
+def read_checkpoint(path: str | Path) -> Checkpoint:
+    """Read a file of weights of any kind; nothing in it is run.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: not a file of weights, or not of a tracker.
+    """
+    contents = read_contents(path)
+    root = contents.root
+    if not isinstance(root, Mapping):
+        raise ValueError(f"{path}: a checkpoint holds named values, this one holds a {type(root).__name__}")
+    if "net" in root:
+        state = contents.tensors(root["net"], "net")
+        return Checkpoint(f"official checkpoint {path}", "official", True, _unprefixed(state), None)
+    if "seqtrack" in root:
+        name = "ema" if root.get("ema") else "state_dict"
+        state = _unprefixed(contents.tensors(root[name], name))
+        return Checkpoint(f"checkpoint {path}", "lightning", False, state, _description(root["seqtrack"], path))
+    state = _unprefixed(contents.tensors(root.get("state_dict", root), "the file"))
+    official = "encoder.body.pos_embed" in state
+    if not official and "decoder.embedding.weight" not in state:
+        raise ValueError(
+            f"{path} holds {len(state)} tensors ({', '.join(list(state)[:3])}, ...), but not those of a SeqTrack "
+            "tracker; pretrained encoder weights alone are given to training as model.encoder.pretrained=FILE"
+        )
+    return Checkpoint(f"state dict {path}", "state_dict", official, state, None)
+
+
+def build_model(tokenizer: Mapping[str, object], model: Mapping[str, object]) -> SeqTrack:
+    """A model with fresh weights from plain constructor arguments.
+
+    Args:
+        tokenizer: arguments of tokens.BoxTokenizer; `_target_` may be left out. Used wherever `model` has none.
+        model: arguments of models.seqtrack.SeqTrack, nested; every `_target_` must be one of CLASSES.
+
+    Raises:
+        ValueError: a class outside of CLASSES, or an argument it refuses.
+    """
+    shared = _build({"_target_": CLASSES[0], **tokenizer}, "tokenizer")
+    tree = {"_target_": CLASSES[1], **model, "tokenizer": shared}
+    decoder = tree.get("decoder")
+    if isinstance(decoder, Mapping):
+        tree["decoder"] = {**decoder, "tokenizer": shared}
+    built = _build(tree, "model")
+    if not isinstance(built, SeqTrack):
+        raise ValueError(f"model must describe a SeqTrack, it describes a {type(built).__name__}")
+    return built
+
+
+def load_model(
+    path: str | Path,
+    *,
+    official_config: str | Path | None = None,
+    tokenizer: Mapping[str, object] | None = None,
+    model: Mapping[str, object] | None = None,
+) -> LoadedModel:
+    """A model with the weights of a file, built as the file or what is told of it says.
+
+    Args:
+        path: a checkpoint of any of the three kinds.
+        official_config: official YAML with what the tensors do not show: heads, order, templates, the tracker.
+        tokenizer: what is known of the tokens (bins, order); None values mean not known.
+        model: what is known of the network (memory, encoder.heads, decoder.pre_norm, ...), nested; None likewise.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: not a tracker's checkpoint, too little known of it, or facts that contradict each other.
+    """
+    checkpoint = read_checkpoint(path)
+    known = {**_dotted(tokenizer or {}, "tokenizer."), **_dotted(model or {}, "model.")}
+    config = OfficialConfig.read(official_config) if official_config is not None else None
+    description = checkpoint.description
+    if description is None:
+        state = checkpoint.state if checkpoint.official else _official_names(checkpoint)
+        description = describe(state, source=checkpoint.source, config=config, known=known)
+        if not checkpoint.official and config is None:
+            description = description._replace(tracker={})
+    else:
+        _check_known(description, known, checkpoint.source)
+        if config is not None:
+            description = description._replace(tracker={**description.tracker, **tracker_settings(config)})
+    built = build_model(description.tokenizer, description.model)
+    fill(built, checkpoint)
+    return LoadedModel(built.eval(), dict(description.tracker), checkpoint.source, description)
+
+
+def load_weights(model: SeqTrack, path: str | Path) -> str:
+    """Fill a model that exists already, to train on from a checkpoint of any kind; gives back its source.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: not a tracker's checkpoint, or of another model; the message says which published model fits.
+    """
+    checkpoint = read_checkpoint(path)
+    fill(model, checkpoint)
+    return checkpoint.source
+
+
+@torch.no_grad()
+def fill(model: nn.Module, checkpoint: Checkpoint) -> None:
+    """Copy the weights of a checkpoint: every tensor is used once, none is missing, every shape is equal.
+
+    Raises:
+        ValueError: the checkpoint is of another model; both shapes and, where one fits, a published model are named.
+    """
+    own, state, source = model.state_dict(), checkpoint.state, checkpoint.source
+    if checkpoint.official:
+        state = to_ours(state, own, source)
+    fit = "" if checkpoint.official else _fitting_ours(checkpoint)
+    for key, tensor in own.items():
+        if key not in state:
+            raise ValueError(f"{source}: key {key} {tuple(tensor.shape)} is missing{fit}")
+        if state[key].shape != tensor.shape:
+            raise ValueError(
+                f"{source}: key {key} has shape {tuple(state[key].shape)}, the model needs {tuple(tensor.shape)}{fit}"
+            )
+    unused = sorted(set(state) - set(own))
+    if unused:
+        raise ValueError(f"{source}: the model has no place for {', '.join(unused[:5])}{fit}")
+    for key, tensor in own.items():
+        tensor.copy_(state[key])
+
+
+def export_official(model: SeqTrack, path: str | Path, *, epoch: int = 500) -> None:
+    """Write a model as an official checkpoint, which the official code and torch.load(weights_only=True) read.
+
+    The official configuration file must say the same of the model; a training-only dense head is left out.
+
+    Raises:
+        ValueError: the official code has no such model.
+    """
+    from seqtrack_lit.models.encoder import ViTEncoder
+
+    encoder, decoder = model.encoder, model.decoder
+    hindrances = {
+        f"model.encoder is a {type(encoder).__name__}, not a plain ViT": not isinstance(encoder, ViTEncoder),
+        "model.encoder.joint=false": not encoder.joint,
+        "model.decoder.bidirectional=true": decoder.bidirectional,
+        f"model.decoder.past={decoder.past}": decoder.past > 0,
+        "model.map_equal_widths=true": model.apply_linear and encoder.width == decoder.width,
+        f"tokenizer.order={model.tokenizer.order}": model.tokenizer.order not in ORDERS.values(),
+    }
+    stopped = [name for name, hinders in hindrances.items() if hinders]
+    if stopped:
+        raise ValueError(f"the official code has no such model: {'; '.join(stopped)}")
+    state = {key: tensor for key, tensor in model.state_dict().items() if not key.startswith("dense.")}
+    content = {
+        "epoch": epoch,
+        "actor_type": "SeqTrackActor",
+        "net_type": "SEQTRACK",
+        "net": to_official(state),
+        "net_info": None,
+        "constructor": None,
+    }
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(path.name + ".part")
+    torch.save(content, part)
+    part.replace(path)
+
+
+def _build(node: object, where: str) -> Any:
+    """A value of a description: containers are walked, a mapping with `_target_` becomes an object of CLASSES."""
+    if isinstance(node, Mapping):
+        values = {key: _build(value, f"{where}.{key}") for key, value in node.items() if not _hydra(key)}
+        if "_target_" not in node:
+            return values
+        target = node["_target_"]
+        if target not in CLASSES:
+            raise ValueError(
+                f"{where}._target_ = {target} is not one of {', '.join(CLASSES)}; the checkpoint is foreign"
+            )
+        module, name = str(target).rsplit(".", 1)
+        try:
+            return getattr(importlib.import_module(module), name)(**values)
+        except TypeError as error:
+            raise ValueError(f"{where}: {target} cannot be made from {', '.join(values)}: {error}") from error
+    if isinstance(node, list | tuple):
+        return [_build(value, where) for value in node]
+    return node
+
+
+def _hydra(key: object) -> bool:
+    return isinstance(key, str) and key.startswith("_") and key.endswith("_")
+
+
+def _description(saved: object, path: str | Path) -> Description:
+    if not isinstance(saved, Mapping) or saved.get("format") != FORMAT:
+        number = saved.get("format") if isinstance(saved, Mapping) else None
+        raise ValueError(f"{path}: description of format {number!r}, this version reads format {FORMAT}; update it")
+    parts = [saved.get(name) for name in ("tokenizer", "model", "tracker")]
+    if not all(isinstance(part, Mapping) for part in parts):
+        raise ValueError(f"{path}: its description lacks tokenizer, model or tracker")
+    return Description(*(dict(cast(Mapping[str, object], part)) for part in parts))
+
+
+def _check_known(description: Description, known: Mapping[str, object], source: str) -> None:
+    """A checkpoint of ours says all of its model itself; what is told beside must not contradict it."""
+    says = {**_dotted(description.tokenizer, "tokenizer."), **_dotted(description.model, "model.")}
+    for key, value in known.items():
+        if key not in says or says[key] != value:
+            raise ValueError(f"{source} was trained with {key} = {says.get(key)}; it cannot be read with {value}")
+
+
+def _official_names(checkpoint: Checkpoint) -> dict[str, Tensor]:
+    """A bare state dict by our names under the official ones, to see which model it is."""
+    try:
+        return to_official({key: tensor for key, tensor in checkpoint.state.items() if not key.startswith("dense.")})
+    except (KeyError, RuntimeError) as error:
+        raise ValueError(
+            f"{checkpoint.source} does not show which model it is of ({error}); give the checkpoint that training "
+            "wrote (.ckpt), which does"
+        ) from error
+
+
+def _fitting_ours(checkpoint: Checkpoint) -> str:
+    key = "encoder.norm.weight"
+    if key not in checkpoint.state:
+        return ""
+    depth = count(checkpoint.state, "encoder.blocks")
+    fake = {f"encoder.body.blocks.{i}.": checkpoint.state[key] for i in range(depth)}
+    return fitting({**fake, "encoder.body.norm.weight": checkpoint.state[key]})
+
+
+def _unprefixed(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Names without the prefix that all of them share: `net.` of our training, `module.` of data parallelism."""
+    for prefix in ("net.", "module."):
+        if state and all(key.startswith(prefix) for key in state):
+            return {key.removeprefix(prefix): tensor for key, tensor in state.items()}
+    return state
+
+
+def _dotted(tree: Mapping[str, object], prefix: str) -> dict[str, object]:
+    flat: dict[str, object] = {}
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            flat |= _dotted(value, f"{prefix}{key}.")
+        elif value is not None and not _hydra(key):
+            flat[f"{prefix}{key}"] = value
+    return flat
