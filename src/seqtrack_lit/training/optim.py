@@ -1,0 +1,242 @@
+"""Optimizers and which parameters they move.
+
+`AdamWRecipe` is the paper's. `MuonRecipe` is the fast one for tiny models: Muon (Jordan 2024; torch.optim.Muon) on
+the matrices of linear layers, AdamW on the rest, in one Optimizer so that clipping, schedules and resume see one.
+Newton-Schulz runs once for all matrices of a shape: several times faster than torch.optim.Muon's loop over many
+small matrices, and the packed query-key-value matrix is treated as the three matrices it is.
+"""
+
+import math
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any, Literal, cast, get_args
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from seqtrack_lit.models.seqtrack import SeqTrack
+from seqtrack_lit.training.checks import number, one_of, whole
+from seqtrack_lit.training.schedules import Schedule, StepDecay, WarmupConstantLinear
+
+BatchScaling = Literal["none", "sqrt", "linear"]
+Group = dict[str, Any]
+# Quintic Newton-Schulz, coefficients of Keller Jordan's Muon, as in torch.optim.Muon.
+_NS = (3.4445, -4.7750, 2.0315)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What every optimizer recipe has.
+
+    Args:
+        clip: largest norm of the whole gradient.
+        schedule: factor on all learning rates as a function of (step, all steps).
+        base_batch: global batch for which the learning rates are stated.
+        batch_scaling: how they follow another global batch: not, with its square root, or linearly.
+    """
+
+    clip: float = 0.1
+    schedule: Schedule = field(default_factory=StepDecay)
+    base_batch: int = 64
+    batch_scaling: BatchScaling = "sqrt"
+
+    def __post_init__(self) -> None:
+        number(self.clip, "optimizer.clip", above=True)
+        whole(self.base_batch, "optimizer.base_batch", low=1)
+        one_of(self.batch_scaling, "optimizer.batch_scaling", get_args(BatchScaling))
+
+    def scale(self, global_batch: int) -> float:
+        """Factor on the stated learning rates for this global batch."""
+        ratio = global_batch / self.base_batch
+        return {"none": 1.0, "sqrt": math.sqrt(ratio), "linear": ratio}[self.batch_scaling]
+
+    def build(self, model: SeqTrack, global_batch: int) -> torch.optim.Optimizer:
+        """The optimizer of a model, learning rates scaled to the batch."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class AdamWRecipe(Recipe):
+    """AdamW with a smaller rate for the encoder; weight decay on all parameters, as the official code has it.
+
+    Official: lib/train/base_functions.py get_optimizer_scheduler; LR 1e-4, ENCODER_MULTIPLIER 0.1, decay 1e-4.
+    """
+
+    lr: float = 1e-4
+    encoder_lr: float = 1e-5
+    weight_decay: float = 1e-4
+    beta1: float = 0.9
+    beta2: float = 0.999
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("lr", "encoder_lr", "weight_decay"):
+            number(getattr(self, name), f"optimizer.{name}")
+        for name in ("beta1", "beta2"):
+            number(getattr(self, name), f"optimizer.{name}", high=1.0)
+
+    def build(self, model: SeqTrack, global_batch: int) -> torch.optim.Optimizer:
+        """AdamW on two groups: encoder, and the rest (decoder, linear map, memory positions, heads)."""
+        scale = self.scale(global_batch)
+        encoder = list(model.encoder.parameters())
+        inside = {id(parameter) for parameter in encoder}
+        rest = [parameter for parameter in model.parameters() if id(parameter) not in inside]
+        groups = [
+            {"params": encoder, "lr": self.encoder_lr * scale, "name": "encoder"},
+            {"params": rest, "lr": self.lr * scale, "name": "rest"},
+        ]
+        return torch.optim.AdamW(groups, betas=(self.beta1, self.beta2), weight_decay=self.weight_decay, fused=True)
+
+
+@dataclass(frozen=True)
+class MuonRecipe(Recipe):
+    """Muon on the matrices of linear layers, AdamW on the rest.
+
+    Args:
+        lr: AdamW's learning rate.
+        weight_decay: AdamW's, on patch embedding and read-outs only (not on norms, biases, embeddings, positions).
+        beta1: AdamW's.
+        beta2: AdamW's.
+        muon_lr: Muon's learning rate, on AdamW's scale (updates have the root mean square of AdamW's).
+        muon_weight_decay: Muon's.
+        momentum: Muon's.
+    """
+
+    clip: float = 1.0
+    schedule: Schedule = field(default_factory=WarmupConstantLinear)
+    lr: float = 1.5e-3
+    weight_decay: float = 0.05
+    beta1: float = 0.9
+    beta2: float = 0.98
+    muon_lr: float = 3.75e-3
+    muon_weight_decay: float = 0.05
+    momentum: float = 0.95
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("lr", "weight_decay", "muon_lr", "muon_weight_decay"):
+            number(getattr(self, name), f"optimizer.{name}")
+        for name in ("beta1", "beta2", "momentum"):
+            number(getattr(self, name), f"optimizer.{name}", high=1.0)
+
+    def build(self, model: SeqTrack, global_batch: int) -> torch.optim.Optimizer:
+        """One optimizer over groups: Muon matrices, packed ones, decayed rest, rest without decay."""
+        scale = self.scale(global_batch)
+        parts = split_parameters(model)
+        muon = {"muon": True, "lr": self.muon_lr * scale, "weight_decay": self.muon_weight_decay}
+        adamw = {"muon": False, "lr": self.lr * scale, "betas": (self.beta1, self.beta2)}
+        groups: list[Group] = [
+            {"params": parts.matrices, "pieces": 1, "momentum": self.momentum, "name": "muon", **muon},
+            {"params": parts.packed, "pieces": 3, "momentum": self.momentum, "name": "muon_qkv", **muon},
+            {"params": parts.decayed, "weight_decay": self.weight_decay, "name": "adamw", **adamw},
+            {"params": parts.free, "weight_decay": 0.0, "name": "adamw_no_decay", **adamw},
+        ]
+        return MuonAdamW([group for group in groups if group["params"]])
+
+
+@dataclass(frozen=True)
+class Parts:
+    """A model's parameters by the way they should be moved."""
+
+    matrices: list[nn.Parameter]
+    packed: list[nn.Parameter]  # query, key and value stacked row-wise in one matrix
+    decayed: list[nn.Parameter]
+    free: list[nn.Parameter]
+
+
+def split_parameters(model: SeqTrack) -> Parts:
+    """Matrices of linear layers but the read-outs; read-outs and patch embedding; norms, biases, embeddings, positions.
+
+    Read-outs (last layer of the word head, dense head) have one row per answer: making their rows orthogonal is wrong.
+    """
+    parts = Parts([], [], [], [])
+    readouts = {id(module) for module in (model.decoder.head[-1], model.dense) if module is not None}
+    seen: set[int] = set()
+    for name, module in model.named_modules():
+        for leaf, parameter in module.named_parameters(recurse=False):
+            if id(parameter) in seen:
+                continue
+            seen.add(id(parameter))
+            if leaf != "weight" or parameter.ndim < 2 or isinstance(module, nn.Embedding):
+                parts.free.append(parameter)
+            elif isinstance(module, nn.Linear) and id(module) not in readouts:
+                (parts.packed if name.endswith("qkv") else parts.matrices).append(parameter)
+            else:
+                parts.decayed.append(parameter)
+    return parts
+
+
+class MuonAdamW(torch.optim.AdamW):
+    """Groups with "muon": True take Muon steps on their matrices, the others AdamW steps.
+
+    A Muon group has "momentum" and "pieces", the number of matrices stacked row-wise in each parameter. Equal to
+    torch.optim.Muon(adjust_lr_fn="match_rms_adamw", nesterov=True) for pieces = 1, up to rounding in bfloat16.
+    """
+
+    def __init__(self, groups: Iterable[Group]) -> None:
+        super().__init__(list(groups), lr=1e-3, fused=True)
+        for group in self.param_groups:
+            if group["muon"] and any(parameter.ndim != 2 for parameter in group["params"]):
+                raise ValueError("Muon moves matrices only")
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
+        """One step of all groups."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        groups = self.param_groups
+        self._step_matrices([group for group in groups if group["muon"]])
+        self.param_groups = [group for group in groups if not group["muon"]]
+        try:
+            super().step()
+        finally:
+            self.param_groups = groups
+        return loss
+
+    def _step_matrices(self, groups: list[Group]) -> None:
+        pieces: list[tuple[Tensor, Tensor, Group]] = []  # a matrix, its direction, its group
+        for group in groups:
+            weights = [parameter for parameter in group["params"] if parameter.grad is not None]
+            if not weights:
+                continue
+            gradients = [cast(Tensor, weight.grad) for weight in weights]
+            for weight in weights:
+                if not self.state[weight]:
+                    self.state[weight]["momentum_buffer"] = torch.zeros_like(weight)
+            momenta = [self.state[weight]["momentum_buffer"] for weight in weights]
+            torch._foreach_lerp_(momenta, gradients, 1 - group["momentum"])
+            directions = torch._foreach_lerp(gradients, momenta, group["momentum"])  # Nesterov
+            torch._foreach_mul_(weights, 1 - group["lr"] * group["weight_decay"])
+            for weight, direction in zip(weights, directions, strict=True):
+                both = zip(weight.chunk(group["pieces"]), direction.chunk(group["pieces"]), strict=True)
+                pieces += [(matrix, update, group) for matrix, update in both]
+        # matrices of one shape, or of its transpose, go through Newton-Schulz together
+        batches: dict[tuple[int, ...], list[tuple[Tensor, Tensor, Group]]] = defaultdict(list)
+        for piece in pieces:
+            batches[tuple(sorted(piece[1].shape))].append(piece)
+        for (low, high), batch in batches.items():
+            wide = torch.stack([update if update.shape == (low, high) else update.T for _, update, _ in batch])
+            # the root mean square of an orthogonal matrix's entries is 1 / sqrt(larger side); AdamW's updates have 0.2
+            steps = orthogonalise(wide) * (0.2 * math.sqrt(high))
+            for (matrix, update, group), step in zip(batch, steps, strict=True):
+                matrix.add_(step if update.shape == (low, high) else step.T, alpha=-group["lr"])
+
+
+def orthogonalise(matrices: Float[Tensor, "K low high"], steps: int = 5) -> Float[Tensor, "K low high"]:
+    """The nearest (semi-)orthogonal matrices, roughly: singular values move towards 1 (Newton-Schulz in bfloat16).
+
+    Args:
+        matrices: K matrices with at least as many columns as rows.
+        steps: iterations.
+    """
+    a, b, c = _NS
+    x = matrices.bfloat16()
+    x = x / x.norm(dim=(1, 2), keepdim=True).clamp(min=1e-7)
+    for _ in range(steps):
+        gram = x @ x.mT
+        x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
+    return x.to(matrices.dtype)
