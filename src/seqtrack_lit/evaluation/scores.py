@@ -1,0 +1,310 @@
+"""Scores: what the curves of all sequences of a benchmark come to, by a named convention.
+
+A score is a fraction inside the measuring functions and percent here. Every number is a weighted mean over
+sequences of a curve, read out at a point or as an area; which points, and which weights, is the convention.
+"""
+
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Float64
+
+from seqtrack_lit.evaluation import got10k, other_toolkits, overlap, trackingnet
+from seqtrack_lit.evaluation.overlap import Curve, Measurement, Rules, Truth
+from seqtrack_lit.evaluation.results import find_boxes, read_boxes, read_column, write_atomic
+from seqtrack_lit.evaluation.table import Table
+
+ReadOut = Callable[[Mapping[str, Curve]], float]
+
+# AUC: mean of the success curve over its 21 thresholds. P: centre error at most 20 px. PNorm: at most 0.20 target
+# sizes. OP50, OP75: IoU above 0.5, 0.75. All in [0, 1] here, percent in Scores.
+_OPE: dict[str, ReadOut] = {
+    "AUC": lambda curves: float(curves["success"].mean()),
+    "PNorm": lambda curves: float(curves["norm_precision"][20]),
+    "P": lambda curves: float(curves["precision"][20]),
+    "OP50": lambda curves: float(curves["success"][10]),
+    "OP75": lambda curves: float(curves["success"][15]),
+}
+
+
+@dataclass(frozen=True)
+class Convention:
+    """How one toolkit measures a sequence, and how it reads its scores from the curves."""
+
+    measure: Callable[[Truth, Float64[np.ndarray, "M 4"]], Measurement]
+    read_out: Mapping[str, ReadOut]
+
+
+CONVENTIONS: dict[str, Convention] = {
+    "seqtrack": Convention(overlap.seqtrack, _OPE),
+    "pytracking": Convention(overlap.pytracking, _OPE),
+    "lasot_matlab": Convention(other_toolkits.lasot_matlab, _OPE),
+    "pysot": Convention(other_toolkits.pysot, _OPE),
+    # PNormAUC: the toolkit's own "normalized precision score", the mean over errors of 0 to 0.5 target sizes.
+    "got10k_otb": Convention(
+        got10k.got10k_otb, {**_OPE, "PNormAUC": lambda curves: float(curves["norm_precision"].mean())}
+    ),
+    # AO: mean IoU over the counted frames of all videos. SR50, SR75: share of them with IoU above 0.5, 0.75.
+    "got10k_ao": Convention(
+        got10k.got10k_ao,
+        {
+            "AO": lambda curves: float(curves["overlap"][0]),
+            "SR50": lambda curves: float(curves["success"][50]),
+            "SR75": lambda curves: float(curves["success"][75]),
+        },
+    ),
+    # All three are areas under 21 points, P too.
+    "trackingnet": Convention(
+        trackingnet.trackingnet,
+        {
+            "AUC": lambda curves: trackingnet.area(curves["success"]),
+            "PNorm": lambda curves: trackingnet.area(curves["norm_precision"]),
+            "P": lambda curves: trackingnet.area(curves["precision"]),
+            "coverage": lambda curves: float(curves["coverage"][0]),
+        },
+    ),
+}
+
+
+def convention_of(name: str) -> Convention:
+    """The convention of this name.
+
+    Raises:
+        ValueError: there is none.
+    """
+    if name not in CONVENTIONS:
+        raise ValueError(f"unknown convention {name!r}; one of {', '.join(CONVENTIONS)}")
+    return CONVENTIONS[name]
+
+
+@dataclass(frozen=True)
+class Scores:
+    """A tracker's scores on a benchmark, in percent.
+
+    Args:
+        convention: by which rules, a key of `CONVENTIONS`.
+        tracker: the tracker's name.
+        benchmark: the benchmark's name.
+        sequences: number of sequences scored.
+        values: the benchmark's scores by name (AUC, PNorm, P, OP50, OP75; AO, SR50, SR75).
+        per_sequence: the same for each sequence.
+        per_attribute: the same for the sequences with an attribute, and their number as "sequences".
+        curves: the benchmark's curves over the convention's thresholds.
+        fps: frames per second without initialisation, median over sequences, where times were written.
+    """
+
+    convention: str
+    tracker: str
+    benchmark: str
+    sequences: int
+    values: Mapping[str, float]
+    per_sequence: Mapping[str, Mapping[str, float]] = field(default_factory=dict, repr=False)
+    per_attribute: Mapping[str, Mapping[str, float]] = field(default_factory=dict, repr=False)
+    curves: Mapping[str, Sequence[float]] = field(default_factory=dict, repr=False)
+    fps: float | None = None
+
+    def table(self) -> Table:
+        """One row with this tracker's scores."""
+        title = f"{self.benchmark} ({self.sequences} sequences, convention {self.convention})"
+        return Table(title, ("tracker", *self.values), ((self.tracker, *self.values.values()),))
+
+    def save(self, path: Path) -> None:
+        """Write to a JSON file keyed by convention, numbers with one decimal; other conventions in it stay."""
+        known = _read_json(path) if path.is_file() else {}
+        known[self.convention] = _rounded(asdict(self))
+        write_atomic(path, json.dumps(known, indent=1) + "\n")
+
+    @classmethod
+    def load(cls, path: Path, convention: str = "seqtrack") -> "Scores":
+        """Read what `save` wrote.
+
+        Raises:
+            FileNotFoundError: there is no such file.
+            ValueError: it is no scores file, or has no scores by this convention.
+        """
+        if not path.is_file():
+            raise FileNotFoundError(f"no scores file {path}: evaluate the tracker first")
+        known = _read_json(path)
+        if convention not in known:
+            raise ValueError(
+                f"{path} has no scores by the convention {convention!r}, only {', '.join(known) or 'none'}"
+            )
+        return cls(**known[convention])
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        known = json.loads(path.read_text())
+    except ValueError as error:
+        raise ValueError(f"{path} is no JSON ({error}); delete it and score again") from None
+    if not isinstance(known, dict) or not all(name in CONVENTIONS for name in known):
+        raise ValueError(f"{path} is not a scores file (JSON keyed by convention); delete it and score again")
+    return known
+
+
+def _rounded(value: Any) -> Any:
+    """Floats with one decimal, all the way down."""
+    if isinstance(value, float):
+        return round(value, 1)
+    if isinstance(value, Mapping):
+        return {key: _rounded(item) for key, item in value.items()}
+    return [_rounded(item) for item in value] if isinstance(value, list) else value
+
+
+def mean_measurement(measurements: Sequence[Measurement]) -> Measurement:
+    """Weighted mean of curves; a curve nobody has weight on is zero."""
+    curves, weights = {}, {}
+    for name, first in measurements[0].curves.items():
+        weight = np.array([m.weights[name] for m in measurements])
+        stacked = np.stack([m.curves[name] for m in measurements])
+        weights[name] = float(weight.sum())
+        curves[name] = weight @ stacked / weights[name] if weights[name] > 0 else np.zeros_like(first)
+    return Measurement(curves, weights)
+
+
+def values_of(convention: Convention, measurement: Measurement) -> dict[str, float]:
+    """The scores in percent, read from the curves."""
+    return {name: 100 * read(measurement.curves) for name, read in convention.read_out.items()}
+
+
+def score_sequences(
+    truths: Sequence[Truth],
+    results: Mapping[str, Float64[np.ndarray, "_ 4"]],
+    *,
+    convention: str = "seqtrack",
+    tracker: str = "",
+    benchmark: str = "",
+    fps: float | None = None,
+) -> Scores:
+    """Score tracked boxes (xywh, pixels) by sequence name; sequences in `truths` only are scored, all of them.
+
+    Raises:
+        ValueError: no sequences, a result is missing, or the convention cannot score one (says which and why).
+    """
+    rules = convention_of(convention)
+    missing = [truth.name for truth in truths if truth.name not in results]
+    if missing or not truths:
+        raise ValueError(f"{tracker} on {benchmark}: {len(missing)} of {len(truths)} results missing: {missing[:3]}")
+    measured = {truth.name: rules.measure(truth, results[truth.name]) for truth in truths}
+    whole = mean_measurement(list(measured.values()))
+    attributes = {}
+    for attribute in dict.fromkeys(a for truth in truths for a in truth.attributes):
+        chosen = [measured[truth.name] for truth in truths if attribute in truth.attributes]
+        attributes[attribute] = {**values_of(rules, mean_measurement(chosen)), "sequences": len(chosen)}
+    return Scores(
+        convention=convention,
+        tracker=tracker,
+        benchmark=benchmark,
+        sequences=len(truths),
+        values=values_of(rules, whole),
+        per_sequence={name: values_of(rules, measurement) for name, measurement in measured.items()},
+        per_attribute=attributes,
+        curves={name: (100 * curve).tolist() for name, curve in whole.curves.items()},
+        fps=fps,
+    )
+
+
+def score_folder(
+    folder: Path,
+    truths: Sequence[Truth],
+    *,
+    convention: str = "seqtrack",
+    tracker: str = "",
+    benchmark: str = "",
+    partial: bool = False,
+) -> Scores:
+    """Score the result files of a tracker, ours or anybody's, in one folder.
+
+    Repetitions (`<sequence>_002.txt` ...) count as far as every sequence has them; scores are their mean.
+
+    Args:
+        folder: holds the boxes files, see `results.find_boxes`.
+        truths: the benchmark's sequences.
+        convention: a key of `CONVENTIONS`.
+        tracker: the tracker's name.
+        benchmark: the benchmark's name.
+        partial: score the sequences that have a result, where some have none.
+
+    Raises:
+        FileNotFoundError: results are missing (says how many and which).
+        ValueError: a file that cannot be read (names file and line), or a result that cannot be scored.
+    """
+    found = {truth.name: find_boxes(folder, truth.name) for truth in truths}
+    missing = [name for name, path in found.items() if path is None]
+    if missing and (not partial or len(missing) == len(found)):
+        raise FileNotFoundError(
+            f"{folder}: {len(missing)} of {len(found)} sequences of {benchmark or 'the benchmark'} have no "
+            f"result, first {', '.join(missing[:3])}; track them, correct the folder, or say partial=true"
+        )
+    truths = [truth for truth in truths if found[truth.name] is not None]
+    runs: list[Scores] = []
+    while paths := _repetition(folder, truths, len(runs) + 1):
+        boxes = {name: read_boxes(path) for name, path in paths.items()}
+        names = {"convention": convention, "tracker": tracker, "benchmark": benchmark}
+        runs.append(score_sequences(truths, boxes, fps=_speed(paths.values()), **names))
+    return runs[0] if len(runs) == 1 else _mean_scores(runs)
+
+
+def _repetition(folder: Path, truths: Sequence[Truth], repetition: int) -> dict[str, Path] | None:
+    """The boxes files of one repetition, or None where a sequence has none."""
+    paths = {truth.name: find_boxes(folder, truth.name, repetition) for truth in truths}
+    whole = {name: path for name, path in paths.items() if path is not None}
+    return whole if len(whole) == len(paths) else None
+
+
+def _speed(paths: Iterable[Path]) -> float | None:
+    """Median frames per second over the sequences that have a times file, without initialisation."""
+    speeds = []
+    for path in paths:
+        times = path.with_name(f"{path.stem}_time.txt")
+        if times.is_file() and (seconds := read_column(times)[1:].sum()) > 0:
+            speeds.append((read_column(times).size - 1) / seconds)
+    return float(np.median(speeds)) if speeds else None
+
+
+def _mean_scores(runs: Sequence[Scores]) -> Scores:
+    """Mean over repetitions of everything."""
+
+    def mean(of: Sequence[Any]) -> Any:
+        if isinstance(of[0], Mapping):
+            return {key: mean([one[key] for one in of]) for key in of[0]}
+        return np.mean(of, axis=0).tolist()
+
+    fields = ("values", "per_sequence", "per_attribute", "curves")
+    return replace(runs[0], **{name: mean([getattr(run, name) for run in runs]) for name in fields})
+
+
+# Whose peculiarities a benchmark has, by the start of its name; the longest start wins.
+_RULES: dict[str, Rules] = {
+    "lasot": "lasot",
+    "lasot_ext": "lasot_ext",
+    "lasotext": "lasot_ext",
+    "tnl2k": "tnl2k",
+    "uav": "uav",
+}
+
+
+def truth_of(
+    name: str,
+    boxes: Float64[np.ndarray, "N 4"],
+    visible: Bool[np.ndarray, "N"] | None,
+    meta: Mapping[str, Any],
+    *,
+    benchmark: str,
+) -> Truth:
+    """What is needed of a data set's sequence to score it: the fields of `data.sequence.Sequence`."""
+    starts = [start for start in _RULES if benchmark.lower().startswith(start)]
+    cover, resolution = meta.get("cover"), meta.get("resolution")
+    return Truth(
+        name=name,
+        boxes=boxes,
+        visible=visible,
+        cover=None if cover is None else np.asarray(cover, dtype=np.int64),
+        resolution=None if resolution is None else (int(resolution[0]), int(resolution[1])),
+        attributes=tuple(meta.get("attributes", ())),
+        rules=_RULES[max(starts, key=len)] if starts else "other",
+    )
