@@ -4,7 +4,6 @@ Every function draws from the generator it is given and from nothing else. H, W:
 """
 
 from dataclasses import dataclass
-from typing import cast
 
 import cv2
 import numpy as np
@@ -45,7 +44,7 @@ def value_noise(
 
 def _share(values: Float32[np.ndarray, "*shape"], sharpness: float) -> Float32[np.ndarray, "*shape"]:
     """Values about 0 to shares in [0, 1]; a high sharpness makes the steps between colours hard."""
-    return cast(np.ndarray, 1 / (1 + np.exp(values * np.float32(-sharpness))))
+    return np.asarray(1 / (1 + np.exp(values * np.float32(-sharpness))))
 
 
 def _pattern(rng: np.random.Generator, kind: str, H: int, W: int) -> Float32[np.ndarray, "H W"]:
@@ -61,7 +60,7 @@ def _pattern(rng: np.random.Generator, kind: str, H: int, W: int) -> Float32[np.
     if kind == "gradient":
         return 2 * (x * c + y * s) - 1
     center_x, center_y = rng.random(2, np.float32)
-    return np.cos(frequency * np.hypot(x - center_x, y - center_y))
+    return np.asarray(np.cos(frequency * np.hypot(x - center_x, y - center_y)))
 
 
 def texture(rng: np.random.Generator, H: int, W: int, contrast: float = 1.0) -> Texture:
@@ -85,7 +84,7 @@ def texture(rng: np.random.Generator, H: int, W: int, contrast: float = 1.0) -> 
         share = _share(_pattern(rng, kind, H, W), rng.uniform(1.5, 8))[..., None]
         grain = value_noise(rng, H, W, octaves=3, persistence=0.7, cells=int(rng.integers(2, 6)))
         image = base + share * first + grain * np.float32(rng.uniform(5, 35))
-    return np.clip(image, 0, 255, out=image)
+    return np.asarray(np.clip(image, 0, 255, out=image))
 
 
 def outline(rng: np.random.Generator) -> Outline:
@@ -109,7 +108,7 @@ def outline(rng: np.random.Generator) -> Outline:
         radii = np.maximum(radii, 0.25)
         points = np.stack([radii * cos, radii * sin], 1)
     low, high = points.min(0), points.max(0)
-    return cast(np.ndarray, (points - (low + high) / 2) / ((high - low) / 2))
+    return np.asarray((points - (low + high) / 2) / ((high - low) / 2))
 
 
 @dataclass(frozen=True, eq=False)
@@ -152,7 +151,7 @@ class Sprite:
     @property
     def surface(self) -> Texture:
         """The texture, for another sprite to copy."""
-        return self.levels[0][..., :3].astype(np.float32)
+        return np.asarray(self.levels[0][..., :3], np.float32)
 
 
 def background(rng: np.random.Generator, H: int, W: int) -> UInt8[np.ndarray, "H W 3"]:
@@ -181,5 +180,5 @@ def background(rng: np.random.Generator, H: int, W: int) -> UInt8[np.ndarray, "H
                 cv2.line(image, point(start), point(end), color(rng), int(rng.integers(1, 6)), cv2.LINE_AA)
     ground = np.clip(image, 0, 255).astype(np.uint8)
     if rng.random() < 0.4:
-        ground = np.asarray(cv2.GaussianBlur(ground, (0, 0), rng.uniform(0.6, 2.5) * scale))
-    return ground
+        ground = cv2.GaussianBlur(ground, (0, 0), rng.uniform(0.6, 2.5) * scale)
+    return np.asarray(ground)
