@@ -16,3 +16,5 @@ _checker = types.ModuleType("seqtrack_typechecker")
 _checker.check = beartype(conf=BeartypeConf(is_pep484_tower=True))
 sys.modules[_checker.__name__] = _checker
 install_import_hook("seqtrack_lit", f"{_checker.__name__}.check")
+
+pytest_plugins = ["tests.data.fixtures"]  # make_dataset("lasot"): tiny data sets in every layout

@@ -1,0 +1,138 @@
+"""Annotation files as numbers: boxes, flags, VATIC rows, meta information; every error names file, line and remedy."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Bool, Float64, Int64
+
+_SPLIT = re.compile(r"\s*[,;]\s*|\s+")
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|[+-]?nan|[+-]?inf(inity)?", re.IGNORECASE)
+
+
+def read_text(path: Path) -> str:
+    """The text of a small file, without a byte order mark.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: it is not text.
+    """
+    try:
+        return path.read_bytes().decode("utf-8-sig")
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"{path} is missing; see docs/datasets.md for how the data set must lie") from error
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not a text file (byte {error.start}); unpack or download it again") from error
+
+
+def read_table(path: Path, columns: int) -> Float64[np.ndarray, "rows {columns}"]:
+    """Rows of numbers, separated by commas, tabs or blanks, also mixed; NaN is allowed.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: a line is empty or has another number of columns, or something is not a number.
+    """
+    text = read_text(path).rstrip()
+    lines = text.splitlines()
+    if not lines:
+        raise ValueError(f"{path} is empty; expected rows of {columns} numbers")
+    try:
+        table = np.loadtxt(lines, delimiter="," if "," in lines[0] else None, ndmin=2, comments=None)
+    except ValueError:
+        table = np.empty((0, 0))
+    # The fast way skips empty lines and does not know mixed separators: then line by line, with the line in the error.
+    if table.shape != (len(lines), columns):
+        table = np.array([_numbers(path, number, line, columns) for number, line in enumerate(lines, 1)])
+    return np.asarray(table, np.float64)
+
+
+def _numbers(path: Path, number: int, line: str, columns: int) -> list[float]:
+    parts = _SPLIT.split(line.strip().rstrip(",;"))  # some files end each row with a comma
+    bad = [part for part in parts if not _NUMBER.fullmatch(part)]
+    if bad:
+        raise ValueError(f"{path}, line {number}: {bad[0]!r} is not a number (the line: {line.strip()[:80]!r})")
+    if len(parts) != columns:
+        raise ValueError(
+            f"{path}, line {number}: {len(parts)} numbers, expected {columns} (the line: {line.strip()[:80]!r}); "
+            "one row a frame, x,y,w,h in pixels for boxes; a frame without target is a row of zeros, never left out"
+        )
+    return [float(part) for part in parts]
+
+
+def read_boxes(path: Path) -> Float64[np.ndarray, "rows 4"]:
+    """Boxes as written, x,y,w,h in pixels, a row a frame; NaN and zero rows stay.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: not four numbers on every line, or an infinite one.
+    """
+    boxes = read_table(path, 4)
+    if np.isinf(boxes).any():
+        line = int(np.isinf(boxes).any(1).argmax()) + 1
+        raise ValueError(f"{path}, line {line}: a box cannot be infinite; write 0,0,0,0 where the target is absent")
+    return boxes
+
+
+def read_flags(path: Path, rows: int, *, largest: int = 1) -> Int64[np.ndarray, "rows"]:
+    """One whole number in [0, largest] a frame: one a line (GOT-10k) or all on one line with commas (LaSOT).
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: something else stands there, or there are more or fewer than `rows`.
+    """
+    parts = _SPLIT.split(read_text(path).strip().rstrip(",;"))
+    if len(parts) != rows:
+        raise ValueError(
+            f"{path}: {len(parts)} flags, but {rows} boxes beside it; flags and boxes must come from the same "
+            "download: unpack it again"
+        )
+    try:
+        flags = np.array(parts, np.float64)
+    except ValueError:
+        flags = np.full(1, np.nan)
+    if not (np.isin(flags, np.arange(largest + 1)).all() and len(flags) == rows):
+        allowed = [str(value) for value in range(largest + 1)]
+        place = next(
+            i for i, part in enumerate(parts) if part not in allowed and part not in [f"{a}.0" for a in allowed]
+        )
+        raise ValueError(f"{path}, flag {place + 1}: {parts[place]!r}, expected a whole number from 0 to {largest}")
+    return flags.astype(np.int64)
+
+
+def read_vatic(path: Path) -> tuple[Int64[np.ndarray, "rows"], Float64[np.ndarray, "rows 4"]]:
+    """VATIC rows `id x1 y1 x2 y2 frame lost occluded generated "label"` of one target: frame numbers and xywh boxes.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: another form, more than one target, frames out of order.
+    """
+    frames: list[float] = []
+    boxes: list[list[float]] = []
+    ids: set[float] = set()
+    for number, line in enumerate(read_text(path).rstrip().splitlines(), 1):
+        parts = line.split(maxsplit=9)
+        row = _numbers(path, number, " ".join(parts[:9]), 9)
+        ids.add(row[0])
+        if frames and row[5] <= frames[-1]:
+            raise ValueError(
+                f"{path}, line {number}: frame {row[5]:g} after frame {frames[-1]:g}; expected rising numbers"
+            )
+        if len(ids) > 1:
+            raise ValueError(f"{path}, line {number}: a second target (ids {sorted(ids)}); expected one")
+        frames.append(row[5])
+        x1, y1, x2, y2 = row[1:5]
+        boxes.append([x1, y1, x2 - x1, y2 - y1])
+    if not frames:
+        raise ValueError(f'{path} is empty; expected rows: id x1 y1 x2 y2 frame lost occluded generated "label"')
+    return np.array(frames).astype(np.int64), np.array(boxes, np.float64)
+
+
+def read_meta(path: Path) -> dict[str, str]:
+    """The `key: value` lines of a GOT-10k meta_info.ini, by key (their order differs between files)."""
+    pairs = (line.partition(":") for line in read_text(path).splitlines())
+    return {key.strip(): value.strip() for key, colon, value in pairs if colon and value.strip()}
+
+
+def has_area(boxes_xywh: Float64[np.ndarray, "rows 4"]) -> Bool[np.ndarray, "rows"]:
+    """Rows that are finite with width and height > 0."""
+    return np.asarray(np.isfinite(boxes_xywh).all(1) & (boxes_xywh[:, 2:] > 0).all(1), np.bool_)

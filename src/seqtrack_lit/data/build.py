@@ -1,0 +1,241 @@
+"""Building a `SequenceIndex`: collect videos one by one, check that boxes and frames agree, keep the result on disk."""
+
+import hashlib
+import warnings
+from array import array
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Float64, Integer
+
+from seqtrack_lit.data.columns import Columns, read_facts, write_columns
+from seqtrack_lit.data.index import LISTED, NUMBERED, VIDEO, SequenceIndex, open_index
+
+_READING = (
+    "annotations",
+    "benchmarks",
+    "build",
+    "facts",
+    "folder",
+    "frames",
+    "index",
+    "layout",
+    "readers",
+)  # what decides an index's content
+
+
+class _TextTable:
+    """Strings, each kept once when asked for by `number`."""
+
+    def __init__(self) -> None:
+        self.data, self.starts = bytearray(), array("q", [0])
+        self._known: dict[str, int] = {}
+
+    def add(self, text: str) -> int:
+        self.data += text.encode("utf-8", "surrogateescape")
+        self.starts.append(len(self.data))
+        return len(self.starts) - 2
+
+    def number(self, text: str) -> int:
+        if text not in self._known:
+            self._known[text] = self.add(text)
+        return self._known[text]
+
+
+class IndexBuilder:
+    """Collects videos; `finish` makes the index.
+
+    Args:
+        dataset: name of the data set.
+        root: folder that all frames lie under.
+        attribute_names: the attributes a video may have, at most 32.
+        repeats_image: the videos are single images.
+    """
+
+    def __init__(
+        self, dataset: str, root: Path, *, attribute_names: Sequence[str] = (), repeats_image: bool = False
+    ) -> None:
+        self.dataset, self.root = dataset, root
+        self.attribute_names, self.repeats_image = tuple(attribute_names), repeats_image
+        self._texts = {name: _TextTable() for name in ("names", "folders", "suffixes", "files", "classes")}
+        self._numbers: dict[str, array[Any]] = {
+            name: array(code)
+            for name, code in {
+                "lengths": "i", "visible_counts": "i", "kind": "b", "first": "q", "digits": "b", "suffix": "h",
+                "folder": "i", "object_class": "i", "attributes": "I", "frame_rate": "f", "width": "i", "height": "i",
+            }.items()
+        }  # fmt: skip
+        self._rows, self._boxes, self._visible, self._cover = array("q", [0]), array("d"), bytearray(), bytearray()
+        self._lists: dict[tuple[str, ...], int] = {}
+
+    def add(
+        self,
+        name: str,
+        boxes: Float64[np.ndarray, "rows 4"],
+        visible: Bool[np.ndarray, "rows"],
+        *,
+        folder: str,
+        numbered: tuple[int, int, str] | None = None,
+        files: Sequence[str] | None = None,
+        video: bool = False,
+        frames: int | None = None,
+        cover: Integer[np.ndarray, "rows"] | None = None,
+        object_class: str | None = None,
+        resolution: tuple[int, int] | None = None,
+        frame_rate: float | None = None,
+        attributes: Iterable[str] = (),
+    ) -> None:
+        """Append one video.
+
+        Args:
+            name: its name.
+            boxes: image boxes xywh in pixels, a row a frame, or one row where only the first box is public.
+            visible: a value per row of `boxes`.
+            folder: where its frames lie, relative to the root; the video file itself where there is one.
+            numbered: (first number, digits, suffix) of the image names; (first frame, 0, "") in a video file.
+            files: the image names, where they follow no rule.
+            video: `folder` is a video file.
+            frames: number of frames, where it is not the number of rows.
+            cover: visible share in eighths, per row (GOT-10k).
+            object_class: what the target is.
+            resolution: (width, height) in pixels.
+            frame_rate: frames a second.
+            attributes: names out of `attribute_names`.
+        """
+        number, texts = self._numbers, self._texts
+        texts["names"].add(name)
+        number["folder"].append(texts["folders"].number(folder))
+        kind = VIDEO if video else LISTED if files is not None else NUMBERED
+        first, digits, suffix = numbered or (0, 0, "")
+        number["kind"].append(kind)
+        number["first"].append(self._list(files) if files is not None else first)
+        number["digits"].append(digits)
+        number["suffix"].append(texts["suffixes"].number(suffix))
+        number["lengths"].append(len(boxes) if frames is None else frames)
+        number["visible_counts"].append(int(visible.sum()))
+        number["object_class"].append(-1 if object_class is None else texts["classes"].number(object_class))
+        number["attributes"].append(sum(1 << self.attribute_names.index(item) for item in attributes))
+        number["frame_rate"].append(frame_rate or 0.0)
+        number["width"].append(resolution[0] if resolution else 0)
+        number["height"].append(resolution[1] if resolution else 0)
+        self._boxes.frombytes(boxes.tobytes())
+        self._visible += visible.astype(np.uint8).tobytes()
+        if cover is not None:
+            self._cover += cover.astype(np.uint8).tobytes()
+        self._rows.append(self._rows[-1] + len(boxes))
+
+    def _list(self, files: Sequence[str]) -> int:
+        """Where these file names begin in the table; videos that share all names share the entries."""
+        key = tuple(files)
+        if key not in self._lists:
+            self._lists[key] = len(self._texts["files"].starts) - 1
+            for file in files:
+                self._texts["files"].add(file)
+        return self._lists[key]
+
+    def finish(self) -> SequenceIndex:
+        """The index of all videos added, in memory.
+
+        Raises:
+            ValueError: there are none, or two have the same name.
+        """
+        if len(self._rows) == 1:
+            raise ValueError(f"{self.dataset}: no sequences under {self.root}; see docs/datasets.md for the layout")
+        numbers: Columns = {name: np.array(values) for name, values in self._numbers.items()}
+        resolution = np.stack([numbers.pop("width"), numbers.pop("height")], 1)
+        boxes = np.array(self._boxes).reshape(-1, 4)
+        single = boxes.astype(np.float32)
+        if np.array_equal(single.astype(np.float64), boxes, equal_nan=True):
+            boxes = single  # half the size, the same numbers (whole pixels, as most data sets have)
+        columns: Columns = {
+            "rows": np.array(self._rows),
+            "boxes": boxes,
+            "visible": np.frombuffer(bytes(self._visible), np.bool_),
+            "cover": np.frombuffer(bytes(self._cover), np.uint8),
+            "resolution": resolution,
+            **numbers,
+        }
+        for name, table in self._texts.items():
+            columns[name] = np.frombuffer(bytes(table.data), np.uint8)
+            columns[f"{name}.starts"] = np.array(table.starts)
+        index = SequenceIndex(
+            self.dataset, self.root, columns, self.attribute_names, self.repeats_image, hash=_content_hash(columns)
+        )
+        _refuse_duplicates(index)
+        return index
+
+
+def _refuse_duplicates(index: SequenceIndex) -> None:
+    names = index.names
+    if len(set(names)) < len(names):
+        seen: set[str] = set()
+        twice = next(name for name in names if name in seen or seen.add(name))  # type: ignore[func-returns-value]
+        raise ValueError(
+            f"{index.dataset}: two sequences are called {twice!r} under {index.root}; rename or remove one"
+        )
+
+
+def _content_hash(columns: Columns) -> str:
+    digest = hashlib.sha256()
+    for name, column in columns.items():
+        digest.update(f"{name} {column.dtype.str} {column.shape}".encode())
+        digest.update(np.ascontiguousarray(column).data)
+    return digest.hexdigest()[:16]
+
+
+def cached(
+    key: str, root: Path, inputs: Iterable[Path], build: Callable[[], IndexBuilder], cache: str | Path | None
+) -> SequenceIndex:
+    """The index from the cache folder if its inputs are unchanged, else built and kept there.
+
+    Args:
+        key: name and arguments of the reader, for example "got10k-train-all"; part of the file's name.
+        root: the data set's folder.
+        inputs: files and folders the index is made from; their sizes and times tell whether they changed.
+        build: reads them.
+        cache: folder of index files; None builds in memory at every call.
+    """
+    if cache is None:
+        return build().finish()
+    state = _fingerprint(root, inputs)
+    place = hashlib.sha256(str(root.absolute()).encode("utf-8", "surrogateescape")).hexdigest()[:8]
+    path = Path(cache).expanduser() / f"{key}-{place}.index"
+    facts = read_facts(path)
+    if facts is None or facts["inputs"] != state:
+        index = build().finish()
+        facts = {
+            "dataset": index.dataset,
+            "root": str(root.absolute()),
+            "attribute_names": index.attribute_names,
+            "repeats_image": index.repeats_image,
+            "hash": index.hash,
+            "inputs": state,
+        }
+        try:
+            write_columns(path, index.columns, facts)
+        except OSError as error:
+            warnings.warn(
+                f"the index of {key} could not be kept in {path} ({error.strerror}); it is made again at every "
+                "start until `cache` names a folder with room that can be written",
+                stacklevel=2,
+            )
+            return index
+    return open_index(path)
+
+
+def _fingerprint(root: Path, inputs: Iterable[Path]) -> str:
+    """Changes when an input, or the code that reads it, changes."""
+    digest = hashlib.sha256()
+    for module in _READING:
+        digest.update(Path(__file__).with_name(f"{module}.py").read_bytes())
+    for path in inputs:
+        try:
+            status = path.stat()
+        except FileNotFoundError as error:
+            raise FileNotFoundError(
+                f"{path} is missing; see docs/datasets.md for how the data set must lie under {root}"
+            ) from error
+        digest.update(f"{path}\0{status.st_size}\0{status.st_mtime_ns}\n".encode("utf-8", "surrogateescape"))
+    return digest.hexdigest()

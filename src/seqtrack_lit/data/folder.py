@@ -1,0 +1,272 @@
+"""Your own videos: a folder for each with frames (or a video file) and groundtruth.txt; or one CSV or JSON for all.
+
+    root/cat/0001.jpg ...  (or cat/img/0001.jpg ..., or cat/clip.mp4)
+    root/cat/groundtruth.txt        x,y,w,h in pixels, one row a frame; 0,0,0,0 or NaN where the target is absent
+    root/cat/absence.label          optional, one 0/1 a frame; or LaSOT's full_occlusion.txt, out_of_view.txt
+
+Other people's data may be odd; one's own should be right, so everything doubtful is an error here.
+"""
+
+import csv
+import io
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Float64
+
+from seqtrack_lit.data.annotations import has_area, read_boxes, read_flags, read_text
+from seqtrack_lit.data.build import IndexBuilder, cached
+from seqtrack_lit.data.index import SequenceIndex
+from seqtrack_lit.data.layout import existing_root, images_in, numbering, require_first_box, require_rows
+from seqtrack_lit.data.video import VIDEO_SUFFIXES, VideoFrames
+
+_IMAGE_FOLDERS = (".", "img", "imgs", "frames")
+_FLAGS = ("absence.label", "full_occlusion.txt", "out_of_view.txt")
+Absent = (0.0, 0.0, 0.0, 0.0)
+
+
+def folder(
+    root: str | Path,
+    *,
+    annotations: str | None = None,
+    name: str = "folder",
+    tracking: bool = False,
+    cache: str | Path | None = None,
+) -> SequenceIndex:
+    """Own videos under `root`; a frame is visible where its box has an area and no flag says absent.
+
+    Args:
+        root: the folder; or one single video's folder.
+        annotations: a CSV (video,frame,x,y,w,h) or COCO-video JSON inside `root`, instead of groundtruth.txt files.
+        name: of the data set, in messages and results.
+        tracking: also ask for a first box in every video, which a tracker needs.
+        cache: folder for the index; None reads the annotations at every call.
+
+    Raises:
+        FileNotFoundError: the root, frames or annotations are missing.
+        ValueError: boxes and frames do not fit, or a box is impossible; with file and line.
+    """
+    base = existing_root(name, root, "a folder for each video with its frames (or a video file) and groundtruth.txt")
+    key = f"folder-{name}-{annotations or 'groundtruth'}-{tracking}".replace("/", "_")
+    if annotations is not None:
+        file = base / annotations
+        read = _coco_video if file.suffix.lower() == ".json" else _csv
+        return cached(key, base, [file], lambda: _collect(name, base, read(base, file), tracking), cache)
+    videos = _video_folders(name, base)
+    inputs = [path for video in videos for path in (video, *_existing(video, *_IMAGE_FOLDERS, *_FLAGS))]
+    inputs += [video / "groundtruth.txt" for video in videos]
+    return cached(key, base, inputs, lambda: _collect(name, base, map(_groundtruth, videos), tracking), cache)
+
+
+@dataclass(frozen=True)
+class _Frames:
+    """Where a video's frames lie (absolute) and what they are called; no files = a video file."""
+
+    place: Path
+    files: Sequence[str] | None
+    count: int
+
+    @classmethod
+    def find(cls, place: Path) -> "_Frames":
+        """Frames in a folder (or its img/, imgs/, frames/), or a video file."""
+        if place.is_file():
+            return cls(place, None, len(VideoFrames(place)))
+        clips = sorted(path for path in place.glob("*") if path.suffix.lower() in VIDEO_SUFFIXES)
+        stills = [place / part for part in _IMAGE_FOLDERS if _has_images(place / part)]
+        if len(clips) + len(stills) != 1:
+            found = ", ".join(str(path.relative_to(place.parent)) for path in [*clips, *stills]) or "none"
+            raise ValueError(
+                f"{place}: expected images in it (or in img/, imgs/, frames/) or one video file "
+                f"({' '.join(VIDEO_SUFFIXES)}); found: {found}"
+            )
+        if clips:
+            return cls(clips[0], None, len(VideoFrames(clips[0])))
+        names = images_in(stills[0])
+        return cls(stills[0], names, len(names))
+
+
+@dataclass(frozen=True)
+class _Video:
+    """One target in one video: `boxes` for the frames from number `start` on."""
+
+    name: str
+    frames: _Frames
+    boxes: Float64[np.ndarray, "rows 4"]
+    visible: Bool[np.ndarray, "rows"]
+    source: Path
+    start: int = 0
+    object_class: str | None = None
+
+
+def _collect(name: str, root: Path, videos: Iterable[_Video], tracking: bool) -> IndexBuilder:
+    builder = IndexBuilder(name, root)
+    for video in videos:
+        if tracking:
+            require_first_box(video.source, video.boxes)
+        files = video.frames.files
+        part = None if files is None else list(files[video.start : video.start + len(video.boxes)])
+        rule = numbering(part) if part else None
+        if files is None:
+            rule = (video.start, 0, "")  # a video file: only the start counts
+        builder.add(
+            video.name,
+            video.boxes,
+            video.visible,
+            folder=video.frames.place.relative_to(root).as_posix(),
+            video=files is None,
+            numbered=rule,
+            files=part if rule is None else None,
+            object_class=video.object_class,
+        )
+    return builder
+
+
+def _video_folders(name: str, root: Path) -> list[Path]:
+    if (root / "groundtruth.txt").is_file():
+        return [root]
+    folders = sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
+    if not folders:
+        raise FileNotFoundError(
+            f"{name}: {root.absolute()} holds no videos; expected a folder for each, with frames (or a video file) and "
+            "groundtruth.txt; for one CSV or JSON give annotations=FILE; see docs/datasets.md"
+        )
+    without = [path for path in folders if not (path / "groundtruth.txt").is_file()]
+    if without:
+        raise FileNotFoundError(
+            f"{name}: {without[0]} has no groundtruth.txt ({len(without)} of {len(folders)} folders have none); "
+            "write one row x,y,w,h a frame, or move the folder away"
+        )
+    return folders
+
+
+def _groundtruth(place: Path) -> _Video:
+    file = place / "groundtruth.txt"
+    frames, boxes = _Frames.find(place), read_boxes(file)
+    require_rows(file, len(boxes), frames.count, frames.place)
+    boxes, visible = _own_boxes(boxes, lambda row: f"{file}, line {row + 1}")
+    for flag in _existing(place, *_FLAGS):
+        visible &= read_flags(flag, len(boxes)) == 0
+    return _Video(place.name, frames, boxes, visible, file)
+
+
+def _own_boxes(
+    boxes: Float64[np.ndarray, "rows 4"], where: Any
+) -> tuple[Float64[np.ndarray, "rows 4"], Bool[np.ndarray, "rows"]]:
+    """Absent rows (zeros or NaN) as zeros, and which rows hold a target; anything between is refused."""
+    absent = np.isnan(boxes).all(1) | (boxes == 0).all(1)
+    bad = ~absent & ~has_area(boxes)
+    if bad.any():
+        row = int(bad.argmax())
+        raise ValueError(
+            f"{where(row)}: box {','.join(f'{value:g}' for value in boxes[row])} has no area; expected x,y,w,h "
+            "(not two corners) with w,h > 0, or 0,0,0,0 where the target is absent"
+        )
+    return np.where(absent[:, None], 0.0, boxes), ~absent
+
+
+def _csv(root: Path, file: Path) -> Iterable[_Video]:
+    """Rows video,frame,x,y,w,h; frame counts from 0; frames without a row have no target."""
+    rows = csv.DictReader(io.StringIO(read_text(file)), skipinitialspace=True)
+    needed = ("video", "frame", "x", "y", "w", "h")
+    if not rows.fieldnames or not set(needed) <= set(rows.fieldnames):
+        raise ValueError(f"{file}, line 1: expected the columns {','.join(needed)}, found {rows.fieldnames}")
+    videos: dict[str, dict[int, tuple[int, list[float]]]] = {}
+    for row in rows:
+        line = rows.line_num
+        try:
+            number, box = int(row["frame"]), [float(row[key]) for key in "xywh"]
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"{file}, line {line}: not numbers: {dict(row)}") from error
+        known = videos.setdefault(row["video"], {})
+        if number in known:
+            raise ValueError(
+                f"{file}, line {line}: frame {number} of {row['video']} again (first on line {known[number][0]})"
+            )
+        known[number] = (line, box)
+    for name, known in videos.items():
+        frames = _Frames.find(_inside(root, name, file))
+        first = min(known)
+        wrong = [(number, line) for number, (line, _) in known.items() if not 0 <= number < frames.count]
+        if wrong:
+            number, line = wrong[0]
+            raise ValueError(f"{file}, line {line}: frame {number} of {name}, which has frames 0 to {frames.count - 1}")
+        lines = {number - first: line for number, (line, _) in known.items()}
+        table = _spread({number - first: box for number, (_, box) in known.items()})
+        boxes, visible = _own_boxes(table, lambda row, lines=lines: f"{file}, line {lines[row]}")
+        yield _Video(Path(name).with_suffix("").as_posix().replace("/", "_"), frames, boxes, visible, file, first)
+
+
+def _coco_video(root: Path, file: Path) -> Iterable[_Video]:
+    """COCO with `videos`, images with video_id and frame_id, annotations with instance_id (or track_id)."""
+    try:
+        content = json.loads(read_text(file))
+        videos = {item["id"]: item["name"] for item in content["videos"]}
+        images = {item["id"]: item for item in content["images"]}
+        classes = {item["id"]: item["name"] for item in content.get("categories", [])}
+        files: dict[Any, list[tuple[int, str]]] = {key: [] for key in videos}
+        for item in images.values():
+            files[item["video_id"]].append((item["frame_id"], item["file_name"]))
+        tracks: dict[tuple[Any, Any], list[dict[str, Any]]] = {}
+        for item in content["annotations"]:
+            track = item["instance_id"] if "instance_id" in item else item["track_id"]
+            tracks.setdefault((images[item["image_id"]]["video_id"], track), []).append(item)
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"{file} is no COCO-video JSON ({type(error).__name__}: {error}); expected videos[id,name], images[id,"
+            "video_id,frame_id,file_name], annotations[image_id,instance_id,bbox]; single images: the coco reader"
+        ) from error
+    for (video, track), items in tracks.items():
+        order = sorted(files[video])
+        place = {number: i for i, (number, _) in enumerate(order)}
+        first = min(place[images[item["image_id"]]["frame_id"]] for item in items)
+        known: dict[int, list[float]] = {}
+        ids: dict[int, Any] = {}
+        for item in items:
+            row, box = place[images[item["image_id"]]["frame_id"]] - first, item.get("bbox")
+            if row in known or not isinstance(box, list) or len(box) != 4:
+                what = "a second box of this target in its image" if row in known else f"bbox {box}, expected [x,y,w,h]"
+                raise ValueError(f"{file}, annotation {item.get('id')}: {what}")
+            known[row], ids[row] = [float(value) for value in box], item.get("id")
+            _check_inside(f"{file}, annotation {item.get('id')}", known[row], images[item["image_id"]])
+        boxes, visible = _own_boxes(_spread(known), lambda row, ids=ids: f"{file}, annotation {ids[row]}")
+        frames = _Frames(root, [name for _, name in order], len(order))
+        name = f"{videos[video]}_{track}".replace("/", "_")
+        yield _Video(name, frames, boxes, visible, file, first, classes.get(items[0].get("category_id")))
+
+
+def _spread(known: dict[int, list[float]]) -> Float64[np.ndarray, "rows 4"]:
+    table = np.zeros((max(known) + 1, 4))
+    for row, box in known.items():
+        table[row] = box
+    return table
+
+
+def _check_inside(where: str, box: list[float], image: dict[str, Any]) -> None:
+    width, height = image.get("width"), image.get("height")
+    x, y, w, h = box
+    if width and height and w > 0 and h > 0 and (x >= width or y >= height or x + w <= 0 or y + h <= 0):
+        raise ValueError(
+            f"{where}: box {box} lies outside its image of {width} x {height} pixels; leave it out if absent"
+        )
+
+
+def _inside(root: Path, name: str, file: Path) -> Path:
+    place = root / name
+    if not place.exists():
+        raise FileNotFoundError(f"{file} speaks of {name!r}, but there is no {place}; names are relative to {root}")
+    return place
+
+
+def _existing(place: Path, *names: str) -> list[Path]:
+    return [place / name for name in names if (place / name).exists()]
+
+
+def _has_images(place: Path) -> bool:
+    try:
+        return bool(images_in(place))
+    except (FileNotFoundError, ValueError):
+        return False

@@ -1,0 +1,274 @@
+"""Training sets: plain functions from a folder to a `SequenceIndex`. No image is opened.
+
+A frame is visible where the data set's flags say so and its box has an area (official: lib/train/dataset/*.py). Boxes
+stay as published; absent targets keep what was written. docs/datasets.md shows each layout.
+"""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from jaxtyping import Bool, Float64
+
+from seqtrack_lit.data.annotations import has_area, read_boxes, read_flags, read_meta
+from seqtrack_lit.data.build import IndexBuilder, cached
+from seqtrack_lit.data.facts import table
+from seqtrack_lit.data.folder import folder
+from seqtrack_lit.data.index import SequenceIndex
+from seqtrack_lit.data.layout import HELP, existing_root, present
+
+__all__ = ["coco", "folder", "got10k", "lasot", "trackingnet"]
+_LASOT_FLAGS = ("full_occlusion.txt", "out_of_view.txt")
+_GOT10K_LABELS = ("absence.label", "cover.label")
+
+
+def coco(root: str | Path, *, split: str = "train2017", cache: str | Path | None = None) -> SequenceIndex:
+    """COCO: every annotation that is no crowd is a "video" of one image.
+
+    Official code also tests width and height > 50 for visibility, but never uses the result for images.
+
+    Args:
+        root: holds annotations/instances_<split>.json and images/<split>/ (or <split>/, as the zip unpacks).
+        split: of the images.
+        cache: folder for the index; None reads the annotations at every call.
+
+    Raises:
+        FileNotFoundError: folder or file missing.
+        ValueError: the JSON is not COCO's.
+    """
+    base = existing_root("coco", root, f"annotations/instances_{split}.json and images/{split}/")
+    file = base / "annotations" / f"instances_{split}.json"
+    images = next((path for path in (base / "images" / split, base / split) if path.is_dir()), None)
+    if not file.is_file() or images is None:
+        missing = file if not file.is_file() else base / "images" / split
+        raise FileNotFoundError(f"coco: no {missing}; {HELP}")
+    place = images.relative_to(base).as_posix()
+    return cached(f"coco-{split}-{place.replace('/', '_')}", base, [file], lambda: _coco(base, file, place), cache)
+
+
+def _coco(root: Path, file: Path, folder: str) -> IndexBuilder:
+    try:
+        with file.open(encoding="utf-8") as stream:
+            # Polygons are nine tenths of the file and never needed: dropped while parsing.
+            content = json.load(stream, object_hook=_without_polygons)
+        images = {item["id"]: (item["file_name"], item["width"], item["height"]) for item in content["images"]}
+        classes = {item["id"]: item["name"] for item in content["categories"]}
+        builder = IndexBuilder("coco", root, repeats_image=True)
+        for item in content["annotations"]:
+            if item.get("iscrowd", 0):
+                continue
+            name, width, height = images[item["image_id"]]
+            boxes = np.array([item["bbox"]], np.float64)
+            if boxes.shape != (1, 4) or not np.isfinite(boxes).all():
+                raise ValueError(f"annotation {item['id']}: bbox {item['bbox']}, expected [x,y,w,h]")
+            builder.add(
+                f"{item['image_id']}-{item['id']}",
+                boxes,
+                has_area(boxes),
+                folder=folder,
+                files=(name,),
+                object_class=classes[item["category_id"]],
+                resolution=(width, height),
+            )
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"{file} is no COCO annotation file ({type(error).__name__}: {error}); download it again"
+        ) from error
+    return builder
+
+
+def _without_polygons(item: dict[str, Any]) -> dict[str, Any]:
+    item.pop("segmentation", None)
+    return item
+
+
+def lasot(
+    root: str | Path, *, split: Literal["train"] = "train", complete: bool = True, cache: str | Path | None = None
+) -> SequenceIndex:
+    """LaSOT's 1120 training videos (protocol II); the frames are counted by the annotation.
+
+    Args:
+        root: holds <class>/<class>-<k>/{img/,groundtruth.txt,full_occlusion.txt,out_of_view.txt}.
+        split: "train"; the test videos are `benchmarks.lasot`.
+        complete: False takes the videos that are there.
+        cache: folder for the index; None reads the annotations at every call.
+
+    Raises:
+        FileNotFoundError: videos or files are missing.
+        ValueError: a file cannot be understood; with file and line.
+    """
+    base = existing_root("lasot", root, "folders <class>/<class>-<k>/ with img/, groundtruth.txt")
+    if split != "train":
+        raise ValueError(f"lasot split={split!r}: the training reader knows 'train'; the test set is a benchmark")
+    wanted = {row["name"]: lasot_folder(row["name"]) for row in table("lasot") if row["split"] == split}
+    files = {name: base / place / "groundtruth.txt" for name, place in wanted.items()}
+    names = present("lasot", base, files, complete=complete)
+
+    def build() -> IndexBuilder:
+        builder = IndexBuilder("lasot", base)
+        for name in names:
+            boxes, shown = lasot_annotation(base / wanted[name])
+            builder.add(
+                name,
+                boxes,
+                shown & has_area(boxes),
+                folder=f"{wanted[name]}/img",
+                numbered=(1, 8, ".jpg"),
+                object_class=name.rpartition("-")[0],
+            )
+        return builder
+
+    inputs = [base / wanted[name] / file for name in names for file in ("groundtruth.txt", *_LASOT_FLAGS)]
+    return cached(f"lasot-{split}", base, inputs, build, cache)
+
+
+def lasot_folder(name: str) -> str:
+    """Where a LaSOT video lies under the root: <class>/<class>-<k>."""
+    return f"{name.rpartition('-')[0]}/{name}"
+
+
+def lasot_annotation(place: Path) -> tuple[Float64[np.ndarray, "rows 4"], Bool[np.ndarray, "rows"]]:
+    """Boxes of a LaSOT video and where neither flag file says absent.
+
+    Raises:
+        FileNotFoundError: a file is missing.
+        ValueError: a file cannot be understood, or the flags do not fit the boxes.
+    """
+    boxes = read_boxes(place / "groundtruth.txt")
+    absent = [read_flags(place / name, len(boxes)) == 1 for name in _LASOT_FLAGS]
+    return boxes, ~(absent[0] | absent[1])
+
+
+def got10k(
+    root: str | Path,
+    *,
+    split: Literal["train", "val"] = "train",
+    exclude_vot: bool = True,
+    cache: str | Path | None = None,
+) -> SequenceIndex:
+    """GOT-10k: 9335 training videos, or 8335 without those VOT forbids; or the 180 of validation.
+
+    The forbidden videos are removed by name. The list files that pytracking and SeqTrack ship
+    (got10k_vot_train_split.txt) are shifted by one and keep 765 of them, so they are not used.
+
+    Args:
+        root: holds train/, val/ with list.txt and GOT-10k_Train_000001/...
+        split: "train" or "val".
+        exclude_vot: leave out the 1000 training videos that VOT forbids; no effect on "val".
+        cache: folder for the index; None reads the annotations at every call.
+
+    Raises:
+        FileNotFoundError: videos or files are missing.
+        ValueError: a file cannot be understood; with file and line.
+    """
+    if split not in ("train", "val"):
+        raise ValueError(f"got10k split={split!r}: expected 'train' or 'val' (the test set is a benchmark)")
+    base = existing_root("got10k", Path(root) / split, "list.txt and a folder for each of its lines")
+    names = got10k_names(base)
+    if split == "train" and exclude_vot:
+        forbidden = {row["name"] for row in table("got10k_vot_forbidden")}
+        names = [name for name in names if name not in forbidden]
+    present("got10k", base, {name: base / name / "groundtruth.txt" for name in names}, complete=True)
+
+    def build() -> IndexBuilder:
+        builder = IndexBuilder("got10k", base)
+        for name in names:
+            add_got10k(builder, base, name, training=True)
+        return builder
+
+    files = ("groundtruth.txt", "meta_info.ini", *_GOT10K_LABELS)
+    inputs = [base / "list.txt", *(base / name / file for name in names for file in files)]
+    vot = "-novot" if split == "train" and exclude_vot else ""
+    return cached(f"got10k-{split}{vot}", base, inputs, build, cache)
+
+
+def got10k_names(base: Path) -> list[str]:
+    """The sequences of a split, from its list.txt.
+
+    Raises:
+        FileNotFoundError: no list.txt.
+        ValueError: it is empty.
+    """
+    file = base / "list.txt"
+    if not file.is_file():
+        raise FileNotFoundError(f"got10k: no {file}; {HELP}")
+    names = file.read_text(encoding="utf-8").split()
+    if not names:
+        raise ValueError(f"{file} is empty; expected one sequence name a line; unpack it again")
+    return names
+
+
+def add_got10k(builder: IndexBuilder, base: Path, name: str, *, training: bool) -> Float64[np.ndarray, "rows 4"]:
+    """Add a GOT-10k video with labels to an index, and return its boxes.
+
+    In training, frames without a good box are not visible.
+    """
+    place = base / name
+    boxes = read_boxes(place / "groundtruth.txt")
+    absent = read_flags(place / "absence.label", len(boxes))
+    cover = read_flags(place / "cover.label", len(boxes), largest=8)
+    meta = read_meta(place / "meta_info.ini")
+    shown = (absent == 0) & (cover > 0)
+    builder.add(
+        name,
+        boxes,
+        shown & has_area(boxes) if training else shown,
+        folder=name,
+        numbered=(1, 8, ".jpg"),
+        cover=cover,
+        object_class=meta.get("object_class"),
+        resolution=_resolution(place / "meta_info.ini", meta),
+        frame_rate=_rate(meta.get("anno_fps", "")),
+    )
+    return boxes
+
+
+def _resolution(file: Path, meta: Mapping[str, str]) -> tuple[int, int]:
+    numbers = re.fullmatch(r"\(?\s*([0-9]+)\s*,\s*([0-9]+)\s*\)?", meta.get("resolution", ""))
+    if not numbers:
+        raise ValueError(f"{file}: resolution: {meta.get('resolution')!r}, expected (width, height)")
+    return int(numbers[1]), int(numbers[2])
+
+
+def _rate(text: str) -> float | None:
+    number = re.match(r"[0-9.]+", text)
+    return float(number[0]) if number else None
+
+
+def trackingnet(
+    root: str | Path, *, parts: Sequence[int] | None = None, cache: str | Path | None = None
+) -> SequenceIndex:
+    """TrackingNet's training videos: those with an annotation in TRAIN_<part>/anno/, 30,132 in all.
+
+    Args:
+        root: holds TRAIN_0 ... TRAIN_11, each with anno/<video>.txt and frames/<video>/0.jpg ...
+        parts: which of 0..11; None for all twelve.
+        cache: folder for the index; None reads the annotations at every call.
+
+    Raises:
+        FileNotFoundError: a part is missing.
+        ValueError: a file cannot be understood; with file and line.
+    """
+    chosen = list(range(12)) if parts is None else list(parts)
+    base = existing_root("trackingnet", root, "TRAIN_0 ... TRAIN_11 with anno/ and frames/")
+    for part in chosen:
+        if not 0 <= part <= 11:
+            raise ValueError(f"trackingnet parts={chosen}: there are parts 0 to 11")
+        if not (base / f"TRAIN_{part}" / "anno").is_dir():
+            place = base / f"TRAIN_{part}" / "anno"
+            raise FileNotFoundError(f"trackingnet: no {place}; with fewer parts say which: parts=[0,1]; {HELP}")
+    files = [file for part in chosen for file in sorted((base / f"TRAIN_{part}" / "anno").glob("*.txt"))]
+
+    def build() -> IndexBuilder:
+        builder = IndexBuilder("trackingnet", base)
+        for file in files:
+            boxes = read_boxes(file)
+            frames = f"{file.parent.parent.name}/frames/{file.stem}"
+            builder.add(file.stem, boxes, has_area(boxes), folder=frames, numbered=(0, 1, ".jpg"))
+        return builder
+
+    name = "all" if parts is None else "_".join(str(part) for part in chosen)
+    return cached(f"trackingnet-{name}", base, files, build, cache)
