@@ -34,8 +34,8 @@ def lasot_matlab(truth: Truth, pred: Float64[np.ndarray, "M 4"]) -> Measurement:
     pred = copy_forward(pred, bad & ~np.isnan(truth.boxes).any(1))
     pred = np.concatenate([truth.boxes[:1], pred[1:]])
     present = _present(truth, ("lasot", "lasot_ext", "tnl2k"))
-    if truth.visible is None and truth.rules == "tnl2k":
-        present = (truth.boxes != 0).any(1)  # the flags come with the kit only; zero boxes say the same (but for 12)
+    if truth.rules == "tnl2k":  # its flags come with the kit only; boxes of zeros say the same (but for 12 frames)
+        present &= (truth.boxes != 0).any(1)
     pred, gt = pred[present], truth.boxes[present]
     valid = (gt > 0).all(1)
     plain, norm = center_errors(pred, gt)
@@ -82,4 +82,4 @@ def _present(truth: Truth, flagged: tuple[Rules, ...]) -> Bool[np.ndarray, "N"]:
     """Frames that are not flagged absent, in the data sets whose flags the toolkit reads."""
     if truth.visible is None or truth.rules not in flagged:
         return np.ones(len(truth.boxes), dtype=bool)
-    return truth.visible
+    return truth.visible.copy()

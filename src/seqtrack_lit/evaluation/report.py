@@ -1,0 +1,147 @@
+"""Several trackers in one table, with the paper's rows beside ours."""
+
+import json
+from collections.abc import Mapping, Sequence
+from functools import cache
+from importlib.resources import files
+from typing import Any, Literal
+
+from seqtrack_lit.evaluation.scores import Scores
+from seqtrack_lit.evaluation.table import Cell, Table
+
+Column = tuple[str, str, str]  # benchmark, convention, value
+PaperRows = Literal["all", "seqtrack", "none"]
+
+# The convention the paper's numbers of a benchmark are of; with another one they are not put beside.
+_PAPER_CONVENTION = {"trackingnet": "trackingnet", "got10k_test": "got10k_ao"}
+
+
+@cache
+def paper() -> Mapping[str, Any]:
+    """The results the paper prints (Tab. 2 and 3), in percent, and where they come from."""
+    content: Mapping[str, Any] = json.loads(files(__package__).joinpath("paper.json").read_text())
+    return content
+
+
+def paper_values(benchmark: str) -> dict[str, dict[str, float | None]]:
+    """What the paper prints for a benchmark: values by tracker, None where it prints a dash.
+
+    >>> paper_values("lasot")["SeqTrack-B256"]
+    {'AUC': 69.9, 'PNorm': 79.7, 'P': 76.3}
+    """
+    found: dict[str, dict[str, float | None]] = {}
+    for table in paper()["tables"].values():
+        for tracker, *cells in table["rows"]:
+            values = {name: cell for (of, name), cell in zip(table["columns"], cells, strict=True) if of == benchmark}
+            if any(value is not None for value in values.values()):
+                found[tracker] = values
+    return found
+
+
+def compare(scores: Sequence[Scores], *, paper_rows: PaperRows = "all") -> Table:
+    """All trackers on all benchmarks: ours sorted by their first score, then the paper's.
+
+    Args:
+        scores: any trackers, benchmarks and conventions; at most one for each of the three together.
+        paper_rows: the paper's rows for the benchmarks that are there: all, SeqTrack's four, or none.
+
+    Raises:
+        ValueError: no scores, or two for the same tracker, benchmark and convention.
+    """
+    columns = list(
+        dict.fromkeys((s.benchmark, s.convention, name) for s in sorted(scores, key=_place) for name in s.values)
+    )
+    if not columns:
+        raise ValueError("there are no scores to compare")
+    cells: dict[str, dict[Column, float]] = {}
+    for one in scores:
+        row = cells.setdefault(one.tracker, {})
+        for name, value in one.values.items():
+            key = (one.benchmark, one.convention, name)
+            if key in row:
+                raise ValueError(
+                    f"two results of tracker {one.tracker!r} on {one.benchmark} ({one.convention}): give the folders "
+                    "different tracker names"
+                )
+            row[key] = value
+    ours = sorted(cells, key=lambda tracker: -cells[tracker].get(columns[0], -1.0))
+    rows: list[tuple[Cell, ...]] = [(tracker, *(cells[tracker].get(key) for key in columns)) for tracker in ours]
+    theirs = _paper(columns, paper_rows)
+    return Table(
+        title="Scores in percent" if len(_groups(columns)) > 1 else f"{columns[0][0]}, scores in percent",
+        columns=("tracker", *_heads(columns)),
+        rows=(*rows, *theirs),
+        notes=(*_notes(scores), *([f"(paper) rows: {paper()['source']}"] if theirs else [])),
+    )
+
+
+def attribute_table(scores: Sequence[Scores], value: str | None = None) -> Table:
+    """One value (None: the first) of several trackers for each attribute of one benchmark, and the number of videos.
+
+    Raises:
+        ValueError: the benchmark has no attributes, or the trackers were scored on different benchmarks.
+    """
+    first = scores[0]
+    if not first.per_attribute:
+        raise ValueError(f"{first.benchmark} has no attributes")
+    if {(s.benchmark, s.convention) for s in scores} != {(first.benchmark, first.convention)}:
+        raise ValueError("attributes are compared on one benchmark by one convention")
+    name = value or next(iter(first.values))
+    rows: list[tuple[Cell, ...]] = [
+        (attribute, int(of["sequences"]), *(s.per_attribute.get(attribute, {}).get(name) for s in scores))
+        for attribute, of in first.per_attribute.items()
+    ]
+    rows.append(("all", first.sequences, *(s.values[name] for s in scores)))
+    title = f"{first.benchmark}, {name} by attribute (convention {first.convention})"
+    return Table(title, ("attribute", "videos", *(s.tracker for s in scores)), tuple(rows))
+
+
+def _place(one: Scores) -> int:
+    """Where the paper's tables have this benchmark; others come last, in the order given."""
+    order = [benchmark for table in paper()["tables"].values() for benchmark, _ in table["columns"]]
+    return order.index(one.benchmark) if one.benchmark in order else len(order)
+
+
+def _groups(columns: Sequence[Column]) -> list[tuple[str, str]]:
+    return list(dict.fromkeys((benchmark, convention) for benchmark, convention, _ in columns))
+
+
+def _heads(columns: Sequence[Column]) -> list[str]:
+    """Value names, with the benchmark where there are several, and the convention where a benchmark has several."""
+    groups = _groups(columns)
+    twice = {benchmark for benchmark, _ in groups if sum(of == benchmark for of, _ in groups) > 1}
+    heads = []
+    for benchmark, convention, name in columns:
+        head = f"{benchmark} {name}" if len({of for of, _ in groups}) > 1 else name
+        heads.append(f"{head} ({convention})" if benchmark in twice else head)
+    return heads
+
+
+def _paper(columns: Sequence[Column], which: PaperRows) -> list[tuple[Cell, ...]]:
+    """The paper's rows that have a number in one of the columns."""
+    if which == "none":
+        return []
+    values = {
+        (benchmark, convention): paper_values(benchmark)
+        for benchmark, convention in _groups(columns)
+        if convention == _PAPER_CONVENTION.get(benchmark, "seqtrack")
+    }
+    trackers = dict.fromkeys(tracker for of in values.values() for tracker in of)
+    rows: list[tuple[Cell, ...]] = []
+    for tracker in trackers:
+        cells = [values.get((b, c), {}).get(tracker, {}).get(name) for b, c, name in columns]
+        wanted = which == "all" or tracker.startswith("SeqTrack")
+        if wanted and any(cell is not None for cell in cells):
+            rows.append((f"{tracker} (paper)", *cells))
+    return rows
+
+
+def _notes(scores: Sequence[Scores]) -> list[str]:
+    """By which convention, over how many sequences."""
+    notes = []
+    for benchmark, convention in dict.fromkeys((s.benchmark, s.convention) for s in sorted(scores, key=_place)):
+        counts = {s.tracker: s.sequences for s in scores if (s.benchmark, s.convention) == (benchmark, convention)}
+        most = max(counts.values())
+        fewer = [f"{tracker} only {count}" for tracker, count in counts.items() if count != most]
+        notes.append(f"{benchmark}: convention {convention}, {most} sequences{''.join(f'; {text}' for text in fewer)}")
+    return notes
