@@ -108,10 +108,14 @@ def test_a_frame_of_another_size_is_scaled(tmp_path: Path) -> None:
 
 
 def test_what_was_written_survives_an_error(tmp_path: Path) -> None:
-    with pytest.raises(KeyboardInterrupt), VideoWriter(tmp_path / "cut.mp4") as writer:
-        for index in range(7):
-            writer.write(numbered(index))
-        raise KeyboardInterrupt
+    def interrupted() -> None:
+        with VideoWriter(tmp_path / "cut.mp4") as writer:
+            for index in range(7):
+                writer.write(numbered(index))
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
     assert len(VideoFrames(tmp_path / "cut.mp4")) == 7
 
 
@@ -158,8 +162,7 @@ def test_a_cut_off_file_is_reported(tmp_path: Path) -> None:
     cut = tmp_path / "cut.mp4"
     cut.write_bytes(path.read_bytes()[: path.stat().st_size * 2 // 3])
     with pytest.raises(ValueError, match=r"cut\.mp4"):
-        frames = VideoFrames(cut)
-        [frames[index] for index in range(len(frames))]
+        list(VideoFrames(cut))
 
 
 def test_drawing_leaves_the_image_alone() -> None:

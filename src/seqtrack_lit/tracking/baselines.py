@@ -56,7 +56,7 @@ class OpenCVTracker:
     def init(self, image: Image, box_xywh: Float64[np.ndarray, "4"]) -> None:
         """Start on the first frame; box xywh in pixels."""
         self.box = box_xywh.copy()
-        self.tracker = cv2.TrackerKCF_create() if self.method == "kcf" else cv2.TrackerCSRT_create()
+        self.tracker = getattr(cv2, f"Tracker{self.method.upper()}_create")()
         near, far = _whole_pixels(box_xywh, image)
         self.ratio = box_xywh[2:] / (far - near)
         self.shift = box_xywh[:2] + box_xywh[2:] / 2 - (near + far) / 2
@@ -95,3 +95,12 @@ def _whole_pixels(
     near = np.clip(np.round(box_xywh[:2]), 0, size - smallest)
     far = np.clip(np.round(box_xywh[:2] + box_xywh[2:]), near + smallest, size)
     return near, far
+
+
+def make_baseline(method: Literal["static", "kcf", "csrt"], device: str = "cpu") -> StaticBox | OpenCVTracker:
+    """A baseline by name; all run on the CPU, whatever the device.
+
+    Raises:
+        ValueError: unknown name.
+    """
+    return StaticBox() if method == "static" else OpenCVTracker(method)

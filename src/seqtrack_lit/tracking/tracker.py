@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from time import perf_counter
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Bool, Float64
@@ -22,6 +22,7 @@ class Estimate:
     updated: bool = False  # whether a template was taken from this frame
 
 
+@runtime_checkable
 class Tracker(Protocol):
     """The convention of got10k and OpenCV: one init, then one update a frame, in order."""
 

@@ -1,0 +1,186 @@
+"""Tracking one video after another, in this process or in several, and reporting what happens.
+
+A process takes whole videos over a pipe of its own, so that one that is killed blocks no other.
+"""
+
+import multiprocessing
+import os
+from collections.abc import Callable
+from collections.abc import Sequence as List
+from contextlib import suppress
+from multiprocessing.connection import wait
+from pathlib import Path
+from time import monotonic
+from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
+
+import cv2
+import torch
+
+from seqtrack_lit.data.sequence import Sequence
+from seqtrack_lit.evaluation.results import write_result
+from seqtrack_lit.tracking.tracker import Tracker, run_tracker
+
+NEXT = "next"
+MakeTracker = Callable[[str], Tracker]  # device -> tracker; picklable when there are several processes
+
+
+@runtime_checkable
+class Videos(Protocol):
+    """Sequences made when asked for: a data.index.SequenceIndex, a list, generated videos."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> Sequence: ...
+
+
+class Event(NamedTuple):
+    """What happened to a video (its place in `Videos`): frames are new ones, or all of a finished video."""
+
+    kind: Literal["started", "frames", "done", "failed"]
+    video: int
+    frames: int = 0
+    seconds: float = 0.0
+    reason: str = ""
+
+
+Report = Callable[[Event], None]
+
+
+class CannotWriteError(Exception):
+    """Carries the OSError of a result that could not be written: no other video's could be either."""
+
+
+def track_here(tracker: Tracker, videos: Videos, folder: Path, order: List[int], report: Report) -> None:
+    """Track the videos in this order and write their results; one bad video does not cost the others.
+
+    Raises:
+        CannotWriteError: a result could not be written.
+    """
+    for index in order:
+        report(Event("started", index))
+        _track(tracker, videos, index, folder, report)
+
+
+def track_in_processes(
+    make: MakeTracker,
+    videos: Videos,
+    folder: Path,
+    order: List[int],
+    workers: int,
+    devices: List[str],
+    report: Report,
+) -> None:
+    """The same in several processes, which end with this call, however it ends.
+
+    Raises:
+        CannotWriteError: a result could not be written.
+        ValueError: no process could make its tracker.
+    """
+    context = multiprocessing.get_context("spawn")  # CUDA does not survive a fork
+    threads = max(1, (os.cpu_count() or 1) // workers)
+    processes: dict[Any, Any] = {}
+    waiting, held, broken = list(order), dict[Any, int](), ""
+    try:
+        for number in range(workers):
+            ours, theirs = context.Pipe()
+            arguments = (theirs, make, devices[number % len(devices)], videos, folder, threads)
+            processes[ours] = context.Process(target=_work, args=arguments, daemon=True)
+            processes[ours].start()
+            theirs.close()
+        while processes:
+            ready: list[Any] = wait(list(processes))
+            for pipe in ready:
+                message = _receive(pipe)
+                if isinstance(message, Event):
+                    report(message)
+                elif isinstance(message, CannotWriteError):
+                    raise message
+                elif message is None:  # the process has ended
+                    process = processes.pop(pipe)
+                    process.join()
+                    if pipe in held:
+                        report(Event("failed", held.pop(pipe), reason=_death(process.exitcode)))
+                elif message == NEXT:
+                    held.pop(pipe, None)
+                    if waiting:
+                        held[pipe] = waiting.pop(0)
+                        report(Event("started", held[pipe]))
+                    with suppress(BrokenPipeError):
+                        pipe.send(held.get(pipe))
+                else:
+                    broken = message
+    finally:
+        for process in processes.values():
+            process.terminate()
+    if len(waiting) == len(order):
+        raise ValueError(f"no process could make its tracker: {broken or 'they ended at once'}")
+    for index in waiting:
+        report(Event("failed", index, reason="not tracked: every process ended before its turn"))
+
+
+def _receive(pipe: Any) -> Any:
+    """A message of a process: an Event, NEXT, another text (why it has no tracker), None when it has ended."""
+    try:
+        return pipe.recv()
+    except (EOFError, ConnectionResetError):
+        return None
+
+
+def _death(code: int | None) -> str:
+    hint = " (killed, perhaps for want of memory: use fewer workers)" if code == -9 else ""
+    return f"its process ended with code {code}{hint}"
+
+
+def _work(pipe: Any, make: MakeTracker, device: str, videos: Videos, folder: Path, threads: int) -> None:
+    """One process: make the tracker, then track what the parent names until it names nothing."""
+    torch.set_num_threads(threads)
+    cv2.setNumThreads(0)
+    with suppress(KeyboardInterrupt, BrokenPipeError, EOFError):  # Ctrl-C reaches the parent too, which reports
+        try:
+            tracker = make(device)
+        except Exception as error:
+            pipe.send(_reason(error))
+            return
+        pipe.send(NEXT)
+        while (index := pipe.recv()) is not None:
+            try:
+                _track(tracker, videos, index, folder, pipe.send)
+            except CannotWriteError as error:
+                pipe.send(error)
+                return
+            pipe.send(NEXT)
+
+
+def _track(tracker: Tracker, videos: Videos, index: int, folder: Path, report: Report) -> None:
+    """Track one video and write its result; frames are reported a few times a second."""
+    new, last = 0, monotonic()
+
+    def step() -> None:
+        nonlocal new, last
+        new += 1
+        if monotonic() - last > 0.2:
+            report(Event("frames", index, new))
+            new, last = 0, monotonic()
+
+    try:
+        video = videos[index]
+        track = run_tracker(tracker, video, progress=step)
+    except BrokenPipeError:  # the parent is gone
+        raise
+    except Exception as error:
+        report(Event("failed", index, reason=_reason(error)))
+        return
+    try:
+        write_result(folder, video.name, track.boxes, track.times, track.confidences)
+    except ValueError as error:  # a box that is not finite
+        report(Event("failed", index, reason=_reason(error)))
+        return
+    except OSError as error:
+        raise CannotWriteError(error) from error
+    report(Event("frames", index, new))
+    report(Event("done", index, len(track.boxes), float(track.times.sum())))
+
+
+def _reason(error: Exception) -> str:
+    text = " ".join(str(error).split())
+    return text if isinstance(error, ValueError) and text else f"{type(error).__name__}: {text}"

@@ -1,0 +1,297 @@
+"""SeqTrack's tracker: equal to the official one on recorded videos, and its rules one by one."""
+
+import importlib.util
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+import torch
+
+from seqtrack_lit.data.sequence import Sequence
+from seqtrack_lit.models.seqtrack import Prediction, SeqTrack
+from seqtrack_lit.models.weights import build_model
+from seqtrack_lit.tracking import priors, seqtrack
+from seqtrack_lit.tracking.priors import TemplateUpdate
+from seqtrack_lit.tracking.seqtrack import SeqTrackTracker, load_tracker
+from seqtrack_lit.tracking.tracker import run_tracker
+
+GOLDEN = Path(__file__).parents[1] / "golden" / "model"
+
+
+def unchecked(module: ModuleType) -> ModuleType:
+    """The module as users have it: the checks of types that tests add would speak before its own messages."""
+    spec = importlib.util.spec_from_file_location("unchecked", str(module.__file__))
+    plain = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(plain)
+    return plain
+
+
+def tiny(templates: int = 2, past: int = 0, order: str = "cxcywh", seed: int = 0) -> SeqTrack:
+    """A random model of 32 px crops."""
+    torch.manual_seed(seed)
+    encoder = {
+        "_target_": "seqtrack_lit.models.encoder.ViTEncoder",
+        "search_size": 32,
+        "template_size": 32,
+        "templates": templates,
+        "patch": 16,
+        "width": 32,
+        "depth": 1,
+        "heads": 2,
+    }
+    decoder = {
+        "_target_": "seqtrack_lit.models.decoder.Decoder",
+        "width": 32,
+        "depth": 1,
+        "heads": 2,
+        "ffn": 32,
+        "past": past,
+    }
+    return build_model({"bins": 40, "order": order}, {"encoder": encoder, "decoder": decoder}).eval()
+
+
+@pytest.fixture(scope="module")
+def video() -> Sequence:
+    rng = np.random.default_rng(3)
+    frames = [rng.integers(0, 255, (60, 80, 3), dtype=np.uint8) for _ in range(9)]
+    return Sequence("noise", frames, np.array([[30.5, 20.25, 14, 11]]), np.ones(1, bool))
+
+
+@pytest.mark.parametrize("case", ["s1", "s2"])
+def test_equal_to_the_official_tracker(case: str) -> None:
+    golden = np.load(GOLDEN / case / "golden.npz")
+    tracker = load_tracker(
+        GOLDEN / case / "SEQTRACK_ep0007.pth.tar", official_config=GOLDEN / case / "cfg.yaml", device="cpu"
+    )
+    tracker.init(golden["frames"][0], golden["init_box"])
+    for row, image in enumerate(golden["frames"][1:]):
+        crop, prediction = tracker.look(image)
+        np.testing.assert_array_equal(crop.cut(image, padding="official"), golden["search_crops"][row])
+        assert prediction.tokens[0].tolist() == golden["tokens"][row].tolist()
+        np.testing.assert_allclose(prediction.likelihoods[0].numpy(), golden["confidence"][row], rtol=0, atol=1e-5)
+        estimate = tracker.update(image)
+        np.testing.assert_allclose(estimate.box_xywh, golden["boxes"][row], rtol=0, atol=1e-3)
+        assert estimate.updated == golden["updated"][row]
+        assert abs(estimate.confidence * 40 - golden["conf_score"][row]) < 1e-4
+    np.testing.assert_allclose(tracker.templates[0].numpy(), golden["final_templates"], rtol=0, atol=1e-6)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("case", ["s1", "s2"])
+def test_equal_to_the_official_tracker_on_a_gpu(case: str) -> None:
+    golden = np.load(GOLDEN / case / "golden.npz")
+    tracker = load_tracker(
+        GOLDEN / case / "SEQTRACK_ep0007.pth.tar", official_config=GOLDEN / case / "cfg.yaml", device="cuda"
+    )
+    tracker.init(golden["frames"][0], golden["init_box"])
+    for row, image in enumerate(golden["frames"][1:]):
+        assert tracker.look(image)[1].tokens[0].tolist() == golden["tokens"][row].tolist()
+        estimate = tracker.update(image)
+        np.testing.assert_allclose(estimate.box_xywh, golden["boxes"][row], rtol=0, atol=1e-3)
+        assert estimate.updated == golden["updated"][row]
+
+
+@pytest.mark.parametrize(
+    ("rule", "frame", "likelihoods", "wanted"),
+    [
+        # interval 5, threshold .25: sum * 10 > 10 is strict
+        ("likelihood", 5, [0.25, 0.25, 0.25, 0.25], False),
+        ("likelihood", 5, [0.25, 0.25, 0.25, 0.2500001], True),
+        ("likelihood", 6, [1.0, 1.0, 1.0, 1.0], False),
+        ("likelihood", 10, [1.0, 1.0, 1.0, 1.0], True),
+        ("naive", 5, [0.0, 0.0, 0.0, 0.0], True),
+        ("naive", 4, [1.0, 1.0, 1.0, 1.0], False),
+        ("none", 5, [1.0, 1.0, 1.0, 1.0], False),
+    ],
+)
+def test_when_a_template_is_taken(rule: str, frame: int, likelihoods: list[float], wanted: bool) -> None:
+    update = TemplateUpdate(rule, interval=5, threshold=0.25)
+    assert update.wanted(frame, torch.tensor(likelihoods, dtype=torch.float64)) is wanted
+
+
+@pytest.mark.parametrize("official", [0.6, 0.55, 0.475, 0.45, 1.3587, 0.123456789])
+def test_official_thresholds_survive_the_change_of_unit(official: float) -> None:
+    update = TemplateUpdate("likelihood", interval=1, threshold=official / 40)
+    for dtype in (torch.float32, torch.float64):
+        for step in range(-3, 4):  # the numbers around the limit, one by one
+            score = torch.tensor(official, dtype=dtype)
+            toward = torch.tensor(float("inf") if step > 0 else float("-inf"), dtype=dtype)
+            for _ in range(abs(step)):
+                score = torch.nextafter(score, toward)
+            likelihoods = torch.stack([score / 10, *torch.zeros(3, dtype=dtype)])
+            assert update.wanted(1, likelihoods) == bool(likelihoods.sum() * 10 > official)
+
+
+def test_templates_first_in_first_out_behind_the_first(video: Sequence) -> None:
+    tracker = SeqTrackTracker(tiny(templates=3), update="naive", update_interval=2)
+    tracker.init(video.frames[0], video.boxes[0])
+    first = tracker.templates[:, 0].clone()
+    assert all(torch.equal(tracker.templates[:, t], first) for t in range(3))
+    for frame in range(1, 9):
+        before = tracker.templates.clone()
+        estimate = tracker.update(video.frames[frame])
+        assert estimate.updated == (frame % 2 == 0)
+        assert torch.equal(tracker.templates[:, 0], first)
+        if estimate.updated:  # cut around the clipped box of this frame
+            assert torch.equal(tracker.templates[:, 1], before[:, 2])
+            assert torch.equal(tracker.templates[:, 2:], tracker._template(video.frames[frame]))
+            assert not torch.equal(tracker.templates[:, 2], before[:, 2])
+        else:
+            assert torch.equal(tracker.templates, before)
+
+
+def test_one_template_is_never_renewed(video: Sequence) -> None:
+    tracker = SeqTrackTracker(tiny(templates=1), update="naive", update_interval=1)
+    assert not run_tracker(tracker, video).updated.any()
+    assert tracker.templates.shape == (1, 1, 3, 32, 32)
+
+
+def test_likelihood_rule_follows_the_confidence(video: Sequence) -> None:
+    model = tiny()
+    confidences = run_tracker(SeqTrackTracker(model, update="none"), video).confidences
+    limit = float(np.sort(confidences[1:])[4])
+    track = run_tracker(SeqTrackTracker(model, update_interval=1, update_threshold=limit), video)
+    first = int(np.flatnonzero(confidences[1:] > limit)[0]) + 1
+    assert track.updated[first]
+    assert not track.updated[:first].any()
+    np.testing.assert_allclose(track.confidences[: first + 1], confidences[: first + 1])
+
+
+def test_past_boxes_are_the_own_ones_in_the_present_window(video: Sequence, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = tiny(past=3)
+    given: list[torch.Tensor] = []
+    generate = model.generate
+
+    def recorded(*images: torch.Tensor, past: torch.Tensor, **rest: object) -> Prediction:
+        given.append(past)
+        return generate(*images, past=past, **rest)
+
+    monkeypatch.setattr(model, "generate", recorded)
+    tracker = SeqTrackTracker(model)
+    tracker.init(video.frames[0], video.boxes[0])
+    boxes = [tuple(video.boxes[0])] * 3
+    for image in video.frames[1:]:
+        crop, _ = tracker.look(image)
+        expected = model.tokenizer.encode(crop.to_crop(torch.tensor(boxes[-3:], dtype=torch.float64)).float())
+        assert torch.equal(given[-1], expected[None])
+        boxes.append(tuple(tracker.update(image).box_xywh))
+    assert given[0].shape == (1, 3, 4)
+    # the latest box is the middle of the window: cx = cy = half of the bins
+    assert (given[-1][0, -1, :2] - 19.5).abs().max() <= 0.5
+
+
+def test_the_window_draws_to_the_middle(video: Sequence) -> None:
+    model = tiny()
+    with_window, without = SeqTrackTracker(model), SeqTrackTracker(model, window=False)
+    for tracker in (with_window, without):
+        tracker.init(video.frames[0], video.boxes[0])
+    free = without.look(video.frames[1])[1]
+    held = with_window.look(video.frames[1])[1]
+    assert held.likelihoods.dtype == torch.float64
+    assert free.likelihoods.dtype == torch.float32
+    assert (held.tokens[0, :2] - 19.5).abs().sum() <= (free.tokens[0, :2] - 19.5).abs().sum()
+
+
+def test_boxes_stay_in_the_present_frame_when_sizes_change() -> None:
+    rng = np.random.default_rng(0)
+    sizes = [(60, 80), (60, 80), (30, 24), (200, 90), (11, 12)]
+    frames = [rng.integers(0, 255, (*size, 3), dtype=np.uint8) for size in sizes]
+    start = np.array([[60.0, 40, 18, 18]])
+    track = run_tracker(
+        SeqTrackTracker(tiny(), update="naive", update_interval=1), Sequence("s", frames, start, start[0] > 0)
+    )
+    for (height, width), (x, y, w, h) in zip(sizes[1:], track.boxes[1:], strict=True):
+        assert w >= 10
+        assert h >= 10
+        assert 0 <= x <= width - 10
+        assert 0 <= y <= height - 10
+
+
+@pytest.mark.parametrize("box", [[40, 30, 1, 1], [-3.5, -2, 6, 5], [79.5, 59.5, 30, 30], [0, 0, 80, 60]])
+def test_odd_first_boxes(video: Sequence, box: list[float]) -> None:
+    track = run_tracker(
+        SeqTrackTracker(tiny()), Sequence("odd", video.frames, np.array([box], float), np.ones(1, bool))
+    )
+    np.testing.assert_array_equal(track.boxes[0], box)
+    assert np.isfinite(track.boxes).all()
+    assert (track.times >= 0).all()
+
+
+def test_a_video_of_one_frame(video: Sequence) -> None:
+    track = run_tracker(SeqTrackTracker(tiny()), Sequence("one", video.frames[:1], video.boxes, video.visible))
+    assert track.boxes.tolist() == video.boxes.tolist()
+    assert track.confidences.tolist() == [1.0]
+
+
+@pytest.mark.parametrize(
+    ("box", "message"),
+    [
+        ([80, 10, 5, 5], r"sequence bad: first box x,y,w,h = 80,10,5,5 lies outside the first frame of 80 x 60"),
+        ([-5, 10, 5, 5], "outside"),
+        ([10, 10, 0, 5], "positive width and height"),
+        ([10, 10, -4, 5], "positive width and height"),
+        ([np.nan, 10, 4, 5], "finite"),
+        ([10, 10, np.inf, 5], "finite"),
+    ],
+)
+def test_bad_first_boxes_are_named(video: Sequence, box: list[float], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        run_tracker(SeqTrackTracker(tiny()), Sequence("bad", video.frames, np.array([box], float), np.ones(1, bool)))
+
+
+def test_an_empty_video_is_named() -> None:
+    with pytest.raises(ValueError, match="sequence none: 0 frames and 0 boxes"):
+        run_tracker(SeqTrackTracker(tiny()), Sequence("none", [], np.zeros((0, 4)), np.zeros(0, bool)))
+
+
+def test_lower_precision_leaves_the_model_alone(video: Sequence) -> None:
+    model = tiny()
+    tracker = SeqTrackTracker(model, dtype="bfloat16")
+    assert next(tracker.model.parameters()).dtype == torch.bfloat16
+    assert next(model.parameters()).dtype == torch.float32
+    assert SeqTrackTracker(model).model is model
+    track = run_tracker(tracker, video)
+    assert np.isfinite(track.boxes).all()
+    assert tracker.look(video.frames[-1])[1].likelihoods.dtype == torch.float64
+
+
+def test_starting_again_forgets_everything(video: Sequence) -> None:
+    tracker = SeqTrackTracker(tiny(past=2), update="naive", update_interval=2)
+    first, second = run_tracker(tracker, video), run_tracker(tracker, video)
+    np.testing.assert_array_equal(first.boxes, second.boxes)
+    np.testing.assert_array_equal(first.confidences, second.confidences)
+
+
+def test_looking_does_not_move_the_tracker(video: Sequence) -> None:
+    tracker, plain = SeqTrackTracker(tiny()), SeqTrackTracker(tiny())
+    for each in (tracker, plain):
+        each.init(video.frames[0], video.boxes[0])
+    prediction = tracker.look(video.frames[5], attention=True, distributions=True)[1]
+    assert prediction.attention is not None
+    assert prediction.attention.shape == (1, 4, 1, 2, 4)
+    assert prediction.distributions is not None
+    assert prediction.distributions.shape == (1, 4, 40)
+    np.testing.assert_array_equal(tracker.update(video.frames[1]).box_xywh, plain.update(video.frames[1]).box_xywh)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"update": "sometimes"}, "tracker.update must be one of none, naive, likelihood"),
+        ({"update_interval": 0}, "tracker.update_interval"),
+        ({"update_interval": 2.5}, "tracker.update_interval"),
+        ({"update_threshold": 0.6 * 40}, r"1/40 of the official"),
+        ({"search_factor": 0}, "tracker.search_factor must be a number > 0"),
+        ({"template_factor": "big"}, "tracker.template_factor must be a number > 0"),
+        ({"clip_margin": 0}, "tracker.clip_margin"),
+        ({"padding": "black"}, "tracker.padding must be exact or official"),
+        ({"dtype": "int8"}, "tracker.dtype must be one of float32, bfloat16, float16"),
+        ({"window": "yes"}, "tracker.window must be true or false"),
+    ],
+)
+def test_wrong_values_are_named(values: dict[str, object], message: str) -> None:
+    plain = unchecked(seqtrack)
+    plain.TemplateUpdate = unchecked(priors).TemplateUpdate
+    with pytest.raises(ValueError, match=message):
+        plain.SeqTrackTracker(tiny(), **values)
