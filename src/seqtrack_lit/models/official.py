@@ -34,13 +34,6 @@ INTERVALS: dict[str, int] = {
     "VOT22": 10,
 }
 THRESHOLDS: dict[str, float] = {"DEFAULT": 0.6, "VOT20": 0.475, "VOT21": 0.475, "VOT22": 0.475}
-#: The published models' own values where they differ from the tables above (VOT only).
-PUBLISHED_VOT: dict[str, tuple[int, float]] = {
-    "seqtrack_b256": (1, 0.55),
-    "seqtrack_b384": (20, 0.45),
-    "seqtrack_l256": (10, 0.475),
-    "seqtrack_l384": (10, 0.475),
-}
 #: The published models: blocks and width of the encoder.
 PUBLISHED = {
     "seqtrack_b256": (12, 768),

@@ -15,9 +15,9 @@ import zipfile
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
-from io import BufferedReader
+from io import BufferedIOBase, BufferedReader, BytesIO
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -103,7 +103,7 @@ class _Rebuild:
 class _Unpickler(pickle.Unpickler):
     """Makes plain containers, numbers, strings and StoredTensor; everything else is Inert."""
 
-    def __init__(self, file: IO[bytes]) -> None:
+    def __init__(self, file: BufferedIOBase) -> None:
         super().__init__(file, encoding="utf-8")
         self.storages: dict[str, StoredTensor] = {}
 
@@ -212,7 +212,7 @@ def read_contents(path: str | Path) -> Contents:
     )
 
 
-def _read_zip(path: Path, file: IO[bytes]) -> Contents:
+def _read_zip(path: Path, file: BufferedReader) -> Contents:
     """The zip format: <name>/data.pkl, and <name>/data/<key> for every storage, uncompressed."""
     with zipfile.ZipFile(file) as archive:
         entries = {entry.filename: entry for entry in archive.infolist()}
@@ -222,9 +222,8 @@ def _read_zip(path: Path, file: IO[bytes]) -> Contents:
         root = name.removesuffix("data.pkl")
         if f"{root}byteorder" in entries and archive.read(f"{root}byteorder") != b"little":
             raise ValueError("written on a big-endian machine")
-        with archive.open(name) as stream:
-            unpickler = _Unpickler(stream)
-            content = unpickler.load()
+        unpickler = _Unpickler(BytesIO(archive.read(name)))
+        content = unpickler.load()
         places = {}
         for key, stored in unpickler.storages.items():
             entry = entries.get(f"{root}data/{key}")
@@ -238,7 +237,7 @@ def _read_zip(path: Path, file: IO[bytes]) -> Contents:
     return Contents(path, content, places)
 
 
-def _read_plain(path: Path, file: IO[bytes]) -> Contents:
+def _read_plain(path: Path, file: BufferedReader) -> Contents:
     """The format before torch 1.6: magic number, version, system, content, storage keys, then every storage."""
     magic, version, system = (_Unpickler(file).load() for _ in range(3))
     if magic != _MAGIC or version != 1001 or not isinstance(system, dict):

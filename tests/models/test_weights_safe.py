@@ -1,0 +1,264 @@
+"""Files of weights are read; what is written in them is not run."""
+
+import contextlib
+import io
+import os
+import pickle
+import struct
+import zipfile
+from collections import OrderedDict
+from pathlib import Path
+
+import pytest
+import torch
+
+from seqtrack_lit.models.safe_read import Inert, StoredTensor, read_contents
+from seqtrack_lit.models.weights import load_model, read_checkpoint
+
+GOLDEN = Path(__file__).parents[1] / "golden" / "model" / "s2" / "SEQTRACK_ep0007.pth.tar"
+
+
+class Creates:
+    """Creates a file when it is unpickled the usual way."""
+
+    def __init__(self, path: Path, way: str) -> None:
+        self.path, self.way = str(path), way
+
+    def __reduce__(self):
+        code = f"open({self.path!r}, 'w').close()"
+        return {
+            "os.system": (os.system, (f"touch {self.path}",)),
+            "eval": (eval, (code,)),
+            "exec": (exec, (code,)),
+            "open": (open, (self.path, "w")),
+            "Path.touch": (Path.touch, (Path(self.path),)),
+            "state": (Creates, (self.path, "open"), {"path": OrderedDict()}),
+        }[self.way]
+
+
+WAYS = ["os.system", "eval", "exec", "open", "Path.touch", "state"]
+PLACES = ["settings", "stats", "optimizer", "net_info", "constructor"]
+
+
+def official(**more: object) -> dict[str, object]:
+    """A small official checkpoint, with foreign objects where asked for."""
+    contents = read_contents(GOLDEN)
+    net = OrderedDict(contents.tensors(contents.root["net"], "net"))
+    return {"epoch": 7, "net_type": "SEQTRACK", "net": net, "stats": None, "settings": None, **more}
+
+
+@pytest.mark.parametrize("zipped", [True, False], ids=["zip", "plain"])
+@pytest.mark.parametrize("way", WAYS)
+def test_foreign_objects_do_nothing(tmp_path, way, zipped):
+    marker, path = tmp_path / "created", tmp_path / "evil.pth.tar"
+    evil = Creates(marker, way)
+    content = official(**{place: {"deep": [evil, (evil,)], evil: evil} for place in PLACES})
+    torch.save(content, path, _use_new_zipfile_serialization=zipped)
+    checkpoint = read_checkpoint(path)
+    assert not marker.exists()
+    assert len(checkpoint.state) == len(content["net"])
+    assert all(torch.equal(checkpoint.state[key], tensor) for key, tensor in content["net"].items())
+    assert load_model(path, official_config=GOLDEN.with_name("cfg.yaml")).model.templates == 1
+    assert not marker.exists()
+    # the same file, read as it was meant to be read, does create the marker: the test tests something
+    if way != "state":
+        torch.load(path, weights_only=False)
+        assert marker.exists()
+
+
+@pytest.mark.parametrize("zipped", [True, False], ids=["zip", "plain"])
+@pytest.mark.parametrize("way", WAYS)
+def test_a_foreign_object_as_weights_is_refused(tmp_path, way, zipped):
+    marker, path = tmp_path / "created", tmp_path / "evil.pth.tar"
+    evil = Creates(marker, way)
+    content = official()
+    for net in (evil, {**content["net"], "bottleneck.bias": evil}):
+        torch.save({**content, "net": net}, path, _use_new_zipfile_serialization=zipped)
+        with pytest.raises(ValueError, match="class that is not read"):
+            read_checkpoint(path)
+    torch.save(evil, path, _use_new_zipfile_serialization=zipped)
+    with pytest.raises(ValueError, match="named values"):
+        read_checkpoint(path)
+    assert not marker.exists()
+
+
+def zipped(path: Path, pickled: bytes, **storages: bytes) -> Path:
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("x/data.pkl", pickled)
+        for key, data in storages.items():
+            archive.writestr(f"x/data/{key.removeprefix('_')}", data)
+    return path
+
+
+def text(value: str) -> bytes:
+    return b"X" + struct.pack("<I", len(value)) + value.encode()
+
+
+# Hand-written pickles: every opcode that can name, make, call or change something.
+TRICKS = {
+    "stack_global": b"\x80\x04" + text("os") + text("system") + b"\x93" + text("touch M") + b"\x85R.",
+    "stack_global with a path of names": b"\x80\x04"
+    + text("builtins")
+    + text("eval.__call__")
+    + b"\x93"
+    + text("1")
+    + b"\x85R.",
+    "inst": b"\x80\x02(" + text("touch M") + b"ios\nsystem\n.",
+    "obj": b"\x80\x02(cos\nsystem\n" + text("touch M") + b"o.",
+    "newobj": b"\x80\x02csubprocess\nPopen\n" + text("touch M") + b"\x85\x81.",
+    "newobj_ex": b"\x80\x04"
+    + text("subprocess")
+    + text("Popen")
+    + b"\x93"
+    + text("touch M")
+    + b"\x85}"
+    + text("shell")
+    + b"\x88s\x92.",
+    "a call of a call": b"\x80\x02cbuiltins\ngetattr\ncos\nsystem\n"
+    + text("x")
+    + b"\x86R"
+    + text("touch M")
+    + b"\x85R.",
+    "a module of ours": b"\x80\x02cseqtrack_lit.models.safe_read\nread_contents\n" + text("M") + b"\x85R.",
+    "torch.load from within": b"\x80\x02ctorch\nload\n" + text("M") + b"\x85R.",
+    "torch's other rebuilders": b"\x80\x02ctorch._utils\n_rebuild_wrapper_subclass\ncos\nsystem\n\x85R.",
+    "state of a stub class": b"\x80\x02cos\nsystem\n}" + text("a") + text("b") + b"sb.",
+    "attributes of a stub class": b"\x80\x02cos\nsystem\nN}" + text("append") + b"cos\nsystem\ns\x86b.",
+    "attributes of a rebuilder": b"\x80\x02ctorch._utils\n_rebuild_tensor_v2\nN}"
+    + text("__class__")
+    + b"cos\nsystem\ns\x86b.",
+    "attributes of a container": b"\x80\x02ccollections\nOrderedDict\nN}" + text("get") + b"cos\nsystem\ns\x86b.",
+    "attributes of a dtype": b"\x80\x02ctorch\nFloatStorage\nN}" + text("itemsize") + b"K\x00s\x86b.",
+    "a foreign persistent id": b"\x80\x02(" + text("module") + b"cos\nsystem\n" + text("a") + text("b") + b"tQ.",
+    "a storage of a foreign type": b"\x80\x02("
+    + text("storage")
+    + b"cos\nsystem\n"
+    + text("0")
+    + text("cpu")
+    + b"K\x01tQ.",
+    "extension code": b"\x80\x02\x82\xf0.",
+    "no end": b"\x80\x02}",
+    "nothing on the stack": b"\x80\x020.",
+    "protocol of the future": b"\x80\xff}.",
+    "a million nested lists": b"\x80\x02" + b"]" * 1000 + b"a" * 999 + b".",
+}
+
+
+@pytest.mark.parametrize("trick", TRICKS)
+def test_pickle_tricks(tmp_path, monkeypatch, trick):
+    monkeypatch.chdir(tmp_path)
+    pickled = TRICKS[trick]
+    before = {name: getattr(Inert, name) for name in dir(Inert) if not name.startswith("__")}
+    path = zipped(Path("evil.pth"), pickled)
+    made = None
+    with contextlib.suppress(ValueError):  # refused is as good as inert
+        made = read_contents(path).root
+    assert isinstance(made, Inert | type | torch.dtype | dict | list | None) or type(made).__name__ == "_Rebuild"
+    assert [name.name for name in Path().iterdir()] == ["evil.pth"]
+    assert {name: getattr(Inert, name) for name in dir(Inert) if not name.startswith("__")} == before
+    assert OrderedDict.get is dict.get
+    assert torch.float32.itemsize == 4
+
+
+def tensor_pickle(
+    *, offset: int = 0, size: tuple[int, ...] = (2,), stride: tuple[int, ...] = (1,), count: int = 2
+) -> bytes:
+    """A dict with one float32 tensor of the given layout."""
+
+    class Layout:
+        def __reduce__(self):
+            return torch._utils._rebuild_tensor_v2, (storage, offset, size, stride, False, OrderedDict())
+
+    class Pickler(pickle.Pickler):
+        def persistent_id(self, value):
+            return ("storage", torch.FloatStorage, "0", "cpu", count) if value is storage else None
+
+    storage, out = object(), io.BytesIO()
+    Pickler(out, protocol=2).dump({"a": Layout()})
+    return out.getvalue()
+
+
+def test_layouts_within_the_storage(tmp_path):
+    numbers = torch.arange(6.0)
+    path = zipped(
+        tmp_path / "a.pth", tensor_pickle(offset=1, size=(2, 2), stride=(1, 3), count=6), _0=numbers.numpy().tobytes()
+    )
+    contents = read_contents(path)
+    assert isinstance(contents.root["a"], StoredTensor)
+    assert contents.tensors(contents.root, "it")["a"].tolist() == [[1, 4], [2, 5]]
+
+
+@pytest.mark.parametrize(
+    "layout",
+    [{"size": (3,)}, {"offset": 1}, {"stride": (2,)}, {"size": (2, 2), "stride": (1, 1), "offset": 1}, {"count": 3}],
+)
+def test_layouts_outside_the_storage_are_refused(tmp_path, layout):
+    contents = read_contents(zipped(tmp_path / "a.pth", tensor_pickle(**layout), _0=bytes(8)))
+    with pytest.raises(ValueError, match="not in the file"):
+        contents.tensors(contents.root, "it")
+
+
+@pytest.mark.parametrize(
+    "layout", [{"size": (-1,)}, {"stride": (-1,)}, {"offset": -1}, {"size": (2, 2)}, {"count": -1}]
+)
+def test_impossible_layouts_are_refused(tmp_path, layout):
+    with pytest.raises(ValueError, match="cannot be read"):
+        read_contents(zipped(tmp_path / "a.pth", tensor_pickle(**layout), _0=bytes(8)))
+
+
+@pytest.mark.parametrize("zipped", [True, False], ids=["zip", "plain"])
+def test_every_kind_of_tensor(tmp_path, zipped):
+    saved = {
+        "strided": torch.randn(3, 4).t(),
+        "slice": torch.arange(9)[4:],
+        "scalar": torch.tensor(2.5, dtype=torch.float64),
+        "empty": torch.zeros(0, 3),
+        "half": torch.randn(5).half(),
+        "bfloat16": torch.randn(5).bfloat16(),
+        "bool": torch.tensor([True, False]),
+        "bytes": torch.arange(7, dtype=torch.uint8),
+        "parameter": torch.nn.Parameter(torch.randn(2, 2)),
+    }
+    path = tmp_path / "all.pt"
+    torch.save(saved, path, _use_new_zipfile_serialization=zipped)
+    contents = read_contents(path)
+    read = contents.tensors(contents.root, "it")
+    for name, tensor in saved.items():
+        assert read[name].dtype == tensor.dtype
+        assert torch.equal(read[name], tensor.detach()), name
+
+
+@pytest.mark.parametrize("cut", [0.2, 0.9, 0.999])
+@pytest.mark.parametrize("zipped", [True, False], ids=["zip", "plain"])
+def test_a_file_cut_off_says_so(tmp_path, zipped, cut):
+    path = tmp_path / "cut.pth.tar"
+    torch.save(official(), path, _use_new_zipfile_serialization=zipped)
+    path.write_bytes(path.read_bytes()[: int(cut * path.stat().st_size)])
+    with pytest.raises(ValueError, match="whole"):
+        read_checkpoint(path)
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"<!DOCTYPE html><html>", "web page"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "Git LFS pointer"),
+        (b"", "no file of weights"),
+        (b"PK\x03\x04 no zip", "whole"),
+        (pickle.dumps({"net": 1}), "whole"),
+        (struct.pack("<Q", 8) + b"{not json", "whole"),
+    ],
+)
+def test_other_files_are_named(tmp_path, content, says):
+    path = tmp_path / "file.pth"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=says) as error:
+        read_checkpoint(path)
+    assert str(path) in str(error.value)
+
+
+def test_missing_files_are_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"nowhere\.pth does not exist"):
+        read_checkpoint(tmp_path / "nowhere.pth")
+    with pytest.raises(FileNotFoundError, match="folder"):
+        read_checkpoint(tmp_path)
