@@ -181,6 +181,10 @@ class MuonAdamW(torch.optim.AdamW):
             if group["muon"] and any(parameter.ndim != 2 for parameter in group["params"]):
                 raise ValueError("Muon moves matrices only")
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Not Adam's, which expects its own state on every parameter."""
+        torch.optim.Optimizer.__setstate__(self, state)
+
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
         """One step of all groups."""

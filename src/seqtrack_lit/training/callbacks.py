@@ -1,0 +1,239 @@
+"""Checkpoints that can be trusted, exact resume, and a clean stop.
+
+A run can be stopped at any moment and continued to bitwise the same weights and metrics (on a CPU): the order of
+samples is a function of (seed, epoch, position), the loader counts what it gave (data module), Lightning stores
+weights, optimizer and counters, and `RandomState` the generators of torch, numpy and Python.
+"""
+
+import os
+import random
+import shutil
+import signal
+import threading
+import warnings
+import zipfile
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import numpy as np
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+from seqtrack_lit.training.checks import whole
+
+LAST, PREVIOUS, BEST = "last.ckpt", "previous.ckpt", "best.ckpt"
+
+
+class Checkpoints(Callback):
+    """Writes `last.ckpt` (the one before stays as `previous.ckpt`) and `best.ckpt`, each whole or not at all.
+
+    Saved after every validation, and every so many steps in between.
+
+    Args:
+        folder: where to.
+        monitor: the validation metric `best.ckpt` has the largest value of; the last one where it is not logged.
+        every_steps: optimizer steps between two saves inside an epoch; 0: none.
+    """
+
+    def __init__(self, folder: Path, *, monitor: str = "val/auc", every_steps: int = 1000) -> None:
+        self.folder = folder
+        self.monitor = monitor
+        self.every_steps = whole(every_steps, "callbacks.checkpoint_steps", low=0)
+        self.best: float | None = None
+        self._validated = False
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Remember that this epoch has fresh metrics."""
+        self._validated = True
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
+        """Save inside an epoch."""
+        if self.every_steps and trainer.global_step % self.every_steps == 0 and between_steps(trainer):
+            self.save(trainer)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Save after the validation."""
+        value = trainer.callback_metrics.get(self.monitor) if self._validated else None
+        self._validated = False
+        best = value is not None and bool(value.isfinite()) and (self.best is None or float(value) > self.best)
+        if best:
+            self.best = float(value)  # type: ignore[arg-type]
+        self.save(trainer, best=best or not (self.folder / BEST).exists())
+
+    def save(self, trainer: Trainer, *, best: bool = False) -> None:
+        """Write `last.ckpt`, and `best.ckpt` where asked for; all processes must call it."""
+        part = self.folder / "part.ckpt"
+        if trainer.is_global_zero:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        trainer.save_checkpoint(part)
+        if trainer.is_global_zero:
+            with part.open("rb") as file:
+                os.fsync(file.fileno())
+            if best:
+                shutil.copyfile(part, self.folder / "part_best.ckpt")
+                (self.folder / "part_best.ckpt").replace(self.folder / BEST)
+            if (self.folder / LAST).exists():
+                (self.folder / LAST).replace(self.folder / PREVIOUS)
+            part.replace(self.folder / LAST)
+        trainer.strategy.barrier("checkpoint")
+
+    def state_dict(self) -> dict[str, Any]:
+        """The best value so far."""
+        return {"best": self.best}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from the best value so far."""
+        self.best = state_dict["best"]
+
+
+def resumable(folder: Path) -> Path | None:
+    """The newest whole checkpoint of a run: `last.ckpt`, or the one before it with a warning; None in a fresh folder.
+
+    Raises:
+        ValueError: there are checkpoints, and none can be read.
+    """
+    found = [path for path in (folder / LAST, folder / PREVIOUS) if path.exists()]
+    for path in found:
+        reason = _damage(path)
+        if reason is None:
+            return path
+        warnings.warn(f"{path} is damaged ({reason}): passing over it", stacklevel=2)
+    if found:
+        raise ValueError(f"no checkpoint in {folder} can be read; start anew in another folder")
+    return None
+
+
+def _damage(path: Path) -> str | None:
+    """What is wrong with a checkpoint file; None when it is whole (a zip archive with right check sums)."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            broken = archive.testzip()
+    except (zipfile.BadZipFile, OSError) as error:
+        return f"{error}; {path.stat().st_size} bytes"
+    return None if broken is None else f"wrong check sum in {broken}"
+
+
+def between_steps(trainer: Trainer) -> bool:
+    """In `on_train_batch_end`: an optimizer step is complete and the epoch goes on, so a checkpoint is exact."""
+    progress = trainer.fit_loop.epoch_loop.batch_progress
+    return progress.current.ready % trainer.accumulate_grad_batches == 0 and not progress.is_last_batch
+
+
+class RandomState(Callback):
+    """Keeps the random generators of every process in the checkpoint; sets them before the first batch after it."""
+
+    def __init__(self) -> None:
+        self._stored: list[dict[str, Any]] | None = None
+
+    def state_dict(self) -> dict[str, Any]:
+        """States of all processes, in the order of their ranks; plain containers and tensors."""
+        mine = _random_state()
+        if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+            return {"ranks": [mine]}
+        ranks: list[Any] = [None] * torch.distributed.get_world_size()
+        torch.distributed.all_gather_object(ranks, mine)
+        return {"ranks": ranks}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take the states; they are set when training goes on."""
+        self._stored = state_dict["ranks"]
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
+        """Set the states once, after everything else that may draw numbers."""
+        stored, self._stored = self._stored, None
+        if stored is None:
+            return
+        if len(stored) == trainer.world_size:
+            _set_random_state(stored[trainer.global_rank])
+        else:
+            warnings.warn(
+                f"the checkpoint was written by {len(stored)} processes and is continued by {trainer.world_size}: "
+                "random numbers differ from an uninterrupted run",
+                stacklevel=2,
+            )
+
+
+def _random_state() -> dict[str, Any]:
+    # this project passes generators around; libraries may still draw from the global ones
+    numpy_state: Any = np.random.get_state()  # noqa: NPY002
+    name, keys, *rest = numpy_state
+    return {
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        "numpy": [str(name), torch.from_numpy(keys.astype(np.int64)), *rest],
+        "python": random.getstate(),
+    }
+
+
+def _set_random_state(state: dict[str, Any]) -> None:
+    torch.set_rng_state(state["torch"].cpu())
+    if len(state["cuda"]) == torch.cuda.device_count():
+        torch.cuda.set_rng_state_all([one.cpu() for one in state["cuda"]])
+    name, keys, *rest = state["numpy"]
+    np.random.set_state((name, keys.cpu().numpy().astype(np.uint32), *rest))  # noqa: NPY002
+    version, numbers, gauss = state["python"]
+    random.setstate((version, tuple(numbers), gauss))
+
+
+class StoppedError(Exception):
+    """Training was asked to stop, and did after saving."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(f"stopped by {signal.Signals(number).name}")
+        self.number = number
+
+
+class StopCleanly(Callback):
+    """SIGINT and SIGTERM end training after the present step (in a validation: after it), with a checkpoint.
+
+    A second signal interrupts at once; what was done since the last checkpoint is then done again on resume.
+    """
+
+    def __init__(self, checkpoints: Checkpoints) -> None:
+        self.checkpoints = checkpoints
+        self._asked: int | None = None
+        self._former: dict[int, Any] = {}
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Remember who handled the signals before."""
+        if threading.current_thread() is threading.main_thread():
+            self._former = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Take over the signals, after Lightning did."""
+        for number in self._former:
+            signal.signal(number, self._take)
+
+    def _take(self, number: int, frame: FrameType | None) -> None:
+        if self._asked is not None:
+            raise KeyboardInterrupt
+        self._asked = number
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
+        """Stop between two steps."""
+        if between_steps(trainer) and self._agreed(trainer):
+            self.checkpoints.save(trainer)
+            raise StoppedError(self._asked or signal.SIGTERM)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Stop after an epoch, whose checkpoint has been written; must stand behind `Checkpoints`."""
+        if self._agreed(trainer) and trainer.current_epoch + 1 < (trainer.max_epochs or 0):
+            raise StoppedError(self._asked or signal.SIGTERM)
+
+    def _agreed(self, trainer: Trainer) -> bool:
+        """Whether any process was asked to stop; all of them stop at the same step."""
+        asked = self._asked is not None
+        return asked if trainer.world_size == 1 else bool(trainer.strategy.reduce_boolean_decision(asked, all=False))
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Give the signals back."""
+        self._give_back()
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Give the signals back."""
+        self._give_back()
+
+    def _give_back(self) -> None:
+        for number, handler in self._former.items():
+            signal.signal(number, handler)

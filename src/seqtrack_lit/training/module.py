@@ -1,0 +1,194 @@
+"""Training of SeqTrack: teacher forcing on batches of crops, validation by generation.
+
+Numbers it logs: `train/loss`, `train/loss_<coordinate>` per token, `train/gradient_norm`, `train/lr_<group>`;
+`val/loss`; in percent `val/pair_iou` (boxes generated for held-out pairs), `val/pair_iou_other` (the same with
+another sample's templates) and `val/reliance`, their difference: a model that finds "the blob near the centre"
+without ever looking at its template has a reliance of 0, whatever its loss says. Tracking of whole videos is in
+validation.py.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from lightning.pytorch import LightningModule
+from torch import Tensor
+
+from seqtrack_lit.boxes import Boxes, cxcywh_to_xywh, cxcywh_to_xyxy, iou, xyxy_to_cxcywh
+from seqtrack_lit.data.sampling import Batch
+from seqtrack_lit.models.seqtrack import SeqTrack, normalise
+from seqtrack_lit.tokens import Tokens
+from seqtrack_lit.training.budget import Budget
+from seqtrack_lit.training.checks import number, whole
+from seqtrack_lit.training.ema import Ema
+from seqtrack_lit.training.losses import dense_loss, sentence_loss
+from seqtrack_lit.training.optim import Recipe
+
+COORDINATES = {
+    "cxcywh": ("cx", "cy", "w", "h", "end"),
+    "whcxcy": ("w", "h", "cx", "cy", "end"),
+    "xyxy": ("x1", "y1", "x2", "y2", "end"),
+}
+
+
+class NonFiniteError(ValueError):
+    """The loss or its gradient stopped being a number."""
+
+
+class SeqTrackModule(LightningModule):
+    """What Lightning trains.
+
+    Args:
+        net: the network.
+        recipe: optimizer, learning rates, schedule and clipping.
+        budget: number of steps and batch.
+        description: plain dictionary to rebuild the network and its tracker from, stored as ckpt["seqtrack"].
+        end_weight: weight of END in the loss (official 0.01).
+        soft_bins: > 0: Gaussian targets of this standard deviation in bins (paper: 0).
+        dense_weight: weight of the dense loss (paper: 0); needs a network with dense_head.
+        ema_decay: > 0: average the weights; the average is validated, stored as ckpt["ema"] and tracked with.
+        nonfinite_limit: batches in a row with a loss or gradient that is no number before training stops; each is
+            left out.
+
+    Raises:
+        ValueError: a value out of range.
+    """
+
+    def __init__(
+        self,
+        net: SeqTrack,
+        *,
+        recipe: Recipe,
+        budget: Budget,
+        description: Mapping[str, Any] | None = None,
+        end_weight: float = 1.0,
+        soft_bins: float = 0.0,
+        dense_weight: float = 0.0,
+        ema_decay: float = 0.0,
+        nonfinite_limit: int = 3,
+    ) -> None:
+        super().__init__()
+        self.end_weight = number(end_weight, "train.end_weight")
+        self.soft_bins = number(soft_bins, "train.soft_bins")
+        self.dense_weight = number(dense_weight, "train.dense_weight")
+        self.nonfinite_limit = whole(nonfinite_limit, "train.nonfinite_limit", low=1)
+        if self.dense_weight and net.dense is None:
+            raise ValueError(f"train.dense_weight = {dense_weight} needs model.dense_head=true")
+        self.net, self.recipe, self.budget = net, recipe, budget
+        self.description = dict(description or {})
+        # no submodule: its weights belong under ckpt["ema"], not into the state dict
+        self._average = [Ema(net, ema_decay)] if number(ema_decay, "train.ema_decay", high=1.0) else []
+        self._nonfinite = 0
+        self._batch: Batch | None = None
+
+    @property
+    def tracked_net(self) -> SeqTrack:
+        """The network to judge and to track with: the average where there is one."""
+        return self._average[0].net if self._average else self.net
+
+    def configure_optimizers(self) -> Any:
+        """The recipe's optimizer, its learning rates a function of the step."""
+        optimizer = self.recipe.build(self.net, self.budget.global_batch)
+        schedule, steps = self.recipe.schedule, self.budget.steps
+        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: schedule(step, steps))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def losses(self, net: SeqTrack, batch: Batch) -> dict[str, Tensor]:
+        """The loss of a batch as "loss", and its parts: "loss_<coordinate>" per token, "loss_dense"."""
+        tokenizer = net.tokenizer
+        inputs, _ = tokenizer.teacher(batch.box)
+        logits = net(normalise(batch.templates), normalise(batch.search), inputs, self._past(net, batch))
+        sentence = sentence_loss(
+            logits.tokens, batch.box, tokenizer, end_weight=self.end_weight, soft_bins=self.soft_bins
+        )
+        names = COORDINATES[tokenizer.order]
+        parts = {f"loss_{name}": loss for name, loss in zip(names, sentence.tokens, strict=False)}
+        total = sentence.total
+        if self.dense_weight:
+            parts["loss_dense"] = dense_loss(logits.dense, batch.box)
+            total = total + self.dense_weight * parts["loss_dense"]
+        return {"loss": total, **{name: part.detach() for name, part in parts.items()}}
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Loss of a batch."""
+        self._batch = batch
+        losses = self.losses(self.net, batch)
+        self.log_dict({f"train/{name}": loss.detach() for name, loss in losses.items()}, batch_size=len(batch.box))
+        return losses["loss"]
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: torch.optim.Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Clip the norm of the whole gradient, log it, and leave out a step whose gradient is no number."""
+        norm = torch.nn.utils.clip_grad_norm_(self.net.parameters(), self.recipe.clip)
+        self.log("train/gradient_norm", norm)
+        for group in optimizer.param_groups:
+            self.log(f"train/lr_{group['name']}", float(group["lr"]))
+        if bool(norm.isfinite()):
+            self._nonfinite = 0
+            return
+        self._nonfinite += 1
+        for parameter in self.net.parameters():
+            parameter.grad = None  # optimizers pass over parameters without a gradient
+        if self._nonfinite >= self.nonfinite_limit:
+            raise NonFiniteError(
+                f"loss or gradient was not finite in {self._nonfinite} batches in a row (step {self.global_step}); the "
+                f"last batch is in {self._keep_batch()}; lower the learning rates (optimizer.lr ...) or "
+                "optimizer.clip, or train with train.precision=fp32"
+            )
+
+    def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
+        """Let the average follow, once a step."""
+        stepped = (batch_idx + 1) % self.trainer.accumulate_grad_batches == 0
+        if self._average and stepped:
+            self._average[0].update(self.net, self.global_step)
+
+    def on_fit_start(self) -> None:
+        """Bring the average to the device."""
+        for average in self._average:
+            average.net.to(self.device)
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Generate boxes for held-out pairs, with the right templates and with another sample's."""
+        net, size = self.tracked_net.eval(), len(batch.box)
+        values = {"val/loss": self.losses(net, batch)["loss"], "val/pair_iou": 100 * self._pair_iou(net, batch)}
+        if size > 1:
+            other = batch._replace(templates=batch.templates.roll(size // 2, 0))
+            values["val/pair_iou_other"] = 100 * self._pair_iou(net, other)
+            values["val/reliance"] = values["val/pair_iou"] - values["val/pair_iou_other"]
+        self.log_dict(values, on_epoch=True, batch_size=size, sync_dist=self.trainer.world_size > 1)
+
+    @torch.no_grad()
+    def boxes(self, batch: Batch, net: SeqTrack | None = None) -> Boxes:
+        """Boxes the network generates for a batch: cxcywh, fractions of the search crop."""
+        net = net or self.tracked_net
+        return net.generate(normalise(batch.templates), normalise(batch.search), past=self._past(net, batch)).boxes
+
+    def _pair_iou(self, net: SeqTrack, batch: Batch) -> Tensor:
+        """Mean IoU of generated boxes with the visible part of the target."""
+        target = xyxy_to_cxcywh(cxcywh_to_xyxy(batch.box).clamp(0, 1))
+        return iou(cxcywh_to_xywh(self.boxes(batch, net)), cxcywh_to_xywh(target)).mean()
+
+    def _past(self, net: SeqTrack, batch: Batch) -> Tokens | None:
+        return net.tokenizer.encode(batch.past) if net.past else None
+
+    def _keep_batch(self) -> Path:
+        path = Path(self.trainer.default_root_dir) / f"nonfinite_batch_rank{self.global_rank}.pt"
+        batch = cast(Batch, self._batch)
+        torch.save({name: value.cpu() for name, value in batch._asdict().items()}, path)
+        return path
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """What rebuilds the network without its configuration, and the average of the weights."""
+        checkpoint["seqtrack"] = self.description
+        if self._average:
+            checkpoint["ema"] = self._average[0].state_dict()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Continue the average."""
+        if self._average and "ema" in checkpoint:
+            self._average[0].load_state_dict(checkpoint["ema"])

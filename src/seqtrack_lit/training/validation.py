@@ -1,0 +1,139 @@
+"""Validation by doing what the model is for: tracking whole held-out videos. And pictures of what it sees.
+
+`val/auc` and `val/ao` are percent; best.ckpt is the one with the largest `val/auc`.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from jaxtyping import UInt8
+from lightning.pytorch import Callback, LightningModule, Trainer
+from torch import Tensor
+
+from seqtrack_lit.boxes import Boxes, cxcywh_to_xyxy
+from seqtrack_lit.crops import Image
+from seqtrack_lit.data.sampling import Batch
+from seqtrack_lit.data.sequence import Sequence as Video
+from seqtrack_lit.evaluation.scores import score_sequences, truth_of
+from seqtrack_lit.tracking.seqtrack import SeqTrackTracker
+from seqtrack_lit.tracking.tracker import run_tracker
+from seqtrack_lit.training.checks import whole
+from seqtrack_lit.training.module import SeqTrackModule
+from seqtrack_lit.training.recording import Sink
+
+_TARGET, _FOUND = (80, 220, 80), (240, 80, 80)  # RGB: where it is, what the model says
+
+
+class TrackHeldOut(Callback):
+    """Tracks videos that training never sees, after every validation; processes share the videos.
+
+    Args:
+        videos: gives the videos when first needed; the same in all processes.
+        tracker: arguments of SeqTrackTracker but the model and the device.
+        every: validations between two trackings.
+        sinks: take the table of scores per video.
+    """
+
+    def __init__(
+        self,
+        videos: Callable[[], Sequence[Video]],
+        *,
+        tracker: Mapping[str, Any],
+        every: int = 1,
+        sinks: Sequence[Sink] = (),
+    ) -> None:
+        self.videos, self.tracker, self.sinks = videos, dict(tracker), sinks
+        self.every = whole(every, "callbacks.track_every", low=1)
+
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Track, score, log."""
+        if (trainer.current_epoch + 1) % self.every and trainer.current_epoch + 1 != trainer.max_epochs:
+            return
+        assert isinstance(pl_module, SeqTrackModule)
+        videos = self.videos()
+        tracker = SeqTrackTracker(pl_module.tracked_net, device=pl_module.device, **self.tracker)
+        mine = {
+            video.name: run_tracker(tracker, video).boxes for video in videos[trainer.global_rank :: trainer.world_size]
+        }
+        boxes = _gather(mine, trainer.world_size)
+        truths = [truth_of(v.name, v.boxes, v.visible, v.meta, benchmark="validation") for v in videos]
+        auc = score_sequences(truths, boxes)
+        ao = score_sequences(truths, boxes, convention="got10k_ao")
+        pl_module.log_dict({"val/auc": auc.values["AUC"], "val/ao": ao.values["AO"]}, rank_zero_only=False)
+        if trainer.is_global_zero:
+            rows = [{"video": name, **values, **ao.per_sequence[name]} for name, values in auc.per_sequence.items()]
+            for sink in self.sinks:
+                sink.table("val/videos", rows, trainer.global_step)
+
+
+def _gather(mine: dict[str, Any], processes: int) -> dict[str, Any]:
+    if processes == 1:
+        return mine
+    parts: list[Any] = [None] * processes
+    torch.distributed.all_gather_object(parts, mine)
+    return {name: boxes for part in parts for name, boxes in part.items()}
+
+
+class Pictures(Callback):
+    """Shows the first training batch with its targets, and after each validation what was found in held-out pairs.
+
+    Args:
+        sinks: take the pictures.
+        count: samples in a picture.
+    """
+
+    def __init__(self, sinks: Sequence[Sink], *, count: int = 8) -> None:
+        self.sinks = sinks
+        self.count = whole(count, "callbacks.pictures", low=1)
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Batch, batch_idx: int) -> None:
+        """Show what training sees, once."""
+        if trainer.global_step == 0 and batch_idx == 0 and trainer.is_global_zero:
+            self._show("train/samples", sheet(batch, None, self.count), 0)
+
+    def on_validation_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Batch,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Show boxes found in the first pairs."""
+        if batch_idx or not trainer.is_global_zero:
+            return
+        assert isinstance(pl_module, SeqTrackModule)
+        few = Batch(*(field[: self.count] for field in batch))
+        self._show("val/pairs", sheet(few, pl_module.boxes(few), self.count), trainer.global_step)
+
+    def _show(self, name: str, image: Image, step: int) -> None:
+        for sink in self.sinks:
+            sink.image(name, image, step)
+
+
+def sheet(batch: Batch, found_cxcywh: Boxes | None, count: int) -> Image:
+    """A row of samples: templates above, search crop below with the target (green) and the found box (red)."""
+    columns = []
+    for i in range(min(count, len(batch.box))):
+        size = max(96, batch.search.shape[-1])
+        tiles = [
+            _tile(batch.templates[i, t], batch.template_boxes[i, t], None, size)
+            for t in range(batch.templates.shape[1])
+        ]
+        found = None if found_cxcywh is None else found_cxcywh[i]
+        columns.append(np.concatenate([*tiles, _tile(batch.search[i], batch.box[i], found, size)]))
+    return np.concatenate(columns, axis=1)
+
+
+def _tile(image: UInt8[Tensor, "3 h w"], target: Boxes, found: Boxes | None, size: int) -> Image:
+    pixels = np.ascontiguousarray(image.permute(1, 2, 0).cpu().numpy())
+    tile = cv2.resize(pixels, (size, size), interpolation=cv2.INTER_NEAREST)
+    for box, color in ((target, _TARGET), (found, _FOUND)):
+        if box is not None:
+            x1, y1, x2, y2 = (round(float(v) * (size - 1)) for v in cxcywh_to_xyxy(box.float().cpu()))
+            cv2.rectangle(tile, (x1, y1), (x2, y2), color, 1)
+    return np.asarray(tile, np.uint8)
