@@ -41,8 +41,7 @@ def attend(
     scores = (queries * queries.shape[-1] ** -0.5) @ keys.transpose(-2, -1)
     if visible is not None:
         scores = scores.masked_fill(~visible, float("-inf"))
-    with torch.autocast(queries.device.type, enabled=False):  # the kernel sums in float32 whatever it stores
-        attention = scores.softmax(-1)
+    attention = scores.softmax(-1, dtype=torch.float32).to(values.dtype)
     answers = F.dropout(attention, dropout) @ values if dropout else attention @ values
     return answers, attention if weights else None
 

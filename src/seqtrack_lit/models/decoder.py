@@ -279,10 +279,11 @@ class Decoder(nn.Module):
             seen = torch.arange(self.sentence if cache else tokens.shape[1], device=tokens.device)
             visible = seen <= slots[:, None]
         x = self.embedding_dropout(self.embedding_norm(self.embedding(tokens)))
-        attention = []
+        attention: list[Tensor] = []
         for i, layer in enumerate(self.layers):
             x, looked = layer(x, position, memory[i], visible, cache[i] if cache else None, slots, weights)
-            attention.append(looked)
+            if looked is not None:
+                attention.append(looked)
         return self.norm(x), attention
 
     @torch.no_grad()

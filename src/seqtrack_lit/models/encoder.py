@@ -5,7 +5,7 @@ and go through all blocks as one sequence, so that features of the search region
 Architecture of timm's and MAE's ViT without class token; token order and initialisation of microsoft/VideoX
 SeqTrack lib/models/seqtrack/encoder.py and vit.py.
 
-Letters: B batch, T templates, N search tokens, M tokens of one template, C width.
+Letters: B batch, T templates, N search tokens, M tokens of one template, A = N + T M all tokens, C width.
 """
 
 from collections import OrderedDict
@@ -66,7 +66,7 @@ class Encoder(nn.Module):
         """N + T M, all tokens: search region first, then the templates one after another."""
         return self.search_tokens + self.templates * self.template_grid**2
 
-    def forward(self, templates: Templates, search: Search) -> Float[Tensor, "B N+TM C"]:
+    def forward(self, templates: Templates, search: Search) -> Float[Tensor, "B A C"]:
         """Normalised images to features."""
         raise NotImplementedError
 
@@ -175,7 +175,7 @@ class ViTEncoder(Encoder):
         if target_share:
             self._mark_target(target_share, target_std, target_bias)
 
-    def forward(self, templates: Templates, search: Search) -> Float[Tensor, "B N+TM C"]:
+    def forward(self, templates: Templates, search: Search) -> Float[Tensor, "B A C"]:
         """Normalised images to features: search region first, then the templates one after another."""
         search_tokens = self._embed(search) + self.search_position
         template_tokens = self._embed(templates.flatten(0, 1)) + self.template_position  # BT M C

@@ -2,8 +2,8 @@
 
     encoder(templates, search) -> linear map -> memory -> decoder -> four coordinate tokens
 
-Letters: B batch, T templates, N search tokens, M memory tokens, C encoder width, D decoder width, V vocabulary,
-P past boxes, L tokens.
+Letters: B batch, T templates, N search tokens, A all tokens, M memory tokens, C encoder width, D decoder width,
+V vocabulary, P past boxes, L tokens of a sentence.
 """
 
 from typing import Literal, NamedTuple, cast, get_args
@@ -202,7 +202,7 @@ class SeqTrack(nn.Module):
         likelihood, token = probabilities.max(-1)
         return _Word(token, likelihood, probabilities)
 
-    def _features(self, templates: Templates, search: Search) -> Float[Tensor, "B N+TM C"]:
+    def _features(self, templates: Templates, search: Search) -> Float[Tensor, "B A C"]:
         wanted = (self.templates, 3, self.template_size, self.template_size)
         if tuple(templates.shape[1:]) != wanted or tuple(search.shape[1:]) != (3, self.search_size, self.search_size):
             raise ValueError(
@@ -215,7 +215,7 @@ class SeqTrack(nn.Module):
     def _map(self, features: Float[Tensor, "B n C"]) -> Float[Tensor, "B n D"]:
         return self.linear(features) if self.apply_linear else features
 
-    def _remember(self, features: Float[Tensor, "B N+TM C"]) -> Float[Tensor, "B M D"]:
+    def _remember(self, features: Float[Tensor, "B A C"]) -> Float[Tensor, "B M D"]:
         if self.memory == "search":
             features = features[:, : self.encoder.search_tokens]
         elif self.memory == "mean":
