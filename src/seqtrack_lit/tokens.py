@@ -8,6 +8,7 @@ in fractions of the crop's side becomes [t1, t2, t3, t4]; the decoder reads [STA
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
@@ -104,4 +105,5 @@ class BoxTokenizer:
 
     def window(self) -> Float[Tensor, "bins"]:
         """Hann window over the coordinate tokens, symmetric, exactly 0 at both ends, float64 (paper section 3.5)."""
-        return torch.hann_window(self.bins, periodic=False, dtype=torch.float64)
+        # numpy's, as in the official code: torch.hann_window differs in the last bit
+        return torch.from_numpy(np.hanning(self.bins))

@@ -120,7 +120,7 @@ def test_official_thresholds_survive_the_change_of_unit(official: float) -> None
             for _ in range(abs(step)):
                 score = torch.nextafter(score, toward)
             likelihoods = torch.stack([score / 10, *torch.zeros(3, dtype=dtype)])
-            assert update.wanted(1, likelihoods) == bool(likelihoods.sum() * 10 > official)
+            assert update.wanted(1, likelihoods) == (likelihoods.sum().item() * 10 > official)
 
 
 def test_templates_first_in_first_out_behind_the_first(video: Sequence) -> None:

@@ -44,10 +44,10 @@ class TemplateUpdate:
     def wanted(self, frame: int, likelihoods: Float[Tensor, "4"]) -> bool:
         """Whether frame `frame` (1 = the first tracked one) gives a new template.
 
-        Official (lib/test/tracker/seqtrack.py): `confidence.sum() * 10 > threshold`, in the tensor's own precision.
-        The same form is used here, so that decisions at the limit are equal; rounding to 12 digits makes
-        threshold * 40 the decimal number that the official file holds.
+        Official (lib/test/tracker/seqtrack.py): `confidence.sum().item() * 10 > threshold`, the sum in the tensor's own
+        precision, the rest in float64. The same form is used here, so that decisions at the limit are equal;
+        rounding to 12 digits makes threshold * 40 the decimal number that the official file holds.
         """
         if self.rule == "none" or frame % self.interval:
             return False
-        return self.rule == "naive" or bool(likelihoods.sum() * 10 > round(self.threshold * 40, 12))
+        return self.rule == "naive" or likelihoods.sum().item() * 10 > round(self.threshold * 40, 12)
