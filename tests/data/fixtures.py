@@ -54,7 +54,8 @@ def image(number: int, box: np.ndarray | None = None) -> np.ndarray:
 
 def write_image(path: Path, picture: np.ndarray) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    done, data = cv2.imencode(path.suffix, picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 98])
+    options = [cv2.IMWRITE_JPEG_QUALITY, 98] if path.suffix == ".jpg" else []
+    done, data = cv2.imencode(path.suffix, picture[..., ::-1], options)
     assert done
     path.write_bytes(data.tobytes())
 
@@ -206,12 +207,12 @@ def make_coco(root: Path, images: int = 6, split: str = "train2017") -> dict[str
 def make_tnl2k(root: Path, count: int = 24) -> dict[str, Truth]:
     """Irregular image names, .jpg and .png in one folder, Thumbs.db beside them; zeros where absent; negative x."""
     truth = {}
-    for seed, name in enumerate(("Assian_video_Z03_done", "BF5_Blade_video_01-Done", "INF_womanpink")):
+    for seed, name in enumerate(("Assian_video_Z03_done", "BF5_Blade_video_01-Done", "INF_bike")):
         boxes = boxes_for(count, seed)
         boxes[0, 0], boxes[3] = -2, 0
         names = sorted([f"{k:05d}.png" if k % 3 else f"{k:05d}.jpg" for k in range(count)])
         if seed == 1:
-            names = sorted(f"frame {k}_X.JPG".replace("JPG", "jpg") for k in range(count))  # frame 10 before frame 2
+            names = sorted(f"frame {k}_X.jpg" for k in range(count))  # frame 10 before frame 2
         shades = write_frames(root / name / "imgs", names, range(count), boxes)
         (root / name / "imgs" / "Thumbs.db").write_bytes(b"\0")
         write(root / name / "groundtruth.txt", rows(boxes))
@@ -306,7 +307,9 @@ def make_folder(
     return truth
 
 
-def write_video(path: Path, pictures: Sequence[np.ndarray], *, codec: str = "libx264", **options: str) -> list[int]:
+def write_video(
+    path: Path, pictures: Sequence[np.ndarray], *, codec: str = "libx264", pix_fmt: str = "yuv420p"
+) -> list[int]:
     """H.264 with B-frames and a key frame every 7 pictures, so that seeking is put to the test."""
     import av
 
@@ -314,9 +317,9 @@ def write_video(path: Path, pictures: Sequence[np.ndarray], *, codec: str = "lib
     with av.open(str(path), "w") as container:
         stream = container.add_stream(codec, rate=25)
         stream.height, stream.width = pictures[0].shape[:2]
-        stream.pix_fmt = "yuv420p"
+        stream.pix_fmt = pix_fmt
         if codec == "libx264":
-            stream.options = {"g": "7", "bf": "2", "crf": "10", "threads": "1", **options}
+            stream.options = {"g": "7", "bf": "2", "crf": "10", "threads": "1"}
         for picture in pictures:
             container.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), "rgb24")))
         container.mux(stream.encode())

@@ -1,14 +1,25 @@
 """Every training set is read back exactly from its layout; every odd thing is handled or named."""
 
+import json
+import warnings
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-from tests.data.fixtures import Made, Truth
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from tests.data.fixtures import Made, Truth, make_lasot, write_image
 
-from seqtrack_lit.data import readers
+from seqtrack_lit.data import benchmarks, readers
 from seqtrack_lit.data.index import SequenceIndex
+
+
+@pytest.fixture(scope="module")
+def make_lasot_once(tmp_path_factory: pytest.TempPathFactory) -> Made:
+    root = tmp_path_factory.mktemp("lasot")
+    return Made(root, make_lasot(root, ("airplane-1", "basketball-1")))
 
 
 def assert_reads(index: SequenceIndex, truth: dict[str, Truth], *, every: int = 1) -> None:
@@ -58,3 +69,297 @@ def test_folder(make_dataset: Callable[..., Made], tmp_path: Path) -> None:
         assert_reads(index, truth)
         for sequence in index:
             np.testing.assert_array_equal(sequence.visible, truth[sequence.name].visible)
+
+
+def test_trackingnet(make_dataset: Callable[..., Made], tmp_path: Path) -> None:
+    root, truth = make_dataset("trackingnet")
+    index = readers.trackingnet(root, parts=[0, 3], cache=tmp_path / "index")
+    assert_reads(index, {name: value for name, value in truth.items() if name.startswith("vid")})
+    for sequence in index:
+        assert np.flatnonzero(~sequence.visible).tolist() == [7]
+    assert readers.trackingnet(root, parts=[3]).names == ["vid3-0_0", "vid3-1_0"]
+    extra = root / "TRAIN_3" / "frames" / "vid3-0_0" / "24.jpg"
+    write_image(extra, np.zeros((9, 9, 3), np.uint8))
+    with pytest.warns(UserWarning, match=r"trackingnet: 1 of 2 videos .* left out, the first is .*vid3-0_0 .*24 boxes"):
+        assert readers.trackingnet(root, parts=[3]).names == ["vid3-1_0"]
+    with pytest.raises(FileNotFoundError, match=r"trackingnet: no .*TRAIN_1.*say which: parts="):
+        readers.trackingnet(root)
+    with pytest.raises(ValueError, match="parts 0 to 11"):
+        readers.trackingnet(root, parts=[12])
+
+
+def test_coco(make_dataset: Callable[..., Made], tmp_path: Path) -> None:
+    root, truth = make_dataset("coco")
+    index = readers.coco(root, cache=tmp_path / "index")
+    assert_reads(index, truth)
+    assert index.repeats_image
+    assert index.lengths.tolist() == [1] * 9  # five images with two boxes, of which one is a crowd
+    for sequence in index:
+        np.testing.assert_array_equal(sequence.visible, truth[sequence.name].visible)
+        assert sequence.meta["object_class"] == ("toothbrush" if sequence.name.endswith("1") else "person")
+    (root / "images" / "train2017").rename(root / "train2017")  # as the zip unpacks
+    assert_reads(readers.coco(root), truth)
+
+
+def test_coco_broken(make_dataset: Callable[..., Made]) -> None:
+    root, _ = make_dataset("coco")
+    file = root / "annotations" / "instances_train2017.json"
+    content = file.read_text()
+    for broken, message in (
+        (content[: len(content) // 2], "is no COCO annotation file"),
+        (content.replace('"annotations"', '"notes"'), "KeyError: 'annotations'"),
+        (content.replace('"image_id": 9,', '"image_id": 8,'), "KeyError: 8"),
+        (content.replace('"bbox": [', '"bbox": [1, ', 1), "annotation 0: bbox"),
+    ):
+        file.write_text(broken)
+        with pytest.raises(ValueError, match=r"instances_train2017\.json is no COCO annotation file") as error:
+            readers.coco(root)
+        assert message in str(error.value)
+    file.unlink()
+    with pytest.raises(FileNotFoundError, match=r"coco: no .*instances_train2017\.json; docs/datasets\.md"):
+        readers.coco(root)
+
+
+CSV = "video,frame,x,y,w,h\n"
+
+
+def test_csv(make_dataset: Callable[..., Made]) -> None:
+    root, truth = make_dataset("folder", names=("cat", "dog"))
+    (root / "dog" / "clip.mp4").unlink(missing_ok=True)
+    boxes = truth["cat"].boxes
+    rows = [f"cat,{k},{','.join(map(str, boxes[k]))}\n" for k in (7, 3, 4)] + ["dog, 0, 1, 2, 3, 4\n"]
+    (root / "all.csv").write_text(CSV + "".join(rows))
+    index = readers.folder(root, annotations="all.csv")
+    assert index.names == ["cat", "dog"]
+    cat = index[0]
+    np.testing.assert_array_equal(cat.boxes, np.array([boxes[3], boxes[4], [0] * 4, [0] * 4, boxes[7]]))
+    assert cat.visible.tolist() == [True, True, False, False, True]
+    for k in range(5):  # the video begins where its boxes begin
+        assert abs(int(cat.frames[k][0, 0, 0]) - truth["cat"].shades[3 + k]) <= 4
+
+
+def test_csv_of_video_files(make_dataset: Callable[..., Made]) -> None:
+    root, truth = make_dataset("folder", names=("a", "b", "c", "clip"))
+    (root / "all.csv").write_text(CSV + "clip/clip.mp4,5,1,2,3,4\nclip/clip.mp4,9,1,2,3,4\n")
+    sequence = readers.folder(root, annotations="all.csv")[0]
+    assert sequence.name == "clip_clip"
+    assert len(sequence) == 5
+    for k in (4, 0, 2):
+        assert abs(int(sequence.frames[k][0, 0, 0]) - truth["clip"].shades[5 + k]) <= 4
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("video,x,y\n", "line 1: expected the columns video,frame,x,y,w,h"),
+        (CSV + "cat,0,1,2,3,4\ncat,0,1,2,3,4\n", "line 3: frame 0 of cat again (first on line 2)"),
+        (CSV + "cat,24,1,2,3,4\n", "line 2: frame 24 of cat, which has frames 0 to 23"),
+        (CSV + "cat,-1,1,2,3,4\n", "line 2: frame -1 of cat"),
+        (CSV + "cat,0,1,2,3\n", "line 2: not numbers"),
+        (CSV + "cat,0,1,2,three,4\n", "line 2: not numbers"),
+        (CSV + "cat,3,1,2,3,4\ncat,4,1,2,-3,4\n", "line 3: box 1,2,-3,4 has no area"),
+        (CSV + "fox,0,1,2,3,4\n", "speaks of 'fox'"),
+        (CSV, "no sequences"),
+    ],
+)
+def test_csv_broken(make_dataset: Callable[..., Made], text: str, message: str) -> None:
+    root, _ = make_dataset("folder", names=("cat",))
+    (root / "all.csv").write_text(text)
+    with pytest.raises((ValueError, FileNotFoundError)) as error:
+        readers.folder(root, annotations="all.csv")
+    assert message in str(error.value)
+    assert message == "no sequences" or "all.csv" in str(error.value)
+
+
+def coco_video() -> dict[str, Any]:
+    """Two targets in one video of 6 frames, the second from frame 2 on with a gap."""
+    return {
+        "videos": [{"id": 1, "name": "street"}],
+        "categories": [{"id": 3, "name": "dog"}],
+        "images": [
+            {"id": 10 + k, "video_id": 1, "frame_id": k, "file_name": f"cat/{k + 1:04d}.jpg", "width": 64, "height": 48}
+            for k in reversed(range(6))
+        ],
+        "annotations": [
+            {"id": 100 * t + k, "image_id": 10 + k, "instance_id": t, "category_id": 3, "bbox": [k, t, 5, 6]}
+            for t, frames in ((7, range(6)), (8, (2, 3, 5)))
+            for k in frames
+        ],
+    }
+
+
+def test_coco_video(make_dataset: Callable[..., Made]) -> None:
+    root, truth = make_dataset("folder", names=("cat",))
+    (root / "all.json").write_text(json.dumps(coco_video()))
+    first, second = readers.folder(root, annotations="all.json")
+    assert (first.name, second.name) == ("street_7", "street_8")
+    assert first.boxes.tolist() == [[k, 7, 5, 6] for k in range(6)]
+    assert second.boxes.tolist() == [[2, 8, 5, 6], [3, 8, 5, 6], [0, 0, 0, 0], [5, 8, 5, 6]]
+    assert second.visible.tolist() == [True, True, False, True]
+    assert second.meta["object_class"] == "dog"
+    for k in range(4):
+        assert abs(int(second.frames[k][0, 0, 0]) - truth["cat"].shades[2 + k]) <= 4
+
+
+def change(content: dict[str, Any], key: str, position: int, **values: object) -> dict[str, Any]:
+    content[key][position].update(values)
+    return content
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({"images": []}, "KeyError: 'videos'"),
+        (change(coco_video(), "annotations", 0, image_id=99), "KeyError: 99"),
+        (change(coco_video(), "annotations", 1, image_id=10), "annotation 701: a second box of this target"),
+        (change(coco_video(), "annotations", 1, bbox=[1, 2, 3]), "annotation 701: bbox [1, 2, 3]"),
+        (change(coco_video(), "annotations", 1, bbox=[1, 2, -3, 4]), "annotation 701: box 1,2,-3,4 has no area"),
+        (change(coco_video(), "annotations", 1, bbox=[64, 2, 3, 4]), "annotation 701: box [64.0, 2.0, 3.0, 4.0] lies"),
+    ],
+)
+def test_coco_video_broken(make_dataset: Callable[..., Made], content: dict[str, Any], message: str) -> None:
+    root, _ = make_dataset("folder", names=("cat",))
+    (root / "all.json").write_text(json.dumps(content))
+    with pytest.raises(ValueError, match=r"all\.json") as error:
+        readers.folder(root, annotations="all.json")
+    assert message in str(error.value)
+
+
+def spoil(path: Path, change: Callable[[list[str]], list[str]]) -> None:
+    path.write_text("\n".join(change(path.read_text().split("\n")[:-1])) + "\n")
+
+
+def put(row: int, text: str) -> Callable[[list[str]], list[str]]:
+    return lambda lines: [*lines[:row], text, *lines[row + 1 :]]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda lines: lines[:-1], "has 23 rows, but {cat} has 24 frames (no box for frame 24)"),
+        (lambda lines: [*lines, "1,2,3,4"], "has 25 rows, but {cat} has 24 frames (line 25 belongs to no frame)"),
+        (lambda lines: lines[:1], "has 1 rows, but {cat} has 24 frames"),
+        (put(4, ""), "line 5"),
+        (put(4, "1,2,3"), "line 5: 3 numbers"),
+        (put(4, "1,2,-3,4"), "line 5: box 1,2,-3,4 has no area"),
+        (put(4, "1,2,3,0"), "line 5: box 1,2,3,0 has no area"),
+        (put(4, "1,2,nan,4"), "line 5: box 1,2,nan,4 has no area"),
+        (put(4, "1,2,inf,4"), "line 5: a box cannot be infinite"),
+        (put(4, "a,b,c,d"), "line 5: 'a' is not a number"),
+    ],
+)
+def test_own_groundtruth_broken(
+    make_dataset: Callable[..., Made], change: Callable[[list[str]], list[str]], message: str
+) -> None:
+    root, _ = make_dataset("folder", names=("cat",))
+    spoil(root / "cat" / "groundtruth.txt", change)
+    with pytest.raises(ValueError, match=r"groundtruth\.txt") as error:
+        readers.folder(root)
+    assert message.format(cat=root / "cat") in str(error.value)
+
+
+def test_own_folder_broken(make_dataset: Callable[..., Made], tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(FileNotFoundError, match="holds no videos; expected a folder for each"):
+        readers.folder(tmp_path / "empty")
+    with pytest.raises(FileNotFoundError, match=r"folder: no folder .*nowhere; expected a folder for each video"):
+        readers.folder(tmp_path / "nowhere")
+    root, _ = make_dataset("folder")
+    (root / "cat" / "groundtruth.txt").rename(root / "kept.txt")
+    with pytest.raises(FileNotFoundError, match=r"cat has no groundtruth.txt \(1 of 4 folders have none\)"):
+        readers.folder(root)
+    (root / "kept.txt").rename(root / "cat" / "groundtruth.txt")
+    (root / "images below" / "absence.label").write_text("0\n1\n")
+    with pytest.raises(ValueError, match=r"absence\.label: 2 flags, but 24 boxes"):
+        readers.folder(root)
+    (root / "clip" / "1.png").write_bytes(b"")
+    with pytest.raises(ValueError, match=r"expected images in it .* or one video file .*; found: clip/clip.mp4, clip"):
+        readers.folder(root)
+    (root / "clip" / "1.png").unlink()
+    for file in (root / "größer hund").glob("*.png"):
+        file.unlink()
+    with pytest.raises(ValueError, match=r"größer hund: expected images .*; found: none"):
+        readers.folder(root)
+
+
+def test_one_frame_and_one_pixel(make_dataset: Callable[..., Made]) -> None:
+    root, _ = make_dataset("folder", names=("cat",), count=1)
+    (root / "cat" / "groundtruth.txt").write_text("3,4,1,1\n")
+    index = readers.folder(root / "cat", tracking=True)  # a single video's folder works, too
+    assert index[0].boxes.tolist() == [[3, 4, 1, 1]]
+    assert len(index[0]) == 1
+
+
+def test_frames_of_changing_size(make_dataset: Callable[..., Made]) -> None:
+    root, _ = make_dataset("folder", names=("cat",))
+    write_image(root / "cat" / "0003.jpg", np.zeros((20, 30, 3), np.uint8))
+    frames = readers.folder(root)[0].frames
+    assert [frames[k].shape for k in (1, 2, 3)] == [(48, 64, 3), (20, 30, 3), (48, 64, 3)]
+
+
+def test_missing_frame_of_a_training_video_is_named_when_read(make_dataset: Callable[..., Made]) -> None:
+    root, _ = make_dataset("lasot")
+    (root / "airplane" / "airplane-2" / "img" / "00000009.jpg").unlink()
+    frames = readers.lasot(root, complete=False).select(["airplane-2"])[0].frames
+    with pytest.raises(ValueError, match=r"cannot read image .*airplane-2/img/00000009\.jpg"):
+        frames[8]
+
+
+@pytest.mark.parametrize(
+    ("file", "change", "message"),
+    [
+        ("train/list.txt", lambda _: [], "list.txt is empty"),
+        ("train/list.txt", lambda lines: [*lines, "GOT-10k_Train_000777"], "GOT-10k_Train_000777"),
+        ("train/GOT-10k_Train_000001/cover.label", put(2, "9"), "flag 3: '9', expected a whole number from 0 to 8"),
+        ("train/GOT-10k_Train_000001/absence.label", lambda lines: lines[:-2], "22 flags, but 24 boxes"),
+        ("train/GOT-10k_Train_000001/meta_info.ini", lambda _: ["[METAINFO]"], "expected (width, height)"),
+        ("train/GOT-10k_Train_000001/groundtruth.txt", put(2, "1,2,3"), "line 3: 3 numbers"),
+    ],
+)
+def test_got10k_broken(
+    make_dataset: Callable[..., Made], file: str, change: Callable[[list[str]], list[str]], message: str
+) -> None:
+    root, _ = make_dataset("got10k")
+    spoil(root / file, change)
+    with pytest.raises((ValueError, FileNotFoundError), match=r"list\.txt|000777|000001") as error:
+        readers.got10k(root)
+    assert message in str(error.value)
+
+
+def test_got10k_val_and_unknown_splits(make_dataset: Callable[..., Made]) -> None:
+    root, truth = make_dataset("got10k")
+    index = readers.got10k(root, split="val")
+    assert_reads(index, {name: truth[name] for name in ("GOT-10k_Val_000001", "GOT-10k_Val_000002")}, every=7)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=40, deadline=None)
+@given(data=st.data())
+def test_a_damaged_set_is_an_error_or_the_right_boxes(make_lasot_once: Made, data: st.DataObject) -> None:
+    """One line of one file is lost, doubled, emptied or cut: never boxes beside other frames than their own."""
+    root, truth = make_lasot_once
+    place = root / "airplane" / "airplane-1"
+    file = place / data.draw(st.sampled_from(["groundtruth.txt", "full_occlusion.txt", "out_of_view.txt"]))
+    content = file.read_text()
+    separator = "\n" if file.name == "groundtruth.txt" else ","
+    parts = content.rstrip("\n").split(separator)
+    row = data.draw(st.integers(0, len(parts) - 1))
+    damage = data.draw(st.sampled_from(["lose", "double", "empty", "cut", "swap separator"]))
+    changed = {
+        "lose": parts[:row] + parts[row + 1 :],
+        "double": [*parts[: row + 1], *parts[row:]],
+        "empty": [*parts[:row], "", *parts[row + 1 :]],
+        "cut": [*parts[:row], parts[row][: max(1, len(parts[row]) // 2)], *parts[row + 1 :]],
+        "swap separator": [*parts[:row], parts[row].replace(",", "\t"), *parts[row + 1 :]],
+    }[damage]
+    file.write_text(separator.join(changed))
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # fewer boxes than images at the end is said aloud
+            index = benchmarks.lasot(root, complete=False)
+    except (ValueError, FileNotFoundError) as error:
+        assert str(place) in str(error)  # noqa: PT017 - an error is allowed, not demanded
+    else:
+        sequence = index.select(["airplane-1"])[0]
+        np.testing.assert_array_equal(sequence.boxes, truth["airplane-1"].boxes[: len(sequence)])
+    finally:
+        file.write_text(content)

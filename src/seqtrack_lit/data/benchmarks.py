@@ -25,7 +25,7 @@ from seqtrack_lit.data.layout import (
     present,
     require_first_box,
     require_numbered,
-    warn_extra,
+    require_rows,
 )
 from seqtrack_lit.data.readers import add_got10k, got10k_names, lasot_annotation, lasot_folder
 
@@ -143,13 +143,8 @@ def tnl2k(root: str | Path, *, complete: bool = True, cache: Cache = None) -> Se
         for name in names:
             boxes, images = read_boxes(files[name]), sorted(images_in(base / name / "imgs"))
             require_first_box(files[name], boxes)
-            if len(images) < len(boxes):
-                place = base / name / "imgs"
-                raise ValueError(
-                    f"{files[name]} has {len(boxes)} rows, but {place} has {len(images)} images; unpack it again"
-                )
-            warn_extra(base / name / "imgs", len(images), len(boxes))
-            images = images[: len(boxes)]
+            # Rows and images belong together by position alone, so one stray image would shift all boxes.
+            require_rows(files[name], len(boxes), len(images), base / name / "imgs")
             visible = np.ones(len(boxes), np.bool_)
             builder.add(name, boxes, visible, folder=f"{name}/imgs", files=images, attributes=attributes[name])
         return builder
@@ -205,12 +200,15 @@ def nfs(
 
 
 def _nfs_official(file: Path, fps: int) -> Float64[np.ndarray, "rows 4"]:
-    """Boxes by frame number; the folder of 30 fps holds the annotation of 240 fps, of which every eighth row counts."""
+    """Boxes by frame number; the folder of 30 fps holds the annotation of 240 fps, of which every eighth row counts.
+
+    The columns lost and occluded are not used, as in the got10k toolkit and pytracking.
+    """
     numbers, boxes = read_vatic(file)
-    numbers = numbers - numbers[0]
-    table_ = np.zeros((int(numbers[-1]) + 1, 4))
-    table_[numbers] = boxes
-    return table_[::8] if fps == 30 else table_
+    numbers = numbers - min(int(numbers[0]), 1)  # frames count from 1, in some exports from 0
+    every = np.zeros((int(numbers[-1]) + 1, 4))
+    every[numbers] = boxes
+    return every[::8] if fps == 30 else every
 
 
 def uav123(root: str | Path, *, complete: bool = True, cache: Cache = None) -> SequenceIndex:

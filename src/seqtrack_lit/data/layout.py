@@ -5,6 +5,7 @@ import re
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Float64
@@ -77,7 +78,7 @@ def numbering(names: list[str]) -> tuple[int, int, str] | None:
     return (first, digits, suffix) if all(map(str.__eq__, names, expected)) else None
 
 
-def require_numbered(folder: Path, first: int, digits: int, suffix: str, rows: int, *, extra: str = "warn") -> None:
+def require_numbered(folder: Path, first: int, digits: int, suffix: str, rows: int, *, extra: Literal["warn", "ignore"] = "warn") -> None:
     """Check that the frames `first` ... exist, one for each of `rows` boxes.
 
     More frames than boxes: extra="warn" says that the last ones are not used, "ignore" knows it.
@@ -92,15 +93,10 @@ def require_numbered(folder: Path, first: int, digits: int, suffix: str, rows: i
             raise FileNotFoundError(
                 f"{folder / name} is missing: {rows} boxes, but {len(names)} images in the folder; unpack it again"
             )
-    if extra == "warn":
-        warn_extra(folder, len(names), rows)
-
-
-def warn_extra(folder: Path, images: int, rows: int) -> None:
-    """Say that images after the last box are not used, where there are such."""
-    if images > rows:
+    if extra == "warn" and len(names) > rows:
         warnings.warn(
-            f"{folder} has {images} images for {rows} boxes; the images after the last box are not used", stacklevel=2
+            f"{folder} has {len(names)} images for {rows} boxes; the images after the last box are not used",
+            stacklevel=2,
         )
 
 

@@ -1,0 +1,86 @@
+"""Any frame of a video file by its number, the same frame in whatever order it is asked for."""
+
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tests.data.fixtures import image, shade_of, write_video
+
+from seqtrack_lit.data.video import VideoFrames
+
+COUNT = 40
+ORDER = [*np.random.default_rng(0).permutation(COUNT).tolist(), 0, 0, 39, 38, 1, 2, 3]
+
+
+def pictures(count: int = COUNT) -> list[np.ndarray]:
+    """Frame k shows its number in two grey halves."""
+    made = []
+    for k in range(count):
+        picture = np.full((48, 64, 3), shade_of(k), np.uint8)
+        picture[:, 32:] = shade_of(k // 20)
+        made.append(picture)
+    return made
+
+
+@pytest.mark.parametrize(
+    ("name", "codec"), [("a.mp4", "libx264"), ("a.mkv", "libx264"), ("a.avi", "mpeg4"), ("a.avi", "mjpeg")]
+)
+def test_random_access_is_exact(tmp_path: Path, name: str, codec: str) -> None:
+    path = tmp_path / "ein video" / name
+    if codec == "mjpeg":
+        write_video(path, pictures(), codec=codec, pix_fmt="yuvj420p")
+    else:
+        write_video(path, pictures(), codec=codec)
+    frames = VideoFrames(path)
+    assert len(frames) == COUNT
+    assert frames.frame_rate == 25
+    for k in [*range(COUNT), *ORDER]:
+        frame = frames[k]
+        assert frame.shape == (48, 64, 3)
+        assert frame.dtype == np.uint8
+        assert abs(int(frame[24, 8, 0]) - shade_of(k)) <= 4
+        assert abs(int(frame[24, 56, 0]) - shade_of(k // 20)) <= 4
+
+
+def test_order_does_not_matter_to_the_pixel(tmp_path: Path) -> None:
+    noisy = [np.random.default_rng(k).integers(0, 255, (48, 64, 3), np.uint8) for k in range(COUNT)]
+    write_video(tmp_path / "a.mp4", noisy)
+    forward = list(VideoFrames(tmp_path / "a.mp4"))
+    frames = VideoFrames(tmp_path / "a.mp4")
+    for k in ORDER:
+        np.testing.assert_array_equal(frames[k], forward[k])
+
+
+def test_travels_to_other_processes(tmp_path: Path) -> None:
+    write_video(tmp_path / "a.mp4", pictures(9))
+    frames = VideoFrames(tmp_path / "a.mp4")
+    first = frames[3]
+    np.testing.assert_array_equal(pickle.loads(pickle.dumps(frames))[3], first)
+    assert abs(int(frames[-1][0, 0, 0]) - shade_of(8)) <= 4
+    with pytest.raises(IndexError, match=r"frame 9 of .*a\.mp4, which has 9 frames"):
+        frames[9]
+
+
+def test_one_frame(tmp_path: Path) -> None:
+    write_video(tmp_path / "a.mp4", [image(3)])
+    assert len(VideoFrames(tmp_path / "a.mp4")) == 1
+
+
+def test_no_video(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="no video file"):
+        VideoFrames(tmp_path / "a.mp4")
+    (tmp_path / "a.mp4").write_text("not a video")
+    with pytest.raises(ValueError, match=r"cannot open .*a\.mp4 as a video"):
+        VideoFrames(tmp_path / "a.mp4")
+
+
+def test_damaged_in_the_middle(tmp_path: Path) -> None:
+    noisy = [np.random.default_rng(k).integers(0, 255, (48, 64, 3), np.uint8) for k in range(COUNT)]
+    write_video(tmp_path / "a.mkv", noisy)
+    data = bytearray((tmp_path / "a.mkv").read_bytes())
+    (tmp_path / "a.mkv").write_bytes(data[: len(data) * 2 // 3])
+    frames = VideoFrames(tmp_path / "a.mkv")
+    assert 0 < len(frames) < COUNT  # what is left is announced and can be read
+    whole = [frames[k] for k in range(len(frames))]
+    assert len(whole) == len(frames)
