@@ -61,6 +61,14 @@ def test_ours_sorted_then_the_papers():
     assert "CVPR 2023" in table.notes[1]
 
 
+def test_speed_is_the_last_column_of_a_single_benchmark():
+    fast = scores("fast", fps=55.5)
+    table = compare([fast, scores("unknown")], paper_rows="seqtrack")
+    assert [row[-1] for row in table.rows[:3]] == [55.5, None, None]
+    assert table.columns[-1] == "frames/s"
+    assert "frames/s" not in compare([fast, scores("fast", "uav123", fps=50.0)]).columns
+
+
 def test_several_benchmarks_and_conventions():
     table = compare(
         [scores("ours", "uav123"), scores("ours"), scores("ours", convention="pysot"), scores("other", sequences=3)]

@@ -41,6 +41,8 @@ def paper_values(benchmark: str) -> dict[str, dict[str, float | None]]:
 def compare(scores: Sequence[Scores], *, paper_rows: PaperRows = "all") -> Table:
     """All trackers on all benchmarks: ours sorted by their first score, then the paper's.
 
+    On a single benchmark the last column is the median speed, where times were written (on whatever machine that was).
+
     Args:
         scores: any trackers, benchmarks and conventions; at most one for each of the three together.
         paper_rows: the paper's rows for the benchmarks that are there: all, SeqTrack's four, or none.
@@ -67,9 +69,15 @@ def compare(scores: Sequence[Scores], *, paper_rows: PaperRows = "all") -> Table
     ours = sorted(cells, key=lambda tracker: -cells[tracker].get(columns[0], -1.0))
     rows: list[tuple[Cell, ...]] = [(tracker, *(cells[tracker].get(key) for key in columns)) for tracker in ours]
     theirs = _paper(columns, paper_rows)
+    speeds = {s.tracker: s.fps for s in scores if s.fps is not None}
+    heads = _heads(columns)
+    if speeds and len({s.benchmark for s in scores}) == 1:
+        heads.append("frames/s")
+        rows = [(*row, speeds.get(tracker)) for row, tracker in zip(rows, ours, strict=True)]
+        theirs = [(*row, None) for row in theirs]
     return Table(
         title="Scores in percent" if len(_groups(columns)) > 1 else f"{columns[0][0]}, scores in percent",
-        columns=("tracker", *_heads(columns)),
+        columns=("tracker", *heads),
         rows=(*rows, *theirs),
         notes=(*_notes(scores), *([f"(paper) rows: {paper()['source']}"] if theirs else [])),
     )
