@@ -26,7 +26,7 @@ PRINTED = {
     ("SeqTrack-B256", "got10k_test"): [74.7, 84.7, 71.8],
     ("SeqTrack-B256", "lasot"): [69.9, 79.7, 76.3],
     ("SeqTrack-B256", "tnl2k"): [54.9],
-    ("SeqTrack-L256", "nfs30"): [66.9],
+    ("SeqTrack-L256", "nfs"): [66.9],
     ("SeqTrack-L384", "uav123"): [68.5],
     ("STARK", "lasot"): [67.1, 77.0, None],
     ("ATOM", "got10k_test"): [55.6, 63.4, 40.2],

@@ -114,11 +114,11 @@ def test_unknown_convention(truths):
     [
         ("lasot", "lasot"),
         ("lasot_ext", "lasot_ext"),
-        ("LaSOText", "lasot_ext"),
         ("lasot_extension_subset", "lasot_ext"),
         ("uav123", "uav"),
         ("tnl2k", "tnl2k"),
-        ("nfs30", "other"),
+        ("nfs", "other"),
+        ("lasot_of_mine", "other"),
         ("generated", "other"),
     ],
 )

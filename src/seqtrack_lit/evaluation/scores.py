@@ -278,12 +278,13 @@ def _mean_scores(runs: Sequence[Scores]) -> Scores:
     return replace(runs[0], **{name: mean([getattr(run, name) for run in runs]) for name in fields})
 
 
-# Whose peculiarities a benchmark has, by the start of its name; the longest start wins.
+# Benchmarks whose peculiarities the default convention knows, by our name and by that of the reference code.
 _RULES: dict[str, Rules] = {
     "lasot": "lasot",
     "lasot_ext": "lasot_ext",
-    "lasotext": "lasot_ext",
+    "lasot_extension_subset": "lasot_ext",
     "tnl2k": "tnl2k",
+    "uav123": "uav",
     "uav": "uav",
 }
 
@@ -297,7 +298,6 @@ def truth_of(
     benchmark: str,
 ) -> Truth:
     """What is needed of a data set's sequence to score it: the fields of `data.sequence.Sequence`."""
-    starts = [start for start in _RULES if benchmark.lower().startswith(start)]
     cover, resolution = meta.get("cover"), meta.get("resolution")
     return Truth(
         name=name,
@@ -306,5 +306,5 @@ def truth_of(
         cover=None if cover is None else np.asarray(cover, dtype=np.int64),
         resolution=None if resolution is None else (int(resolution[0]), int(resolution[1])),
         attributes=tuple(meta.get("attributes", ())),
-        rules=_RULES[max(starts, key=len)] if starts else "other",
+        rules=_RULES.get(benchmark, "other"),
     )
