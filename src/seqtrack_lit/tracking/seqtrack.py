@@ -80,11 +80,27 @@ class SeqTrackTracker:
         self.rule = TemplateUpdate(update, update_interval, update_threshold)
         self.device, self.dtype = torch.device(device), _precision(dtype)
         parameter = next(model.parameters())
-        if (parameter.device.type, parameter.dtype) != (self.device.type, self.dtype):
+        here = parameter.device == self.device or (parameter.device.type == self.device.type and not self.device.index)
+        if not here or parameter.dtype != self.dtype:
             model = copy.deepcopy(model).to(self.device, self.dtype)
         self.model = model
         self.window = model.tokenizer.window().to(self.device) if window else None
         self.box: BoxXywh = (0.0, 0.0, 0.0, 0.0)
+
+    @property
+    def settings(self) -> dict[str, object]:
+        """What the answers depend on beside the weights, as plain values."""
+        return {
+            "search_factor": self.search_factor,
+            "template_factor": self.template_factor,
+            "window": self.window is not None,
+            "update": self.rule.rule,
+            "update_interval": self.rule.interval,
+            "update_threshold": self.rule.threshold,
+            "clip_margin": self.clip_margin,
+            "padding": self.padding,
+            "dtype": str(self.dtype).removeprefix("torch."),
+        }
 
     def init(self, image: Image, box_xywh: Float64[np.ndarray, "4"]) -> None:
         """Take the target from the first frame; the box (xywh, pixels) is used as given, neither rounded nor clipped.

@@ -1,0 +1,227 @@
+"""seqtrack-evaluate: track the videos of a benchmark and score the results.
+
+    seqtrack-evaluate checkpoint=runs/quickstart/checkpoints/best.ckpt baseline=[static,kcf,csrt]
+    seqtrack-evaluate checkpoint=SEQTRACK_ep0500.pth.tar benchmark=lasot paths.data=/data workers=4
+    seqtrack-evaluate checkpoint=FILE benchmark=folder benchmark.root=MY_VIDEOS benchmark.name=mine
+    seqtrack-evaluate -m checkpoint=FILE 'benchmark=glob(*)'
+
+Result files, scores.json and media/ go to <out>/<tracker>/<benchmark>/. A run that was stopped goes on with the
+same command; finished videos are not tracked again.
+"""
+
+import hashlib
+import json
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+
+from seqtrack_lit.cli.runtime import existing, instantiate, run
+
+if TYPE_CHECKING:
+    from seqtrack_lit.evaluation.scores import Scores
+    from seqtrack_lit.tracking.run import Summary
+    from seqtrack_lit.tracking.seqtrack import SeqTrackTracker
+    from seqtrack_lit.tracking.workers import MakeTracker, Videos
+
+BASELINES = ("static", "kcf", "csrt")
+
+
+def body(config: DictConfig) -> None:
+    """Track with the checkpoint and the baselines that are asked for; print one table."""
+    baselines = baselines_of(config.baseline)
+    _check(config, baselines)
+    import cv2
+    from rich.console import Console
+
+    from seqtrack_lit.evaluation.report import compare
+    from seqtrack_lit.evaluation.scores import convention_of
+    from seqtrack_lit.tracking.baselines import make_baseline
+
+    cv2.setNumThreads(0)  # frames are small; the network's threads have the processor
+    convention_of(config.convention)
+    benchmark = Benchmark(config)
+    scores: list[Scores] = []
+    unfinished: list[str] = []
+    if config.checkpoint is not None:
+        devices = devices_of(config.device)
+        options = tracker_options(config)
+        load = partial(load_on, str(config.checkpoint), options)
+        tracker = load("cpu" if config.workers > 1 else devices[0])
+        identity = {
+            "weights": _digest(config.checkpoint),
+            "tracker": tracker.settings,
+            "told": [options["tokenizer"], options["model"], _digest(config.official_config)],
+        }
+        make = load if config.workers > 1 else lambda device: tracker
+        unfinished += benchmark.run(tracker.name, make, identity, devices, scores)
+        if config.media and scores:
+            benchmark.show(tracker, scores[0])
+    for method in baselines:
+        make = partial(make_baseline, method)
+        unfinished += benchmark.run(method, make, {"baseline": method}, ["cpu"], scores)
+    if scores:
+        Console().print(compare(scores, paper_rows="none").rich())
+    if unfinished:
+        _leave_unfinished(unfinished)
+
+
+class Benchmark:
+    """The videos, and where results on them go."""
+
+    def __init__(self, config: DictConfig) -> None:
+        self.config = config
+        self.videos: Videos = instantiate(config.benchmark)
+        self.name = str(config.benchmark.get("name") or HydraConfig.get().runtime.choices["benchmark"])
+
+    def run(
+        self,
+        tracker: str,
+        make: "MakeTracker",
+        identity: dict[str, object],
+        devices: list[str],
+        scores: "list[Scores]",
+    ) -> list[str]:
+        """Track, score, save; gives back what failed, and appends the scores."""
+        from seqtrack_lit.evaluation.scores import score_folder, truth_of
+        from seqtrack_lit.tracking.run import claim, run_benchmark
+
+        folder = self.folder(tracker)
+        claim(folder, {**identity, "videos": _fingerprint(self.videos)}, replace=self.config.replace)
+        summary = run_benchmark(make, self.videos, folder, workers=self.config.workers, devices=devices)
+        print(_line(tracker, self.name, summary, folder), flush=True)
+        if summary.failed:
+            return [f"{tracker} on {self.name}, {name}: {reason}" for name, reason in summary.failed.items()]
+        videos = [self.videos[i] for i in range(len(self.videos))]
+        if all(len(video.boxes) < len(video) for video in videos):
+            print(f"{self.name} publishes first boxes only: seqtrack-report submit=... makes the file for its server.")
+            return []
+        truths = [truth_of(v.name, v.boxes, v.visible, v.meta, benchmark=self.name) for v in videos]
+        names = {"convention": self.config.convention, "tracker": tracker, "benchmark": self.name}
+        scores.append(score_folder(folder, truths, **names))
+        scores[-1].save(folder / "scores.json")
+        return []
+
+    def folder(self, tracker: str) -> Path:
+        """Where a tracker's results on these videos are."""
+        return Path(self.config.out).expanduser() / tracker / self.name
+
+    def show(self, tracker: "SeqTrackTracker", scores: "Scores") -> None:
+        """Write media/: clips of the best, the median and the worst video, and attention; media.json lists them."""
+        from seqtrack_lit.tracking.clips import pick, write_clip
+
+        folder = self.folder(tracker.name)
+        value = next(iter(scores.values))
+        by_name = {name: values[value] for name, values in scores.per_sequence.items()}
+        places = {self.videos[i].name: i for i in range(len(self.videos))}
+        clips = []
+        for kind, name in pick(by_name).items():
+            path = write_clip(folder / "media" / f"{kind}.mp4", self.videos[places[name]], folder)
+            clips.append({"kind": kind, "sequence": name, value: round(by_name[name], 1), "file": path.name})
+        (folder / "media" / "media.json").write_text(json.dumps({"clips": clips}, indent=1) + "\n")
+
+
+def baselines_of(value: Any) -> list[str]:
+    """The baselines asked for: a name, a list of names, or none.
+
+    Raises:
+        ValueError: an unknown name.
+    """
+    names = [] if value is None else list(value) if OmegaConf.is_list(value) else [value]
+    for name in names:
+        if name not in BASELINES:
+            raise ValueError(f"baseline={name}: no such baseline; allowed: {', '.join(BASELINES)}, or a list of them")
+    return names
+
+
+def tracker_options(config: DictConfig) -> dict[str, Any]:
+    """Arguments of load_tracker: what the command line, the benchmark and the inference group set."""
+    options = OmegaConf.to_container(config.tracker, resolve=True)
+    told = OmegaConf.to_container(OmegaConf.masked_copy(config, ["tokenizer", "model"]), resolve=True)
+    assert isinstance(options, dict)
+    assert isinstance(told, dict)
+    set_ones = {str(key): value for key, value in options.items() if value is not None}
+    return {**set_ones, **told, "official_config": config.official_config}
+
+
+def devices_of(device: str | None) -> list[str]:
+    """The device asked for; else all GPUs; else the CPU."""
+    import torch
+
+    if device is not None:
+        return [device]
+    return [f"cuda:{i}" for i in range(torch.cuda.device_count())] or ["cpu"]
+
+
+def load_on(checkpoint: str, options: dict[str, Any], device: str) -> "SeqTrackTracker":
+    """The checkpoint's tracker on a device; a function of this module, so that processes can be given it."""
+    from seqtrack_lit.tracking.seqtrack import load_tracker
+
+    return load_tracker(Path(checkpoint).expanduser(), device=device, **options)
+
+
+def _check(config: DictConfig, baselines: list[str]) -> None:
+    """What can be refused before torch is imported."""
+    if config.checkpoint is None and not baselines:
+        raise ValueError(f"nothing to evaluate: give checkpoint=FILE or baseline={'|'.join(BASELINES)}, or both")
+    for key in ("checkpoint", "official_config"):
+        if config[key] is not None:
+            existing(config[key], key)
+    if config.benchmark.get("root") is not None:
+        existing(config.benchmark.root, "benchmark.root")
+    if not isinstance(config.workers, int) or config.workers < 1:
+        raise ValueError(f"workers must be a number of processes >= 1, got {config.workers}")
+    name = config.tracker.name
+    if name is not None and (Path(str(name)).name != str(name) or name in BASELINES):
+        raise ValueError(f"tracker.name={name} cannot name a results folder: no slashes, not a baseline's name")
+
+
+def _digest(path: str | None) -> str:
+    if path is None:
+        return ""
+    with Path(path).expanduser().open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+
+
+def _fingerprint(videos: "Videos") -> str:
+    """Names, lengths and boxes: the same videos give the same text."""
+    known = getattr(videos, "hash", "")
+    if known:
+        return str(known)
+    digest = hashlib.sha256()
+    for index in range(len(videos)):
+        video = videos[index]
+        digest.update(f"{video.name}\n{len(video)}\n".encode())
+        digest.update(video.boxes.tobytes())
+    return digest.hexdigest()[:16]
+
+
+def _line(tracker: str, benchmark: str, summary: "Summary", folder: Path) -> str:
+    """What was done, in one line."""
+    parts = [f"{summary.tracked} videos tracked"]
+    if summary.tracked:
+        parts.append(f"{summary.frames} frames at {summary.fps:.1f} frames/s")
+    parts += [f"{summary.found} were there"] if summary.found else []
+    parts += [f"{len(summary.failed)} FAILED"] if summary.failed else []
+    return f"{tracker} on {benchmark}: {', '.join(parts)}; results in {folder}"
+
+
+def _leave_unfinished(unfinished: list[str]) -> None:
+    """Exit code 1; in a sweep the other jobs go on."""
+    text = f"{len(unfinished)} videos could not be tracked; mend them and give the same command again"
+    if HydraConfig.get().mode == RunMode.MULTIRUN:
+        raise RuntimeError("\n".join([text, *unfinished]))
+    print("\n".join(["", f"seqtrack-evaluate: {text}:", *unfinished]), flush=True)
+    raise SystemExit(1)
+
+
+def main() -> None:
+    """Entry point."""
+    run("evaluate", body)
+
+
+if __name__ == "__main__":
+    main()

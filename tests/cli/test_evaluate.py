@@ -1,0 +1,162 @@
+"""seqtrack-evaluate from the command line: the official answers, scores, going on, mistakes named."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from seqtrack_lit.cli import evaluate
+from seqtrack_lit.evaluation.results import read_result
+from seqtrack_lit.evaluation.scores import Scores
+
+GOLDEN = Path(__file__).parents[1] / "golden" / "model"
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Call the command in an empty folder; gives back the exit code."""
+    monkeypatch.chdir(tmp_path)
+
+    def go(*arguments: str) -> int:
+        monkeypatch.setattr(sys, "argv", ["seqtrack-evaluate", *arguments])
+        try:
+            evaluate.main()
+        except SystemExit as stop:
+            return int(stop.code or 0)
+        return 0
+
+    return go
+
+
+def golden_folder(root: Path, case: str) -> Path:
+    """The recorded video as a folder data set."""
+    golden = np.load(GOLDEN / case / "golden.npz")
+    place = root / "vidéo one"
+    place.mkdir(parents=True)
+    for index, image in enumerate(golden["frames"], 1):
+        cv2.imencode(".png", image[..., ::-1])[1].tofile(place / f"{index:05d}.png")
+    boxes = np.concatenate([golden["init_box"][None], golden["gt"][1:]])
+    np.savetxt(place / "groundtruth.txt", boxes, fmt="%.6f", delimiter=",")
+    return root
+
+
+@pytest.mark.parametrize("case", ["s1", "s2"])
+def test_writes_the_official_tracker_s_boxes(case: str, tmp_path: Path, run) -> None:
+    root = golden_folder(tmp_path / "my videos", case)
+    golden = np.load(GOLDEN / case / "golden.npz")
+    code = run(
+        f"checkpoint={GOLDEN / case / 'SEQTRACK_ep0007.pth.tar'}",
+        f"official_config={GOLDEN / case / 'cfg.yaml'}",
+        "benchmark=folder",
+        f"benchmark.root={root}",
+        "benchmark.name=mine",
+        "device=cpu",
+        f"out={tmp_path / 'out'}",
+    )
+    assert code == 0
+    folder = tmp_path / "out" / "seqtrack" / "mine"
+    result = read_result(folder, "vidéo one")
+    np.testing.assert_allclose(result.boxes[0], golden["init_box"], atol=1e-3)
+    np.testing.assert_allclose(result.boxes[1:], golden["boxes"], rtol=0, atol=1e-3)
+    np.testing.assert_allclose(result.confidences[1:], golden["conf_score"] / 40, rtol=1e-4)
+    scores = Scores.load(folder / "scores.json")
+    assert scores.sequences == 1
+    media = json.loads((folder / "media" / "media.json").read_text())
+    assert [clip["kind"] for clip in media["clips"]] == ["best"]
+    assert (folder / "media" / "best.mp4").stat().st_size > 1000
+
+
+def test_baselines_beside_each_other(tmp_path: Path, run, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["baseline=[static,kcf]", "benchmark.count=3", "+benchmark.length=12", "out=out"]
+    assert run(*arguments) == 0
+    printed = capsys.readouterr().out
+    assert "static on generated: 3 videos tracked, 36 frames" in printed
+    assert "kcf on generated: 3 videos tracked" in printed
+    assert "AUC" in printed
+    scores = {name: Scores.load(tmp_path / "out" / name / "generated" / "scores.json") for name in ("static", "kcf")}
+    assert all(one.sequences == 3 for one in scores.values())
+    assert run(*arguments) == 0
+    assert "0 videos tracked, 3 were there" in capsys.readouterr().out
+
+
+def test_results_of_another_run_are_not_mixed_in(run, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("baseline=static", "benchmark.count=2", "+benchmark.length=5") == 0
+    assert run("baseline=static", "benchmark.count=2", "+benchmark.length=5", "+benchmark.seed=1") == 2
+    assert "holds results of another run" in capsys.readouterr().err
+    assert run("baseline=static", "benchmark.count=2", "+benchmark.length=5", "+benchmark.seed=1", "replace=true") == 0
+
+
+def test_a_bad_video_is_reported_and_costs_no_other(tmp_path: Path, run, capsys: pytest.CaptureFixture[str]) -> None:
+    root = golden_folder(tmp_path / "videos", "s2")
+    (root / "vidéo one").rename(root / "a")
+    golden_folder(root / "x", "s2")
+    (root / "x" / "vidéo one").rename(root / "b")
+    (root / "x").rmdir()
+    (root / "a" / "00004.png").write_bytes(b"not an image")
+    arguments = ["baseline=static", "benchmark=folder", f"benchmark.root={root}", "benchmark.cache=null"]
+    assert run(*arguments) == 1
+    printed = capsys.readouterr().out
+    assert "1 videos tracked" in printed
+    assert "00004.png" in printed
+    folder = tmp_path / "runs" / "results" / "static" / "folder"
+    assert (folder / "b.txt").is_file()
+    assert not (folder / "scores.json").exists()
+    (root / "a" / "00004.png").write_bytes((root / "b" / "00004.png").read_bytes())
+    assert run(*arguments) == 0
+    assert "1 videos tracked, 12 frames" in capsys.readouterr().out
+    assert (folder / "scores.json").is_file()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "nothing to evaluate: give checkpoint=FILE or baseline=static|kcf|csrt"),
+        (["checkpoint=nowhere/é.ckpt"], "checkpoint=nowhere/é.ckpt: no such file"),
+        (["baseline=mosse"], "baseline=mosse: no such baseline; allowed: static, kcf, csrt"),
+        (["baseline=kcf", "benchmark=lasot"], "benchmark.root=data/lasot: no such file or folder"),
+        (["baseline=kcf", "benchmark=losat"], "allowed:"),
+        (["baseline=kcf", "workers=0"], "workers must be a number of processes >= 1"),
+        (["baseline=kcf", "tracker.windows=false"], "unknown key tracker.windows"),
+        (["baseline=kcf", "tracker.name=a/b"], "tracker.name=a/b cannot name a results folder"),
+        (["baseline=kcf", "official_config=gone.yaml"], "official_config=gone.yaml: no such file"),
+        (["baseline=kcf", "convention=osb"], "unknown convention 'osb'"),
+    ],
+)
+def test_mistakes_are_named(run, arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(*arguments) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_a_checkpoint_of_something_else(run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "text.ckpt").write_text("hello")
+    assert run("checkpoint=text.ckpt") == 2
+    assert "text.ckpt" in capsys.readouterr().err
+
+
+def test_wrong_tracker_values_stop_before_the_data(run, capsys: pytest.CaptureFixture[str]) -> None:
+    case = GOLDEN / "s1"
+    arguments = [f"checkpoint={case / 'SEQTRACK_ep0007.pth.tar'}", f"official_config={case / 'cfg.yaml'}"]
+    assert run(*arguments, "tracker.update_threshold=0.6", "tracker.update_interval=0") == 2
+    assert "tracker.update_interval" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_several_processes_and_the_module_as_a_program(tmp_path: Path) -> None:
+    root = golden_folder(tmp_path / "videos", "s1")
+    case = GOLDEN / "s1"
+    command = [sys.executable, "-m", "seqtrack_lit.cli.evaluate", "workers=2", "device=cpu", "media=false"]
+    command += [f"checkpoint={case / 'SEQTRACK_ep0007.pth.tar'}", f"official_config={case / 'cfg.yaml'}"]
+    command += ["benchmark=folder", f"benchmark.root={root}", "tracker.name=two", "baseline=static"]
+    golden_folder(root / "x", "s1")
+    (root / "x" / "vidéo one").rename(root / "other")
+    (root / "x").rmdir()
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    golden = np.load(case / "golden.npz")
+    for name in ("vidéo one", "other"):
+        result = read_result(tmp_path / "runs" / "results" / "two" / "folder", name)
+        np.testing.assert_allclose(result.boxes[1:], golden["boxes"], rtol=0, atol=1e-3)
