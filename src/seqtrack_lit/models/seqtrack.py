@@ -79,13 +79,7 @@ class SeqTrack(nn.Module):
                 f"model.tokenizer is {tokenizer}, but the decoder was built with {decoder.tokenizer}; "
                 "set both by one `tokenizer: ${tokenizer}`"
             )
-        if memory not in get_args(MemoryKind):
-            raise ValueError(f"model.memory must be one of {', '.join(get_args(MemoryKind))}, got {memory!r}")
-        if not encoder.joint and memory != "both":
-            raise ValueError(
-                f"model.encoder.joint=false needs model.memory=both, got {memory}: search features know nothing of "
-                "the templates, so the decoder must see both"
-            )
+        check_memory(memory, joint=encoder.joint)
         self.tokenizer = tokenizer
         self.memory = memory
         self.encoder = encoder
@@ -227,6 +221,17 @@ class _Word(NamedTuple):
     token: Int64[Tensor, "B"]
     likelihood: Float[Tensor, "B"]
     distribution: Float[Tensor, "B bins"]
+
+
+def check_memory(memory: str, *, joint: bool) -> None:
+    """Refuse an unknown kind of memory, and one that would keep the templates from a separate encoder's decoder."""
+    if memory not in get_args(MemoryKind):
+        raise ValueError(f"model.memory must be one of {', '.join(get_args(MemoryKind))}, got {memory!r}")
+    if not joint and memory != "both":
+        raise ValueError(
+            f"model.encoder.joint=false needs model.memory=both, got {memory}: search features know nothing of the "
+            "templates, so the decoder must see both"
+        )
 
 
 def normalise(images: UInt8[Tensor, "*batch 3 H W"]) -> Float[Tensor, "*batch 3 H W"]:

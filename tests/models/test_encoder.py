@@ -1,0 +1,141 @@
+import pytest
+import torch
+from torch import nn
+
+from seqtrack_lit.models.encoder import ViTEncoder
+
+SMALL = {"search_size": 32, "template_size": 16, "templates": 2, "patch": 8, "width": 24, "depth": 2, "heads": 2}
+
+
+def encoder(**changes) -> ViTEncoder:
+    torch.manual_seed(0)
+    return ViTEncoder(**SMALL | changes).eval()
+
+
+def images(net: ViTEncoder, batch: int = 2) -> tuple[torch.Tensor, torch.Tensor]:
+    torch.manual_seed(1)
+    shape = (batch, net.templates, 3, net.template_size, net.template_size)
+    return torch.randn(shape), torch.randn(batch, 3, net.search_size, net.search_size)
+
+
+@pytest.mark.parametrize("joint", [True, False])
+@pytest.mark.parametrize("batch", [1, 2, 3])
+@pytest.mark.parametrize(("search_size", "template_size", "templates"), [(32, 16, 1), (32, 32, 2), (16, 32, 3)])
+def test_shapes(search_size, template_size, templates, batch, joint):
+    net = encoder(search_size=search_size, template_size=template_size, templates=templates, joint=joint)
+    assert net.search_tokens == (search_size // 8) ** 2
+    assert net.tokens == net.search_tokens + templates * (template_size // 8) ** 2
+    assert net(*images(net, batch)).shape == (batch, net.tokens, 24)
+
+
+@pytest.mark.parametrize("joint", [True, False])
+def test_search_features_know_the_templates_only_in_joint_encoding(joint):
+    net = encoder(joint=joint)
+    templates, search = images(net)
+    before, after = net(templates, search), net(templates + 1, search)
+    assert torch.equal(before[:, : net.search_tokens], after[:, : net.search_tokens]) is not joint
+    assert not torch.equal(before[:, net.search_tokens :], after[:, net.search_tokens :])
+
+
+def test_separate_templates_know_nothing_of_each_other():
+    net = encoder(joint=False)
+    templates, search = images(net)
+    before = net(templates, search)
+    templates[:, 1] += 1
+    after = net(templates, search)
+    second = net.search_tokens + net.template_grid**2
+    assert torch.equal(before[:, :second], after[:, :second])
+    assert not torch.equal(before[:, second:], after[:, second:])
+
+
+def test_templates_share_positions():
+    # exchanging two templates exchanges their features and leaves those of the search region
+    net = encoder()
+    templates, search = images(net)
+    straight, crossed = net(templates, search), net(templates.flip(1), search)
+    tokens, each = net.search_tokens, net.template_grid**2
+    torch.testing.assert_close(straight[:, :tokens], crossed[:, :tokens])
+    torch.testing.assert_close(straight[:, tokens : tokens + each], crossed[:, tokens + each :])
+
+
+def test_patches_are_read_row_by_row():
+    net = encoder(depth=0)
+    templates, search = images(net)
+    changed = search.clone()
+    changed[:, :, 8:16, 24:32] += 1  # row 1, column 3 of a 4 x 4 grid
+    differs = (net(templates, search) != net(templates, changed)).any(-1).any(0)
+    assert differs.nonzero().flatten().tolist() == [1 * 4 + 3]
+
+
+def test_checkpointing_changes_no_gradient():
+    gradients = []
+    for checkpoint in (False, True):
+        net = encoder(checkpoint=checkpoint).train()
+        net(*images(net)).square().mean().backward()
+        gradients.append([parameter.grad for parameter in net.parameters()])
+    for plain, recomputed in zip(*gradients, strict=True):
+        torch.testing.assert_close(plain, recomputed)
+
+
+def test_every_parameter_learns():
+    net = encoder().train()
+    net(*images(net)).square().sum(-1).log().mean().backward()
+    assert all(parameter.grad is not None for parameter in net.parameters())
+
+
+def test_official_start():
+    net = encoder(width=96)
+    for name, module in net.named_modules():
+        if isinstance(module, nn.Linear):
+            assert module.weight.std().item() == pytest.approx(0.02, rel=0.05), name
+            assert (module.bias == 0).all()
+        if isinstance(module, nn.LayerNorm):
+            assert module.eps == 1e-6
+    assert net.search_position.std().item() == pytest.approx(0.02, rel=0.1)
+    assert net.template_position.std().item() == pytest.approx(0.02, rel=0.1)
+
+
+def test_matching_start():
+    net = encoder(width=64, xavier=True, match_gain=0.8, target_share=0.5, target_bias=6.0, position_std=1e-9)
+    queries, keys, values = net.blocks[0].attn.qkv.weight.chunk(3)
+    assert torch.equal(queries, keys)
+    torch.testing.assert_close(queries @ queries.T, 0.64 * torch.eye(64), atol=1e-5, rtol=0)
+    assert values.abs().max() <= (6 / 128) ** 0.5  # Xavier's bound of a 64 x 64 matrix
+    # share 0.5 of a 2 x 2 grid: a quarter of each patch lies inside the target; of a 4 x 4 grid: the middle four
+    target = net.template_position[0, 0]
+    torch.testing.assert_close(target.expand(4, -1), net.template_position[0])
+    wide = encoder(template_size=32, target_share=0.5, position_std=1e-9).template_position[0].detach()
+    inside = torch.tensor([5, 6, 9, 10])
+    outside = torch.tensor([i for i in range(16) if i not in (5, 6, 9, 10)])
+    torch.testing.assert_close(wide[inside], wide[5].expand(4, -1))
+    torch.testing.assert_close(wide[outside], wide[0].expand(12, -1))
+    assert not torch.allclose(wide[5], wide[0])
+
+
+def test_query_bias_points_to_the_target():
+    net = encoder(template_size=32, match_gain=0.8, target_share=0.5, target_bias=6.0, position_std=1e-9)
+    target = net.template_position[0, 5].detach()
+    for block in net.blocks:
+        queries, keys, values = block.attn.qkv.bias.chunk(3)
+        # 6 unit vectors through an orthogonal map of gain 0.8
+        assert queries.norm().item() == pytest.approx(6 * 0.8, rel=1e-4)
+        torch.testing.assert_close(queries, block.attn.qkv.weight.chunk(3)[1] @ target / target.norm() * 6)
+        assert (keys == 0).all()
+        assert (values == 0).all()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"search_size": 250},
+            "search_size must be a multiple of the patch size 8, got 250; the nearest are 248 and 256",
+        ),
+        ({"template_size": 4}, "template_size must be a multiple of the patch size 8, got 4"),
+        ({"templates": 0}, "templates must be at least 1"),
+        ({"heads": 5}, "width must be a multiple of model.encoder.heads = 5"),
+    ],
+)
+def test_wrong_geometry_is_named(changes, message):
+    with pytest.raises(ValueError, match=message):
+        encoder(**changes)

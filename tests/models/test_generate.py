@@ -1,0 +1,170 @@
+"""Generation with a cache must say what the plain model says word by word."""
+
+import pytest
+import torch
+
+GEOMETRY = {
+    "1 template, half the size": {"templates": 1, "template_size": 16},
+    "2 templates, same size": {"templates": 2, "template_size": 32},
+    "3 templates, twice the size": {"templates": 3, "search_size": 16, "template_size": 32},
+}
+
+
+def one_by_one(net, templates, search, window, past):
+    """Greedy decoding without cache: the whole prefix again for each word (method of the official tracker)."""
+    inputs = torch.full((len(search), 1), net.tokenizer.start)
+    likelihoods = []
+    for slot in range(4):
+        logits = net(templates, search, inputs, past).tokens
+        last = logits[:, slot] if net.decoder.bidirectional else logits[:, -1]
+        probabilities = last.float().softmax(-1)[:, : net.tokenizer.bins]
+        if window is not None and slot in net.tokenizer.window_slots:
+            probabilities = probabilities.double() * window
+        likelihood, token = probabilities.max(-1)
+        inputs = torch.cat([inputs, token[:, None]], 1)
+        likelihoods.append(likelihood.double())
+    return inputs[:, 1:], torch.stack(likelihoods, 1)
+
+
+def check(net, inputs, windowed, batch=2):
+    templates, search, past = inputs(net, batch)
+    window = net.tokenizer.window() if windowed else None
+    with torch.no_grad():
+        tokens, likelihoods = one_by_one(net, templates, search, window, past)
+    said = net.generate(templates, search, window=window, past=past)
+    assert torch.equal(said.tokens, tokens)
+    assert said.likelihoods.dtype == (torch.float64 if windowed else torch.float32)
+    torch.testing.assert_close(said.likelihoods.double(), likelihoods, atol=1e-6, rtol=1e-4)
+    assert said.boxes.dtype == torch.float32
+    assert torch.equal(said.boxes, net.tokenizer.decode(tokens))
+
+
+@pytest.mark.parametrize("windowed", [False, True], ids=["no window", "window"])
+@pytest.mark.parametrize("geometry", GEOMETRY.values(), ids=GEOMETRY)
+@pytest.mark.parametrize("pre_norm", [False, True], ids=["post-norm", "pre-norm"])
+@pytest.mark.parametrize("memory", ["search", "both", "mean"])
+@pytest.mark.parametrize("order", ["cxcywh", "whcxcy", "xyxy"])
+def test_causal(build, inputs, order, memory, pre_norm, geometry, windowed):
+    check(build(order=order, memory=memory, encoder=geometry, decoder={"pre_norm": pre_norm}), inputs, windowed)
+
+
+@pytest.mark.parametrize("windowed", [False, True], ids=["no window", "window"])
+@pytest.mark.parametrize("pre_norm", [False, True], ids=["post-norm", "pre-norm"])
+@pytest.mark.parametrize("order", ["cxcywh", "whcxcy", "xyxy"])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"decoder": {"past": 1}},
+        {"decoder": {"past": 4}},
+        {"decoder": {"bidirectional": True}},
+        {"encoder": {"joint": False}, "memory": "both"},
+        {"encoder": {"joint": False}, "memory": "both", "decoder": {"bidirectional": True}},
+        {"decoder": {"depth": 3}},
+    ],
+    ids=["temporal 1", "temporal 4", "bidirectional", "separate", "separate bidirectional", "3 layers"],
+)
+def test_variants(build, inputs, changes, order, pre_norm, windowed):
+    decoder = changes.get("decoder", {}) | {"pre_norm": pre_norm}
+    check(build(order=order, **changes | {"decoder": decoder}), inputs, windowed)
+
+
+@pytest.mark.parametrize("batch", [1, 2, 3])
+def test_batch_sizes(build, inputs, batch):
+    check(build(), inputs, True, batch)
+
+
+@pytest.mark.parametrize("changes", [{}, {"decoder": {"past": 2}}, {"decoder": {"bidirectional": True}}])
+def test_neighbours_in_a_batch_do_not_matter(build, inputs, changes):
+    net = build(**changes)
+    templates, search, past = inputs(net, 3)
+    window = net.tokenizer.window()
+    together = net.generate(templates, search, window=window, past=past)
+    for i in range(3):
+        own = None if past is None else past[i : i + 1]
+        alone = net.generate(templates[i : i + 1], search[i : i + 1], window=window, past=own)
+        assert torch.equal(alone.tokens, together.tokens[i : i + 1])
+        torch.testing.assert_close(alone.likelihoods, together.likelihoods[i : i + 1], atol=1e-6, rtol=1e-4)
+
+
+@pytest.mark.parametrize("memory", ["search", "both", "mean"])
+@pytest.mark.parametrize(
+    "decoder", [{}, {"past": 2}, {"bidirectional": True}], ids=["causal", "temporal", "bidirectional"]
+)
+def test_attention_on_request(build, inputs, memory, decoder):
+    net = build(memory=memory, decoder=decoder)
+    templates, search, past = inputs(net)
+    plain = net.generate(templates, search, past=past)
+    asked = net.generate(templates, search, past=past, attention=True)
+    assert plain.attention is None
+    assert torch.equal(plain.tokens, asked.tokens)
+    memory_tokens = net.memory_position.shape[1]
+    assert asked.attention.shape == (2, 4, 2, 4, memory_tokens)  # B, tokens, layers, heads, M
+    torch.testing.assert_close(asked.attention.sum(-1), torch.ones(2, 4, 2, 4))
+    if memory_tokens > 1:
+        assert (asked.attention.std(1).amax((1, 2, 3)) > 1e-4).all()  # the four tokens look at different places
+
+
+def test_attention_rows_belong_to_their_tokens(build, inputs):
+    """The attention of word i is that of a plain pass over the words before it."""
+    net = build()
+    templates, search, _ = inputs(net)
+    said = net.generate(templates, search, attention=True)
+    start = torch.full((2, 1), net.tokenizer.start)
+    memory = net.encode(templates, search)
+    context, _ = net.decoder.open(memory, net.memory_position)
+    with torch.no_grad():
+        for slot in range(4):
+            context.length = slot
+            word = torch.cat([start, said.tokens], 1)[:, slot : slot + 1]
+            _, attention = net.decoder.read(word, context, weights=True)
+            torch.testing.assert_close(attention[:, 0], said.attention[:, slot])
+
+
+@pytest.mark.parametrize("order", ["cxcywh", "whcxcy"])
+@pytest.mark.parametrize("windowed", [False, True])
+def test_distributions_on_request(build, inputs, windowed, order):
+    net = build(order=order)
+    templates, search, _ = inputs(net)
+    window = net.tokenizer.window() if windowed else None
+    said = net.generate(templates, search, window=window, distributions=True)
+    assert net.generate(templates, search).distributions is None
+    assert said.distributions.shape == (2, 4, net.tokenizer.bins)
+    best, token = said.distributions.max(-1)
+    assert torch.equal(token, said.tokens)
+    assert torch.equal(best, said.likelihoods)
+    assert (said.distributions.sum(-1) <= 1).all()  # END and START took their share
+    if windowed:
+        positions = said.distributions[:, list(net.tokenizer.window_slots)]
+        assert (positions[..., [0, -1]] == 0).all()
+
+
+def test_window_moves_positions_to_the_middle(build, inputs):
+    net = build()
+    templates, search, _ = inputs(net, 3)
+    spike = torch.zeros(net.tokenizer.bins, dtype=torch.float64)
+    spike[7] = 1.0
+    assert (net.generate(templates, search, window=spike).tokens[:, :2] == 7).all()
+
+
+@pytest.mark.parametrize("windowed", [False, True])
+@pytest.mark.parametrize("how", ["autocast", "weights"])
+def test_bfloat16(build, inputs, how, windowed):
+    """Everything after the logits is float32 or float64, whatever the model runs in."""
+    net = build()
+    templates, search, _ = inputs(net)
+    window = net.tokenizer.window() if windowed else None
+    if how == "weights":
+        said = net.bfloat16().generate(templates.bfloat16(), search.bfloat16(), window=window, attention=True)
+    else:
+        with torch.autocast("cpu", torch.bfloat16):
+            said = net.generate(templates, search, window=window, attention=True)
+    assert said.likelihoods.dtype == (torch.float64 if windowed else torch.float32)
+    assert said.boxes.dtype == torch.float32
+    assert (said.likelihoods > 0).all()
+    assert torch.isfinite(said.boxes).all()
+
+
+def test_generation_keeps_no_gradient(build, inputs):
+    net = build()
+    templates, search, _ = inputs(net)
+    assert not net.generate(templates, search).likelihoods.requires_grad

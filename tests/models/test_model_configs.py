@@ -1,0 +1,71 @@
+"""Every model configuration composes and builds; sizes as in the paper's Tab. 1."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from hydra.utils import instantiate
+
+CONF = Path(__file__).resolve().parents[2] / "conf"
+
+# Counted from the official modules; the paper prints 89 M and 309 M.
+PARAMETERS = {
+    "seqtrack_b256": 90_596_002,
+    "seqtrack_b384": 91_169_442,
+    "seqtrack_l256": 308_244_898,
+    "seqtrack_l384": 308_982_178,
+    "seqtrack_tiny": 1_426_243,
+}
+
+
+def meta(*overrides: str):
+    with initialize_config_dir(str(CONF), version_base=None):
+        config = compose(overrides=["+tokenizer=default", *overrides])
+    with torch.device("meta"):
+        return instantiate(config.model)
+
+
+def count(module: torch.nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def test_all_sizes_are_listed():
+    assert {path.stem for path in (CONF / "model").glob("*.yaml")} == set(PARAMETERS)
+
+
+@pytest.mark.parametrize("name", PARAMETERS)
+def test_parameter_counts(name):
+    assert count(meta(f"+model={name}")) == PARAMETERS[name]
+
+
+def test_the_tiny_model_brings_its_vocabulary():
+    assert meta("+model=seqtrack_tiny").tokenizer.bins == 64
+
+
+def test_parts_of_b256():
+    net = meta("+model=seqtrack_b256")
+    assert count(net.encoder) == 86_039_808
+    assert count(net.decoder.head) == 1_160_098
+    assert count(net.decoder) - count(net.decoder.head) == 3_133_696
+    assert count(net.linear) == 196_864
+    assert net.memory_position.numel() == 65_536
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["model.memory=both"],
+        ["model.memory=mean"],
+        ["model.encoder.joint=false", "model.memory=both"],
+        ["model.decoder.bidirectional=true"],
+        ["model.decoder.past=4"],
+        ["model.decoder.pre_norm=true"],
+        ["model.encoder.templates=3", "model.encoder.template_size=128"],
+        ["tokenizer.bins=500", "tokenizer.order=xyxy"],
+    ],
+    ids=" ".join,
+)
+def test_ablations_compose(overrides):
+    net = meta("+model=seqtrack_b256", *overrides)
+    assert net.decoder.head[-1].out_features == net.tokenizer.vocab_size
