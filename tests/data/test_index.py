@@ -94,7 +94,7 @@ def test_two_of_one_name_are_refused() -> None:
     builder = IndexBuilder("made", Path("/data"))
     for _ in range(2):
         builder.add("a", boxes_for(2), np.ones(2, bool), folder="a", numbered=(1, 1, ".jpg"))
-    with pytest.raises(ValueError, match="two sequences are called 'a'"):
+    with pytest.raises(ValueError, match="2 sequences are called 'a'"):
         builder.finish()
 
 

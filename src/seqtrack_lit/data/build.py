@@ -3,7 +3,9 @@
 import hashlib
 import warnings
 from array import array
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ from jaxtyping import Bool, Float64, Integer
 
 from seqtrack_lit.data.columns import Columns, read_facts, write_columns
 from seqtrack_lit.data.index import LISTED, NUMBERED, VIDEO, SequenceIndex, open_index
+from seqtrack_lit.data.problems import Problems, noted
 
 _READING = (
     "annotations",
@@ -52,12 +55,19 @@ class IndexBuilder:
         root: folder that all frames lie under.
         attribute_names: the attributes a video may have, at most 32.
         repeats_image: the videos are single images.
+        problems: where to note what is wrong with a video instead of raising.
     """
 
     def __init__(
-        self, dataset: str, root: Path, *, attribute_names: Sequence[str] = (), repeats_image: bool = False
+        self,
+        dataset: str,
+        root: Path,
+        *,
+        attribute_names: Sequence[str] = (),
+        repeats_image: bool = False,
+        problems: Problems | None = None,
     ) -> None:
-        self.dataset, self.root = dataset, root
+        self.dataset, self.root, self.problems = dataset, root, problems
         self.attribute_names, self.repeats_image = tuple(attribute_names), repeats_image
         self._texts = {name: _TextTable() for name in ("names", "folders", "suffixes", "files", "classes")}
         self._numbers: dict[str, array[Any]] = {
@@ -69,6 +79,10 @@ class IndexBuilder:
         }  # fmt: skip
         self._rows, self._boxes, self._visible, self._cover = array("q", [0]), array("d"), bytearray(), bytearray()
         self._lists: dict[tuple[str, ...], int] = {}
+
+    def video(self, name: str) -> AbstractContextManager[None]:
+        """Around the reading and adding of one video: its errors are raised, or noted where problems are collected."""
+        return noted(self.problems, name)
 
     def add(
         self,
@@ -163,18 +177,14 @@ class IndexBuilder:
         index = SequenceIndex(
             self.dataset, self.root, columns, self.attribute_names, self.repeats_image, hash=_content_hash(columns)
         )
-        _refuse_duplicates(index)
+        for name, count in Counter(index.names).items() if len(set(index.names)) < len(index) else ():
+            if count > 1 and self.problems is None:
+                raise ValueError(
+                    f"{self.dataset}: {count} sequences are called {name!r} under {self.root}; rename or remove one"
+                )
+            if count > 1 and self.problems is not None:
+                self.problems.add("duplicate", name, f"{count} sequences of this name")
         return index
-
-
-def _refuse_duplicates(index: SequenceIndex) -> None:
-    names = index.names
-    if len(set(names)) < len(names):
-        seen: set[str] = set()
-        twice = next(name for name in names if name in seen or seen.add(name))  # type: ignore[func-returns-value]
-        raise ValueError(
-            f"{index.dataset}: two sequences are called {twice!r} under {index.root}; rename or remove one"
-        )
 
 
 def _content_hash(columns: Columns) -> str:
@@ -186,7 +196,12 @@ def _content_hash(columns: Columns) -> str:
 
 
 def cached(
-    key: str, root: Path, inputs: Iterable[Path], build: Callable[[], IndexBuilder], cache: str | Path | None
+    key: str,
+    root: Path,
+    inputs: Iterable[Path],
+    build: Callable[[], IndexBuilder],
+    cache: str | Path | None,
+    problems: Problems | None = None,
 ) -> SequenceIndex:
     """The index from the cache folder if its inputs are unchanged, else built and kept there.
 
@@ -196,8 +211,9 @@ def cached(
         inputs: files and folders the index is made from; their sizes and times tell whether they changed.
         build: reads them.
         cache: folder of index files; None builds in memory at every call.
+        problems: given where they are collected; the index is then built anew and not kept.
     """
-    if cache is None:
+    if cache is None or problems is not None:
         return build().finish()
     state = _fingerprint(root, inputs)
     place = hashlib.sha256(str(root.absolute()).encode("utf-8", "surrogateescape")).hexdigest()[:8]

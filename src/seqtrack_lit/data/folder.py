@@ -10,8 +10,9 @@ Other people's data may be odd; one's own should be right, so everything doubtfu
 import csv
 import io
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from seqtrack_lit.data.annotations import has_area, read_boxes, read_flags, read
 from seqtrack_lit.data.build import IndexBuilder, cached
 from seqtrack_lit.data.index import SequenceIndex
 from seqtrack_lit.data.layout import existing_root, images_in, numbering, require_first_box, require_rows
+from seqtrack_lit.data.problems import Problems
 from seqtrack_lit.data.video import VIDEO_SUFFIXES, VideoFrames
 
 _IMAGE_FOLDERS = (".", "img", "imgs", "frames")
@@ -36,6 +38,7 @@ def folder(
     name: str = "folder",
     tracking: bool = False,
     cache: str | Path | None = None,
+    problems: Problems | None = None,
 ) -> SequenceIndex:
     """Own videos under `root`; a frame is visible where its box has an area and no flag says absent.
 
@@ -45,6 +48,7 @@ def folder(
         name: of the data set, in messages and results.
         tracking: also ask for a first box in every video, which a tracker needs.
         cache: folder for the index; None reads the annotations at every call.
+        problems: where to note what is wrong instead of raising.
 
     Raises:
         FileNotFoundError: the root, frames or annotations are missing.
@@ -55,11 +59,14 @@ def folder(
     if annotations is not None:
         file = base / annotations
         read = _coco_video if file.suffix.lower() == ".json" else _csv
-        return cached(key, base, [file], lambda: _collect(name, base, read(base, file), tracking), cache)
-    videos = _video_folders(name, base)
+        builder = IndexBuilder(name, base, problems=problems)
+        return cached(key, base, [file], lambda: _collect(builder, read(base, file), tracking), cache, problems)
+    videos = _video_folders(name, base, problems)
     inputs = [path for video in videos for path in (video, *_existing(video, *_IMAGE_FOLDERS, *_FLAGS))]
     inputs += [video / "groundtruth.txt" for video in videos]
-    return cached(key, base, inputs, lambda: _collect(name, base, map(_groundtruth, videos), tracking), cache)
+    readings = {video.name: partial(_groundtruth, video) for video in videos}
+    builder = IndexBuilder(name, base, problems=problems)
+    return cached(key, base, inputs, lambda: _collect(builder, readings, tracking), cache, problems)
 
 
 @dataclass(frozen=True)
@@ -93,7 +100,6 @@ class _Frames:
 class _Video:
     """One target in one video: `boxes` for the frames from number `start` on."""
 
-    name: str
     frames: _Frames
     boxes: Float64[np.ndarray, "rows 4"]
     visible: Bool[np.ndarray, "rows"]
@@ -102,30 +108,34 @@ class _Video:
     object_class: str | None = None
 
 
-def _collect(name: str, root: Path, videos: Iterable[_Video], tracking: bool) -> IndexBuilder:
-    builder = IndexBuilder(name, root)
-    for video in videos:
-        if tracking:
-            require_first_box(video.source, video.boxes)
-        files = video.frames.files
-        part = None if files is None else list(files[video.start : video.start + len(video.boxes)])
-        rule = numbering(part) if part else None
-        if files is None:
-            rule = (video.start, 0, "")  # a video file: only the start counts
-        builder.add(
-            video.name,
-            video.boxes,
-            video.visible,
-            folder=video.frames.place.relative_to(root).as_posix(),
-            video=files is None,
-            numbered=rule,
-            files=part if rule is None else None,
-            object_class=video.object_class,
-        )
+Reading = Callable[[], _Video]
+
+
+def _collect(builder: IndexBuilder, readings: Mapping[str, Reading], tracking: bool) -> IndexBuilder:
+    for name, reading in readings.items():
+        with builder.video(name):
+            video = reading()
+            if tracking:
+                require_first_box(video.source, video.boxes)
+            files = video.frames.files
+            part = None if files is None else list(files[video.start : video.start + len(video.boxes)])
+            rule = numbering(part) if part else None
+            if files is None:
+                rule = (video.start, 0, "")  # a video file: only the start counts
+            builder.add(
+                name,
+                video.boxes,
+                video.visible,
+                folder=video.frames.place.relative_to(builder.root).as_posix(),
+                video=files is None,
+                numbered=rule,
+                files=part if rule is None else None,
+                object_class=video.object_class,
+            )
     return builder
 
 
-def _video_folders(name: str, root: Path) -> list[Path]:
+def _video_folders(name: str, root: Path, problems: Problems | None) -> list[Path]:
     if (root / "groundtruth.txt").is_file():
         return [root]
     folders = sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
@@ -135,12 +145,15 @@ def _video_folders(name: str, root: Path) -> list[Path]:
             "groundtruth.txt; for one CSV or JSON give annotations=FILE; see docs/datasets.md"
         )
     without = [path for path in folders if not (path / "groundtruth.txt").is_file()]
-    if without:
+    if without and problems is not None:
+        for path in without:
+            problems.add("missing", path.name, f"no {path / 'groundtruth.txt'}")
+    elif without:
         raise FileNotFoundError(
             f"{name}: {without[0]} has no groundtruth.txt ({len(without)} of {len(folders)} folders have none); "
             "write one row x,y,w,h a frame, or move the folder away"
         )
-    return folders
+    return [path for path in folders if path not in without]
 
 
 def _groundtruth(place: Path) -> _Video:
@@ -150,7 +163,7 @@ def _groundtruth(place: Path) -> _Video:
     boxes, visible = _own_boxes(boxes, lambda row: f"{file}, line {row + 1}")
     for flag in _existing(place, *_FLAGS):
         visible &= read_flags(flag, len(boxes)) == 0
-    return _Video(place.name, frames, boxes, visible, file)
+    return _Video(frames, boxes, visible, file)
 
 
 def _own_boxes(
@@ -168,13 +181,16 @@ def _own_boxes(
     return np.where(absent[:, None], 0.0, boxes), ~absent
 
 
-def _csv(root: Path, file: Path) -> Iterable[_Video]:
+_Rows = dict[int, tuple[int, list[float]]]  # frame number -> line in the CSV, box
+
+
+def _csv(root: Path, file: Path) -> dict[str, Reading]:
     """Rows video,frame,x,y,w,h; frame counts from 0; frames without a row have no target."""
     rows = csv.DictReader(io.StringIO(read_text(file)), skipinitialspace=True)
     needed = ("video", "frame", "x", "y", "w", "h")
     if not rows.fieldnames or not set(needed) <= set(rows.fieldnames):
         raise ValueError(f"{file}, line 1: expected the columns {','.join(needed)}, found {rows.fieldnames}")
-    videos: dict[str, dict[int, tuple[int, list[float]]]] = {}
+    videos: dict[str, _Rows] = {}
     for row in rows:
         line = rows.line_num
         try:
@@ -187,20 +203,27 @@ def _csv(root: Path, file: Path) -> Iterable[_Video]:
                 f"{file}, line {line}: frame {number} of {row['video']} again (first on line {known[number][0]})"
             )
         known[number] = (line, box)
-    for name, known in videos.items():
-        frames = _Frames.find(_inside(root, name, file))
-        first = min(known)
-        wrong = [(number, line) for number, (line, _) in known.items() if not 0 <= number < frames.count]
-        if wrong:
-            number, line = wrong[0]
+    names = {name: _plain(Path(name).with_suffix("").as_posix()) for name in videos}
+    if len(set(names.values())) < len(names):
+        raise ValueError(
+            f"{file}: two videos have the same name but for slashes and suffix: {sorted(names)}; rename one"
+        )
+    return {names[name]: partial(_csv_video, root, file, name, known) for name, known in videos.items()}
+
+
+def _csv_video(root: Path, file: Path, name: str, known: _Rows) -> _Video:
+    frames = _Frames.find(_inside(root, name, file))
+    first = min(known)
+    for number, (line, _) in known.items():
+        if not 0 <= number < frames.count:
             raise ValueError(f"{file}, line {line}: frame {number} of {name}, which has frames 0 to {frames.count - 1}")
-        lines = {number - first: line for number, (line, _) in known.items()}
-        table = _spread({number - first: box for number, (_, box) in known.items()})
-        boxes, visible = _own_boxes(table, lambda row, lines=lines: f"{file}, line {lines[row]}")
-        yield _Video(Path(name).with_suffix("").as_posix().replace("/", "_"), frames, boxes, visible, file, first)
+    lines = {number - first: line for number, (line, _) in known.items()}
+    table = _spread({number - first: box for number, (_, box) in known.items()})
+    boxes, visible = _own_boxes(table, lambda row: f"{file}, line {lines[row]}")
+    return _Video(frames, boxes, visible, file, first)
 
 
-def _coco_video(root: Path, file: Path) -> Iterable[_Video]:
+def _coco_video(root: Path, file: Path) -> dict[str, Reading]:
     """COCO with `videos`, images with video_id and frame_id, annotations with instance_id (or track_id)."""
     try:
         content = json.loads(read_text(file))
@@ -219,23 +242,42 @@ def _coco_video(root: Path, file: Path) -> Iterable[_Video]:
             f"{file} is no COCO-video JSON ({type(error).__name__}: {error}); expected videos[id,name], images[id,"
             "video_id,frame_id,file_name], annotations[image_id,instance_id,bbox]; single images: the coco reader"
         ) from error
-    for (video, track), items in tracks.items():
-        order = sorted(files[video])
-        place = {number: i for i, (number, _) in enumerate(order)}
-        first = min(place[images[item["image_id"]]["frame_id"]] for item in items)
-        known: dict[int, list[float]] = {}
-        ids: dict[int, Any] = {}
-        for item in items:
-            row, box = place[images[item["image_id"]]["frame_id"]] - first, item.get("bbox")
-            if row in known or not isinstance(box, list) or len(box) != 4:
-                what = "a second box of this target in its image" if row in known else f"bbox {box}, expected [x,y,w,h]"
-                raise ValueError(f"{file}, annotation {item.get('id')}: {what}")
-            known[row], ids[row] = [float(value) for value in box], item.get("id")
-            _check_inside(f"{file}, annotation {item.get('id')}", known[row], images[item["image_id"]])
-        boxes, visible = _own_boxes(_spread(known), lambda row, ids=ids: f"{file}, annotation {ids[row]}")
-        frames = _Frames(root, [name for _, name in order], len(order))
-        name = f"{videos[video]}_{track}".replace("/", "_")
-        yield _Video(name, frames, boxes, visible, file, first, classes.get(items[0].get("category_id")))
+    return {
+        _plain(f"{videos[video]}_{track}"): partial(
+            _coco_track, root, file, sorted(files[video]), images, items, classes.get(items[0].get("category_id"))
+        )
+        for (video, track), items in tracks.items()
+    }
+
+
+def _coco_track(
+    root: Path,
+    file: Path,
+    order: list[tuple[int, str]],
+    images: dict[Any, dict[str, Any]],
+    items: list[dict[str, Any]],
+    object_class: str | None,
+) -> _Video:
+    """One target's boxes in the frames (number, file) of its video."""
+    place = {number: i for i, (number, _) in enumerate(order)}
+    first = min(place[images[item["image_id"]]["frame_id"]] for item in items)
+    known: dict[int, list[float]] = {}
+    ids: dict[int, Any] = {}
+    for item in items:
+        row, box = place[images[item["image_id"]]["frame_id"]] - first, item.get("bbox")
+        if row in known or not isinstance(box, list) or len(box) != 4:
+            what = "a second box of this target in its image" if row in known else f"bbox {box}, expected [x,y,w,h]"
+            raise ValueError(f"{file}, annotation {item.get('id')}: {what}")
+        known[row], ids[row] = [float(value) for value in box], item.get("id")
+        _check_inside(f"{file}, annotation {item.get('id')}", known[row], images[item["image_id"]])
+    boxes, visible = _own_boxes(_spread(known), lambda row: f"{file}, annotation {ids[row]}")
+    frames = _Frames(root, [name for _, name in order], len(order))
+    return _Video(frames, boxes, visible, file, first, object_class)
+
+
+def _plain(name: str) -> str:
+    """Usable as the name of a result file."""
+    return name.replace("/", "_")
 
 
 def _spread(known: dict[int, list[float]]) -> Float64[np.ndarray, "rows 4"]:

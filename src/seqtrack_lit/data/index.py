@@ -29,6 +29,7 @@ from seqtrack_lit.data.sequence import Frames, Sequence
 from seqtrack_lit.data.video import VideoFrames
 
 NUMBERED, LISTED, VIDEO = 0, 1, 2
+_OPEN_VIDEOS = 8  # video files a process keeps open
 
 
 class Texts:
@@ -133,7 +134,7 @@ class SequenceIndex:
         first = int(self.columns["first"][at])
         folder = os.path.normpath(self.root / self._texts["folders"][int(self.columns["folder"][at])])
         if kind == VIDEO:
-            return FramesPart(VideoFrames(folder), first, count)
+            return FramesPart(self._video(folder), first, count)
         if kind == LISTED:
             return ListedFrames(folder, _Files(self._texts["files"], first, count))
         suffix = self._texts["suffixes"][int(self.columns["suffix"][at])]
@@ -188,6 +189,18 @@ class SequenceIndex:
             for name, starts in self.columns.items()
             if name.endswith(".starts")
         }
+
+    @cached_property
+    def _videos(self) -> dict[str, VideoFrames]:
+        return {}
+
+    def _video(self, path: str) -> VideoFrames:
+        """A video file stays open for the next sample from it; the last few are kept."""
+        video = self._videos.pop(path, None) or VideoFrames(path)
+        while len(self._videos) >= _OPEN_VIDEOS:
+            del self._videos[next(iter(self._videos))]
+        self._videos[path] = video
+        return video
 
     def _at(self, index: int) -> int:
         if not -len(self) <= index < len(self):

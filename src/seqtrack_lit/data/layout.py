@@ -12,6 +12,7 @@ from jaxtyping import Float64
 
 from seqtrack_lit.data.annotations import has_area
 from seqtrack_lit.data.frames import IMAGE_SUFFIXES
+from seqtrack_lit.data.problems import Problems
 
 HELP = "docs/datasets.md says where to get it and how it must lie"
 
@@ -28,13 +29,21 @@ def existing_root(dataset: str, root: str | Path, expected: str) -> Path:
     return path
 
 
-def present(dataset: str, root: Path, files: Mapping[str, Path], *, complete: bool) -> list[str]:
-    """Names of the sequences whose file exists, in the order given.
+def present(
+    dataset: str, root: Path, files: Mapping[str, Path], *, complete: bool, problems: Problems | None
+) -> list[str]:
+    """Names of the sequences whose file exists, in the order given; the others are an error, or noted as problems.
 
     Raises:
         FileNotFoundError: none exists, or some are missing and `complete` asks for all.
     """
     found = [name for name, file in files.items() if file.exists()]
+    if problems is not None:
+        problems.expected = len(files)
+        for name in set(files) - set(found) if complete else ():
+            problems.add("missing", name, f"no {files[name]}")
+    if found and problems is not None:
+        return found
     if found and (len(found) == len(files) or not complete):
         return found
     missing = [name for name in files if name not in set(found)]
@@ -78,7 +87,9 @@ def numbering(names: list[str]) -> tuple[int, int, str] | None:
     return (first, digits, suffix) if all(map(str.__eq__, names, expected)) else None
 
 
-def require_numbered(folder: Path, first: int, digits: int, suffix: str, rows: int, *, extra: Literal["warn", "ignore"] = "warn") -> None:
+def require_numbered(
+    folder: Path, first: int, digits: int, suffix: str, rows: int, *, extra: Literal["warn", "ignore"] = "warn"
+) -> None:
     """Check that the frames `first` ... exist, one for each of `rows` boxes.
 
     More frames than boxes: extra="warn" says that the last ones are not used, "ignore" knows it.

@@ -20,13 +20,16 @@ from seqtrack_lit.data.facts import table
 from seqtrack_lit.data.folder import folder
 from seqtrack_lit.data.index import SequenceIndex
 from seqtrack_lit.data.layout import HELP, existing_root, present
+from seqtrack_lit.data.problems import Problems
 
 __all__ = ["coco", "folder", "got10k", "lasot", "trackingnet"]
 _LASOT_FLAGS = ("full_occlusion.txt", "out_of_view.txt")
 _GOT10K_LABELS = ("absence.label", "cover.label")
 
 
-def coco(root: str | Path, *, split: str = "train2017", cache: str | Path | None = None) -> SequenceIndex:
+def coco(
+    root: str | Path, *, split: str = "train2017", cache: str | Path | None = None, problems: Problems | None = None
+) -> SequenceIndex:
     """COCO: every annotation that is no crowd is a "video" of one image.
 
     Official code also tests width and height > 50 for visibility, but never uses the result for images.
@@ -35,6 +38,7 @@ def coco(root: str | Path, *, split: str = "train2017", cache: str | Path | None
         root: holds annotations/instances_<split>.json and images/<split>/ (or <split>/, as the zip unpacks).
         split: of the images.
         cache: folder for the index; None reads the annotations at every call.
+        problems: where to note what is wrong instead of raising.
 
     Raises:
         FileNotFoundError: folder or file missing.
@@ -47,7 +51,9 @@ def coco(root: str | Path, *, split: str = "train2017", cache: str | Path | None
         missing = file if not file.is_file() else base / "images" / split
         raise FileNotFoundError(f"coco: no {missing}; {HELP}")
     place = images.relative_to(base).as_posix()
-    return cached(f"coco-{split}-{place.replace('/', '_')}", base, [file], lambda: _coco(base, file, place), cache)
+    return cached(
+        f"coco-{split}-{place.replace('/', '_')}", base, [file], lambda: _coco(base, file, place), cache, problems
+    )
 
 
 def _coco(root: Path, file: Path, folder: str) -> IndexBuilder:
@@ -87,7 +93,12 @@ def _without_polygons(item: dict[str, Any]) -> dict[str, Any]:
 
 
 def lasot(
-    root: str | Path, *, split: Literal["train"] = "train", complete: bool = True, cache: str | Path | None = None
+    root: str | Path,
+    *,
+    split: Literal["train"] = "train",
+    complete: bool = True,
+    cache: str | Path | None = None,
+    problems: Problems | None = None,
 ) -> SequenceIndex:
     """LaSOT's 1120 training videos (protocol II); the frames are counted by the annotation.
 
@@ -96,6 +107,7 @@ def lasot(
         split: "train"; the test videos are `benchmarks.lasot`.
         complete: False takes the videos that are there.
         cache: folder for the index; None reads the annotations at every call.
+        problems: where to note what is wrong instead of raising.
 
     Raises:
         FileNotFoundError: videos or files are missing.
@@ -106,24 +118,25 @@ def lasot(
         raise ValueError(f"lasot split={split!r}: the training reader knows 'train'; the test set is a benchmark")
     wanted = {row["name"]: lasot_folder(row["name"]) for row in table("lasot") if row["split"] == split}
     files = {name: base / place / "groundtruth.txt" for name, place in wanted.items()}
-    names = present("lasot", base, files, complete=complete)
+    names = present("lasot", base, files, complete=complete, problems=problems)
 
     def build() -> IndexBuilder:
-        builder = IndexBuilder("lasot", base)
+        builder = IndexBuilder("lasot", base, problems=problems)
         for name in names:
-            boxes, shown = lasot_annotation(base / wanted[name])
-            builder.add(
-                name,
-                boxes,
-                shown & has_area(boxes),
-                folder=f"{wanted[name]}/img",
-                numbered=(1, 8, ".jpg"),
-                object_class=name.rpartition("-")[0],
-            )
+            with builder.video(name):
+                boxes, shown = lasot_annotation(base / wanted[name])
+                builder.add(
+                    name,
+                    boxes,
+                    shown & has_area(boxes),
+                    folder=f"{wanted[name]}/img",
+                    numbered=(1, 8, ".jpg"),
+                    object_class=name.rpartition("-")[0],
+                )
         return builder
 
     inputs = [base / wanted[name] / file for name in names for file in ("groundtruth.txt", *_LASOT_FLAGS)]
-    return cached(f"lasot-{split}", base, inputs, build, cache)
+    return cached(f"lasot-{split}", base, inputs, build, cache, problems)
 
 
 def lasot_folder(name: str) -> str:
@@ -149,6 +162,7 @@ def got10k(
     split: Literal["train", "val"] = "train",
     exclude_vot: bool = True,
     cache: str | Path | None = None,
+    problems: Problems | None = None,
 ) -> SequenceIndex:
     """GOT-10k: 9335 training videos, or 8335 without those VOT forbids; or the 180 of validation.
 
@@ -160,6 +174,7 @@ def got10k(
         split: "train" or "val".
         exclude_vot: leave out the 1000 training videos that VOT forbids; no effect on "val".
         cache: folder for the index; None reads the annotations at every call.
+        problems: where to note what is wrong instead of raising.
 
     Raises:
         FileNotFoundError: videos or files are missing.
@@ -172,18 +187,19 @@ def got10k(
     if split == "train" and exclude_vot:
         forbidden = {row["name"] for row in table("got10k_vot_forbidden")}
         names = [name for name in names if name not in forbidden]
-    present("got10k", base, {name: base / name / "groundtruth.txt" for name in names}, complete=True)
+    present("got10k", base, {name: base / name / "groundtruth.txt" for name in names}, complete=True, problems=problems)
 
     def build() -> IndexBuilder:
-        builder = IndexBuilder("got10k", base)
+        builder = IndexBuilder("got10k", base, problems=problems)
         for name in names:
-            add_got10k(builder, base, name, training=True)
+            with builder.video(name):
+                add_got10k(builder, base, name, training=True)
         return builder
 
     files = ("groundtruth.txt", "meta_info.ini", *_GOT10K_LABELS)
     inputs = [base / "list.txt", *(base / name / file for name in names for file in files)]
     vot = "-novot" if split == "train" and exclude_vot else ""
-    return cached(f"got10k-{split}{vot}", base, inputs, build, cache)
+    return cached(f"got10k-{split}{vot}", base, inputs, build, cache, problems)
 
 
 def got10k_names(base: Path) -> list[str]:
@@ -240,7 +256,11 @@ def _rate(text: str) -> float | None:
 
 
 def trackingnet(
-    root: str | Path, *, parts: Sequence[int] | None = None, cache: str | Path | None = None
+    root: str | Path,
+    *,
+    parts: Sequence[int] | None = None,
+    cache: str | Path | None = None,
+    problems: Problems | None = None,
 ) -> SequenceIndex:
     """TrackingNet's training videos: those with an annotation in TRAIN_<part>/anno/, 30,132 in all.
 
@@ -248,6 +268,7 @@ def trackingnet(
         root: holds TRAIN_0 ... TRAIN_11, each with anno/<video>.txt and frames/<video>/0.jpg ...
         parts: which of 0..11; None for all twelve.
         cache: folder for the index; None reads the annotations at every call.
+        problems: where to note what is wrong instead of raising.
 
     Raises:
         FileNotFoundError: a part is missing.
@@ -264,15 +285,19 @@ def trackingnet(
     files = [file for part in chosen for file in sorted((base / f"TRAIN_{part}" / "anno").glob("*.txt"))]
 
     def build() -> IndexBuilder:
-        builder, spare = IndexBuilder("trackingnet", base), []
+        builder, spare = IndexBuilder("trackingnet", base, problems=problems), []
         for file in files:
-            boxes = read_boxes(file)
-            frames = f"{file.parent.parent.name}/frames/{file.stem}"
-            # No flag file would betray a lost row, after which all boxes stand beside wrong frames.
-            if (base / frames / f"{len(boxes)}.jpg").exists():
-                spare.append(f"{base / frames} with more images than its {len(boxes)} boxes")
-                continue
-            builder.add(file.stem, boxes, has_area(boxes), folder=frames, numbered=(0, 1, ".jpg"))
+            with builder.video(file.stem):
+                boxes = read_boxes(file)
+                frames = f"{file.parent.parent.name}/frames/{file.stem}"
+                # No flag file would betray a lost row, after which all boxes stand beside wrong frames.
+                if (base / frames / f"{len(boxes)}.jpg").exists():
+                    more = f"{base / frames} with more images than its {len(boxes)} boxes"
+                    if problems is not None:
+                        raise ValueError(more)
+                    spare.append(more)
+                    continue
+                builder.add(file.stem, boxes, has_area(boxes), folder=frames, numbered=(0, 1, ".jpg"))
         if spare:
             warnings.warn(
                 f"trackingnet: {len(spare)} of {len(files)} videos have fewer boxes than images and are left out, the "
@@ -282,4 +307,4 @@ def trackingnet(
         return builder
 
     name = "all" if parts is None else "_".join(str(part) for part in chosen)
-    return cached(f"trackingnet-{name}", base, files, build, cache)
+    return cached(f"trackingnet-{name}", base, files, build, cache, problems)
