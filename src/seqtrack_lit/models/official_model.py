@@ -225,6 +225,8 @@ def _geometry(state: State, told: _Told) -> dict[str, object]:
             f"{told.source}: position tables of {positions} (encoder) and {length} (memory) rows do not fit "
             + (" and ".join(f"{where} = {value}" for value, where in said) or "any square grids")
         )
+    if len(fits) > 1 and templates is not None:
+        fits = [fit for fit in fits if fit[3] in (None, templates[0])] or fits
     if len(fits) > 1:
         options = "; ".join(f"memory {k}, search {s} px, template {t} px" for k, s, t, _ in fits[:4])
         raise told.missing("model.encoder.search_size and template_size", f"possible: {options}")

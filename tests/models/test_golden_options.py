@@ -1,0 +1,182 @@
+"""Every option of the official model and tracker against the same arithmetic written out by hand (by_hand.py)."""
+
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from tests.models.by_hand import ByHand, Options, state_of, video, write_checkpoint
+
+from seqtrack_lit.models.safe_read import read_contents
+from seqtrack_lit.models.weights import load_model
+from seqtrack_lit.tracking.seqtrack import load_tracker
+
+GOLDEN = Path(__file__).parents[1] / "golden" / "model"
+# a decision this close to a tie could fall either way on another machine
+SAFE = 1 + 1e-5
+
+
+@pytest.mark.parametrize(
+    ("case", "options"),
+    [
+        ("s1", {"search_size": 96, "template_size": 96, "bins": 400, "interval": 2, "threshold": 1.3587}),
+        ("s2", {"search_size": 64, "template_size": 64, "bins": 100, "interval": 1, "templates": 1, "window": False}),
+    ],
+)
+def test_by_hand_is_the_official_arithmetic(case, options):
+    o = Options(width=64, heads=4, hidden=32, ffn=64, **options)
+    contents = read_contents(GOLDEN / case / "SEQTRACK_ep0007.pth.tar")
+    golden = np.load(GOLDEN / case / "golden.npz")
+    kept = ByHand(o, contents.tensors(contents.root["net"], "net")).track(golden["frames"], golden["init_box"].tolist())
+    np.testing.assert_array_equal(kept["tokens"], golden["tokens"])
+    np.testing.assert_array_equal(kept["updated"], golden["updated"])
+    np.testing.assert_allclose(kept["likelihoods"], golden["confidence"], atol=1e-6)
+    np.testing.assert_allclose(kept["boxes"], golden["boxes"], atol=1e-6)
+
+
+ORDERS, MEMORIES = ("xywh", "whxy", "corner"), ("x", "xz", "token")
+# sizes (search, template) and widths (encoder, decoder; equal ones switch the linear map off) take turns
+SIZES, WIDTHS = ((48, 48), (64, 32), (32, 48)), ((32, 16), (24, 24), (16, 32))
+PRODUCT = [
+    Options(
+        order=order,
+        memory=memory,
+        templates=templates,
+        pre_norm=pre_norm,
+        window=window,
+        search_size=SIZES[n % 3][0],
+        template_size=SIZES[n % 3][1],
+        width=WIDTHS[n // 3 % 3][0],
+        hidden=WIDTHS[n // 3 % 3][1],
+        depth=1 + n % 2,
+        layers=1 + n // 2 % 3,
+        seed=n,
+    )
+    for n, (memory, templates, pre_norm, window, order) in enumerate(
+        product(MEMORIES, (1, 2, 3), (False, True), (False, True), ORDERS)
+    )
+]
+
+
+def test_product_of_all_options(tmp_path):
+    """The cached generation equals reading the whole sentence anew for every token, and so do all numbers before."""
+    assert len(PRODUCT) == 108
+    for o in PRODUCT:
+        checkpoint, config = write_checkpoint(tmp_path, o)
+        loaded = load_model(checkpoint, official_config=config)
+        hand = ByHand(o, state_of(o))
+        generator = torch.Generator().manual_seed(o.seed)
+        templates = torch.randn(o.templates, 3, o.template_size, o.template_size, generator=generator)
+        search = torch.randn(3, o.search_size, o.search_size, generator=generator)
+        with torch.inference_mode():
+            features = loaded.model.encoder(templates[None], search[None])[0]
+            window = loaded.model.tokenizer.window() if loaded.tracker["window"] else None
+            prediction = loaded.model.generate(templates[None], search[None], window=window)
+            expected = hand.encode(templates, search)
+            memory = hand.remember(expected)
+            tokens, likelihoods, margin = hand.generate(memory)
+            assert margin > SAFE, o
+            sentence = [o.bins + 1, *tokens]
+            logits = loaded.model(templates[None], search[None], torch.tensor([sentence])).tokens[0]
+            torch.testing.assert_close(features, expected, rtol=0, atol=1e-4, msg=lambda text, o=o: f"{o}: {text}")
+            torch.testing.assert_close(logits, hand.read(sentence, memory), rtol=0, atol=1e-4)
+        assert prediction.tokens[0].tolist() == tokens, o
+        np.testing.assert_allclose(prediction.likelihoods[0], likelihoods, atol=1e-5, err_msg=str(o))
+        assert prediction.likelihoods.dtype == (torch.float64 if o.window else torch.float32)
+
+
+# Whole trackers, each with something that could go wrong: (options, image size, first box, speed in pixels a frame)
+TRACKS = {
+    "corner order crosses its corners": (Options(order="corner", seed=1), (160, 120), (50.5, 40.25, 30, 20), (2, 1)),
+    "size first": (Options(order="whxy", memory="xz", pre_norm=True, seed=2), (160, 120), (50, 40, 30.5, 20), (2, 1)),
+    "mean memory, three templates": (
+        Options(memory="token", templates=3, interval=1, threshold=0.3, seed=3),
+        (131, 97),
+        (30, 30, 25, 31),
+        (1, 2),
+    ),
+    "three templates in the memory": (
+        Options(memory="xz", templates=3, interval=2, threshold=0.0, search_size=64, template_size=32, seed=4),
+        (160, 120),
+        (60, 50, 22.2, 14.6),
+        (-2, 1),
+    ),
+    "other factors": (
+        Options(search_size=64, template_size=48, search_factor=2.5, template_factor=2.0, threshold=0.2, seed=5),
+        (160, 120),
+        (60, 50, 22.2, 34.6),
+        (3, 0),
+    ),
+    "leaves on the right and below": (
+        Options(interval=1, threshold=0.1, search_factor=5.0, seed=6),
+        (120, 100),
+        (90, 75, 24, 18),
+        (9, 7),
+    ),
+    "leaves on the left and above": (
+        Options(interval=1, threshold=0.1, order="corner", window=False, seed=7),
+        (120, 100),
+        (4, 6, 24, 18),
+        (-9, -6),
+    ),
+    "first box over the edge": (
+        Options(window=False, seed=8, pre_norm=True),
+        (97, 131),
+        (-11.5, 118.0, 30.0, 28.0),
+        (1, -3),
+    ),
+    "smaller than the margin": (
+        Options(bins=1000, memory="xz", seed=9),
+        (320, 200),
+        (150.3, 90.6, 4.2, 3.1),
+        (4, 3),
+    ),
+    "equal widths": (
+        Options(width=24, hidden=24, order="whxy", threshold=0.2, seed=10),
+        (160, 120),
+        (5, 5, 30, 30),
+        (4, 4),
+    ),
+    "a threshold nothing reaches": (
+        Options(interval=1, threshold=100.0, seed=11),
+        (160, 120),
+        (50, 40, 30, 20),
+        (2, 1),
+    ),
+    "a threshold everything passes": (
+        Options(interval=3, threshold=-1.0, seed=12, depth=3, layers=6),
+        (160, 120),
+        (50, 40, 30, 20),
+        (2, 1),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", TRACKS)
+def test_whole_tracker(tmp_path, name):
+    o, size, box, speed = TRACKS[name]
+    frames = video(o.seed, 9, size, box, speed)
+    kept = ByHand(o, state_of(o)).track(frames, box)
+    assert min(kept["margin"]) > SAFE
+    checkpoint, config = write_checkpoint(tmp_path, o)
+    tracker = load_tracker(checkpoint, official_config=config, device="cpu")
+    tracker.init(frames[0], np.array(box, float))
+    for i, image in enumerate(frames[1:]):
+        tokens = tracker.look(image)[1].tokens[0].tolist()
+        estimate = tracker.update(image)
+        assert tokens == kept["tokens"][i]
+        assert estimate.updated == kept["updated"][i]
+        np.testing.assert_allclose(estimate.box_xywh, kept["boxes"][i], atol=1e-3)
+        np.testing.assert_allclose(estimate.confidence, np.mean(kept["likelihoods"][i]), atol=1e-5)
+
+
+def test_the_tracks_exercise_what_they_say():
+    updates, small = [], []
+    for o, size, box, speed in TRACKS.values():
+        kept = ByHand(o, state_of(o)).track(video(o.seed, 9, size, box, speed), box)
+        updates.append(sum(kept["updated"]))
+        small.append(min(min(b[2:]) for b in kept["boxes"]) == 10)
+    assert updates[-2] == 0
+    assert sum(count > 0 for count in updates) >= 5
+    assert any(small)

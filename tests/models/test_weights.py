@@ -1,0 +1,413 @@
+"""Checkpoints of all kinds become models; what does not fit is named."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+import yaml
+from safetensors.torch import save_file
+from tests.models.by_hand import Options, config_of, shapes_of, state_of, write_checkpoint
+
+from seqtrack_lit.models.decoder import Decoder
+from seqtrack_lit.models.encoder import ViTEncoder
+from seqtrack_lit.models.official import INTERVALS, THRESHOLDS, OfficialConfig, key_table, mean_probability, to_official
+from seqtrack_lit.models.official_model import describe
+from seqtrack_lit.models.seqtrack import SeqTrack
+from seqtrack_lit.models.weights import build_model, export_official, load_model, load_weights, read_checkpoint
+from seqtrack_lit.tokens import BoxTokenizer
+
+SMALL = Options(width=24, hidden=16, heads=2, nheads=4)
+PUBLISHED = {
+    "b256": (Options(bins=4000, width=768, depth=12, heads=12, hidden=256, nheads=8, ffn=1024), 256, 90_596_002),
+    "b384": (Options(bins=4000, width=768, depth=12, heads=12, hidden=256, nheads=8, ffn=1024), 384, 91_169_442),
+    "l256": (Options(bins=4000, width=1024, depth=24, heads=16, hidden=256, nheads=8, ffn=1024), 256, 308_244_898),
+    "l384": (Options(bins=4000, width=1024, depth=24, heads=16, hidden=256, nheads=8, ffn=1024), 384, 308_982_178),
+}
+
+
+def meta_state(o: Options) -> dict[str, torch.Tensor]:
+    return {name: torch.empty(shape, device="meta") for name, shape in shapes_of(o).items()}
+
+
+def told(**settings: object) -> dict[str, object]:
+    return {key.replace("__", "."): value for key, value in settings.items()}
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_published_models_need_no_configuration(name):
+    o, side, parameters = PUBLISHED[name]
+    state = meta_state(replace(o, search_size=side, template_size=side))
+    description = describe(state, source="it")
+    with torch.device("meta"):
+        model = build_model(description.tokenizer, description.model)
+    assert sum(p.numel() for p in model.parameters()) == parameters
+    assert (model.templates, model.search_size, model.template_size) == (2, side, side)
+    assert model.tokenizer == BoxTokenizer(4000, "cxcywh")
+    assert model.encoder.blocks[0].attn.heads == o.heads
+    assert description.tracker == {
+        "search_factor": 4.0,
+        "template_factor": 4.0,
+        "window": True,
+        "update": "likelihood",
+        "update_interval": 9999,
+        "update_threshold": 0.015,
+        "clip_margin": 10.0,
+        "padding": "official",
+    }
+
+
+def test_the_table_is_one_to_one_and_lossless():
+    for o in (SMALL, replace(SMALL, memory="xz", templates=3, depth=1, layers=3, template_size=32)):
+        rows = key_table(o.depth, o.layers)
+        official, ours = [row.official for row in rows], [name for row in rows for name in row.ours]
+        assert sorted(official) == sorted(shapes_of(o))
+        assert len(set(official)) == len(official)
+        assert len(set(ours)) == len(ours)
+
+
+def test_round_trip_is_bitwise(tmp_path):
+    o = replace(SMALL, memory="xz", templates=3, template_size=32, order="whxy", pre_norm=True)
+    checkpoint, config = write_checkpoint(tmp_path, o)
+    model = load_model(checkpoint, official_config=config).model
+    exported = tmp_path / "out" / "SEQTRACK_ep0123.pth.tar"
+    export_official(model, exported, epoch=123)
+    content = torch.load(exported, weights_only=True)
+    assert set(content) >= {"epoch", "net", "net_type", "constructor"}
+    assert (content["epoch"], content["net_type"], content["constructor"]) == (123, "SEQTRACK", None)
+    state = state_of(o)
+    assert set(content["net"]) == set(state)
+    assert all(torch.equal(content["net"][name], state[name]) for name in state)
+    again = load_model(exported, official_config=config).model
+    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), again.parameters(), strict=True))
+
+
+def tiny(**changes: object) -> SeqTrack:
+    """A small model of ours."""
+    tokenizer = BoxTokenizer(20)
+    encoder = {
+        "search_size": 32,
+        "template_size": 32,
+        "width": 24,
+        "depth": 1,
+        "heads": 2,
+        **changes.pop("encoder", {}),
+    }
+    decoder = {"width": 16, "heads": 4, "ffn": 24, **changes.pop("decoder", {})}
+    return SeqTrack(
+        tokenizer=tokenizer, encoder=ViTEncoder(**encoder), decoder=Decoder(tokenizer=tokenizer, **decoder), **changes
+    )
+
+
+def test_a_model_of_ours_in_the_official_layout(tmp_path):
+    model = tiny(dense_head=True).eval()  # the dense head is for training alone
+    path = tmp_path / "SEQTRACK_ep0500.pth.tar"
+    export_official(model, path)
+    known = {"encoder": {"heads": 2}, "decoder": {"heads": 4}}
+    loaded = load_model(path, model=known).model
+    images = torch.randn(1, 2, 3, 32, 32), torch.randn(1, 3, 32, 32)
+    assert torch.equal(model.generate(*images).likelihoods, loaded.generate(*images).likelihoods)
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"encoder": {"joint": False}, "memory": "both"}, "joint"),
+        ({"decoder": {"bidirectional": True}}, "bidirectional"),
+        ({"decoder": {"past": 4}}, "past"),
+        ({"encoder": {"width": 16}, "map_equal_widths": True}, "map_equal_widths"),
+    ],
+)
+def test_what_the_official_code_has_no_model_for(tmp_path, changes, named):
+    with pytest.raises(ValueError, match=named):
+        export_official(tiny(**changes), tmp_path / "x.pth.tar")
+    assert not list(tmp_path.iterdir())
+
+
+GEOMETRIES = [
+    ("x", 48, 48, 2),
+    ("x", 64, 32, 3),
+    ("x", 32, 48, 1),
+    ("xz", 48, 48, 1),
+    ("xz", 48, 32, 3),
+    ("xz", 32, 64, 2),
+    ("token", 48, 48, 2),
+    ("token", 64, 32, 4),
+]
+
+
+@pytest.mark.parametrize(("memory", "search", "template", "templates"), GEOMETRIES)
+def test_geometry_is_seen(memory, search, template, templates):
+    o = replace(SMALL, memory=memory, search_size=search, template_size=template, templates=templates)
+    known = told(model__encoder__heads=2, model__decoder__heads=4, model__encoder__templates=templates)
+    if memory == "token" and search != template:
+        with pytest.raises(ValueError, match=r"search_size and template_size \(possible: .*; give model"):
+            describe(meta_state(o), source="it", known=known)
+        known |= told(model__encoder__search_size=search)
+    model = describe(meta_state(o), source="it", known=known).model
+    assert model["memory"] == {"x": "search", "xz": "both", "token": "mean"}[memory]
+    sizes = [model["encoder"][key] for key in ("search_size", "template_size", "templates")]
+    assert sizes == [search, template, templates]
+
+
+def test_the_file_settles_how_a_mean_memory_splits(tmp_path):
+    o = replace(SMALL, memory="token", search_size=64, template_size=32, templates=3)
+    checkpoint, config = write_checkpoint(tmp_path, o)
+    model = load_model(checkpoint, official_config=config).model
+    assert (model.memory, model.search_size, model.template_size, model.templates) == ("mean", 64, 32, 3)
+
+
+CONTRADICTIONS = [
+    ({"MODEL": {"BINS": 61}}, r"tokenizer\.bins = 60, but MODEL\.BINS in .* says 61"),
+    ({"MODEL": {"HIDDEN_DIM": 32}}, "HIDDEN_DIM"),
+    ({"MODEL": {"DECODER": {"DEC_LAYERS": 6}}}, r"model\.decoder\.depth = 2, but MODEL\.DECODER\.DEC_LAYERS"),
+    ({"MODEL": {"FEATURE_TYPE": "xz"}}, r"do not fit MODEL\.FEATURE_TYPE .* = both"),
+    ({"MODEL": {"FEATURE_TYPE": "y"}}, "one of x, xz, token"),
+    ({"MODEL": {"ENCODER": {"TYPE": "vit_large_patch16"}}}, "24 blocks of width 1024"),
+    ({"MODEL": {"WIDTH": 5}}, r"unknown key MODEL\.WIDTH; known are MODEL"),
+    ({"DATA": {"SEQ_FORMAT": "cxcywh"}}, "one of xywh, whxy, corner"),
+    ({"DATA": {"SEARCH": {"SIZE": 64}}}, r"DATA\.SEARCH\.SIZE"),
+    ({"DATA": {"SEARCH": {"NUMBER": 2}}}, "one search region"),
+    ({"DATA": {"TEMPLATE": {"NUMBER": 3}}}, r"TEST\.NUM_TEMPLATES = 2, but .*templates = 3; the two must agree"),
+    ({"TEST": {"NUM_TEMPLATES": 1}}, r"TEST\.NUM_TEMPLATES = 1, but"),
+    ({"TEST": {"SEARCH_SIZE": 64}}, r"TEST\.SEARCH_SIZE = 64, but"),
+    ({"TEST": {"WINDOWS": True}}, r"unknown key TEST\.WINDOWS"),
+    ({"TEST": {"UPDATE_INTERVALS": {"DEFAULT": "often"}}}, "whole numbers"),
+]
+
+
+def merge(tree: dict, change: dict) -> dict:
+    return {**tree, **{k: merge(tree.get(k, {}), v) if isinstance(v, dict) else v for k, v in change.items()}}
+
+
+@pytest.mark.parametrize(("change", "says"), CONTRADICTIONS)
+def test_a_file_that_contradicts_the_tensors(tmp_path, change, says):
+    checkpoint, config = write_checkpoint(tmp_path, SMALL)
+    config.write_text(yaml.safe_dump(merge(config_of(SMALL), change)))
+    with pytest.raises(ValueError, match=says):
+        load_model(checkpoint, official_config=config)
+
+
+def test_the_memory_fixes_the_number_of_templates(tmp_path):
+    o = replace(SMALL, memory="xz", templates=3)
+    checkpoint, config = write_checkpoint(tmp_path, o)
+    config.write_text(yaml.safe_dump(config_of(replace(o, templates=2))))
+    with pytest.raises(ValueError, match="room for 3 templates"):
+        load_model(checkpoint, official_config=config)
+
+
+def test_partial_files_mean_the_official_defaults(tmp_path):
+    o = replace(SMALL, templates=1, nheads=8)
+    checkpoint, config = write_checkpoint(tmp_path, o)
+    config.write_text(yaml.safe_dump({"MODEL": {}, "_GOLDEN": config_of(o)["_GOLDEN"]}))
+    loaded = load_model(checkpoint, official_config=config)
+    decoder = loaded.description.model["decoder"]
+    assert (decoder["heads"], decoder["pre_norm"], decoder["dropout"]) == (8, False, 0.1)
+    assert loaded.model.templates == 1
+    assert loaded.tracker["window"] is False
+    assert (loaded.tracker["update_interval"], loaded.tracker["update_threshold"]) == (9999, 0.015)
+    # one count given, the other silent: the official defaults do not agree
+    config.write_text(yaml.safe_dump({"TEST": {"NUM_TEMPLATES": 2}, "_GOLDEN": config_of(o)["_GOLDEN"]}))
+    with pytest.raises(ValueError, match="NUM_TEMPLATES"):
+        load_model(checkpoint, official_config=config)
+
+
+UPDATES = [
+    ("none", {}, {}, 9999, 0.6),
+    ("lasot", {}, {}, 450, 0.6),
+    ("LaSOT", {"DEFAULT": 3}, {"DEFAULT": 0.2}, 450, 0.2),
+    ("lasot", {"LASOT": 7}, {"LASOT": 0.3}, 7, 0.3),
+    ("vot20", {"DEFAULT": 3}, {"DEFAULT": 0.2}, 10, 0.475),
+    ("vot20", {"VOT20": 1}, {}, 1, 0.475),
+    ("mine", {"DEFAULT": 3, "MINE": 5}, {"DEFAULT": 0.2}, 5, 0.2),
+    ("mine", {"DEFAULT": 3}, {"MINE": 0.7}, 3, 0.7),
+]
+
+
+@pytest.mark.parametrize(("dataset", "intervals", "thresholds", "interval", "threshold"), UPDATES)
+def test_interval_and_threshold_fall_back_independently(tmp_path, dataset, intervals, thresholds, interval, threshold):
+    checkpoint, config = write_checkpoint(tmp_path, SMALL)
+    tree = config_of(SMALL)
+    tree["TEST"] |= {"UPDATE_INTERVALS": intervals, "UPDATE_THRESHOLD": thresholds}
+    tree["_GOLDEN"]["dataset_name"] = dataset
+    config.write_text(yaml.safe_dump(tree))
+    assert OfficialConfig.read(config).update(dataset) == (interval, threshold)
+    tracker = load_model(checkpoint, official_config=config).tracker
+    assert (tracker["update_interval"], tracker["update_threshold"]) == (interval, threshold / 40)
+
+
+@pytest.mark.parametrize(("official", "ours"), [(0.6, 0.015), (0.0, 0.0), (-1.0, 0.0), (40.0, 1.0), (9999.0, 1.0)])
+def test_thresholds_in_our_unit(official, ours):
+    assert mean_probability(official) == ours
+
+
+def test_the_table_of_official_values():
+    assert INTERVALS["DEFAULT"] == 9999
+    assert THRESHOLDS["DEFAULT"] == 0.6
+
+
+@pytest.mark.parametrize(
+    ("known", "says"),
+    [
+        ({}, r"do not show model\.encoder\.heads \(the encoder's width 24 is new\); give model\.encoder\.heads"),
+        ({"encoder": {"heads": 2}}, r"do not show model\.decoder\.heads"),
+        ({"encoder": {"heads": 2}, "decoder": {"heads": 4, "layers": 2}}, r"model\.decoder\.layers cannot be set"),
+        (
+            {"encoder": {"heads": 2, "width": 48}, "decoder": {"heads": 4}},
+            "width = 24, but model.encoder.width says 48",
+        ),
+        ({"encoder": {"heads": 5}, "decoder": {"heads": 4}}, "multiple of"),
+    ],
+)
+def test_too_little_or_wrong_facts(tmp_path, known, says):
+    checkpoint, _ = write_checkpoint(tmp_path, SMALL)
+    with pytest.raises(ValueError, match=says):
+        load_model(checkpoint, model=known)
+
+
+def test_our_keys_instead_of_a_file_and_none_means_not_known(tmp_path):
+    o = replace(SMALL, order="corner", pre_norm=True, templates=3)
+    checkpoint, config = write_checkpoint(tmp_path, o)
+    by_file = load_model(checkpoint, official_config=config)
+    by_keys = load_model(
+        checkpoint,
+        tokenizer={"order": "xyxy", "bins": None},
+        model={
+            "memory": None,
+            "encoder": {"heads": 2, "templates": 3, "search_size": None},
+            "decoder": {"heads": 4, "pre_norm": True},
+        },
+    )
+    assert by_file.description.model == by_keys.description.model
+    assert by_keys.model.tokenizer.order == "xyxy"
+
+
+MISFITS = [
+    ({"bins": 61}, r"word_embeddings\.weight has shape \(63, 16\), the model needs \(62, 16\)"),
+    ({"depth": 3}, r"no place for encoder\.body\.blocks\.2"),
+    ({"depth": 1}, r"encoder\.body\.blocks\.1\.norm1\.weight \(24,\) is missing"),
+    ({"search_size": 64}, r"pos_embed has shape \(1, 16, 16\), the model needs \(1, 9, 16\)"),
+    ({"hidden": 32}, r"pos_embed has shape"),
+]
+
+
+@pytest.mark.parametrize(("change", "says"), MISFITS)
+def test_a_checkpoint_of_another_model(tmp_path, change, says):
+    checkpoint, config = write_checkpoint(tmp_path / "a", SMALL)
+    model = load_model(checkpoint, official_config=config).model
+    before = [p.clone() for p in model.parameters()]
+    other, _ = write_checkpoint(tmp_path / "b", replace(SMALL, **change))
+    with pytest.raises(ValueError, match=says) as error:
+        load_weights(model, other)
+    assert "blocks of width 24" in str(error.value)
+    assert all(torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))
+
+
+def test_the_fitting_model_is_named(tmp_path):
+    state = {name: torch.zeros(()).expand(shape) for name, shape in shapes_of(PUBLISHED["l256"][0]).items()}
+    torch.save({"net": state}, tmp_path / "large.pth.tar")
+    with pytest.raises(
+        ValueError, match="this checkpoint has 24 blocks of width 1024: use model=seqtrack_l256 or l384"
+    ):
+        load_weights(tiny(), tmp_path / "large.pth.tar")
+
+
+def lightning(model: SeqTrack, **more: object) -> dict[str, object]:
+    tokenizer = {"_target_": "seqtrack_lit.tokens.BoxTokenizer", "bins": 20, "order": "cxcywh"}
+    encoder = {"_target_": "seqtrack_lit.models.encoder.ViTEncoder", "search_size": 32, "template_size": 32}
+    encoder |= {"width": 24, "depth": 1, "heads": 2}
+    decoder = {"_target_": "seqtrack_lit.models.decoder.Decoder", "tokenizer": tokenizer, "width": 16, "heads": 4}
+    description = {
+        "format": 1,
+        "tokenizer": tokenizer,
+        "model": {"_target_": "seqtrack_lit.models.seqtrack.SeqTrack", "_convert_": "all", "tokenizer": tokenizer}
+        | {"encoder": encoder, "decoder": decoder | {"ffn": 24}},
+        "tracker": {"search_factor": 3.0, "update_interval": 25},
+    }
+    state = {f"net.{name}": tensor for name, tensor in model.state_dict().items()}
+    return {"epoch": 3, "state_dict": state, "seqtrack": description, "optimizer_states": [{}], **more}
+
+
+def same(a: SeqTrack, b: SeqTrack) -> bool:
+    ours, theirs = a.state_dict(), b.state_dict()
+    return ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+def test_a_checkpoint_of_ours_describes_itself(tmp_path):
+    model, path = tiny(), tmp_path / "best.ckpt"
+    torch.save(lightning(model), path)
+    loaded = load_model(path)
+    assert same(loaded.model, model)
+    assert not loaded.model.training
+    assert loaded.tracker == {"search_factor": 3.0, "update_interval": 25}
+    assert "best.ckpt" in loaded.source
+
+
+def test_averaged_weights_are_preferred(tmp_path):
+    model, averaged, path = tiny(), tiny(), tmp_path / "best.ckpt"
+    torch.save(lightning(model, ema=averaged.state_dict()), path)
+    assert same(load_model(path).model, averaged)
+
+
+def test_only_our_classes_are_built(tmp_path):
+    content, path = lightning(tiny()), tmp_path / "evil.ckpt"
+    content["seqtrack"]["model"]["encoder"] = {"_target_": "pathlib.Path.touch", "self": str(tmp_path / "created")}
+    torch.save(content, path)
+    with pytest.raises(ValueError, match=r"pathlib\.Path\.touch is not one of"):
+        load_model(path)
+    assert not (tmp_path / "created").exists()
+
+
+def test_a_description_of_the_future_or_with_wrong_arguments(tmp_path):
+    path = tmp_path / "x.ckpt"
+    content = lightning(tiny())
+    content["seqtrack"]["format"] = 2
+    torch.save(content, path)
+    with pytest.raises(ValueError, match="format 2, this version reads format 1"):
+        load_model(path)
+    content = lightning(tiny())
+    content["seqtrack"]["model"]["encoder"]["breadth"] = 5
+    torch.save(content, path)
+    with pytest.raises(ValueError, match=r"model\.encoder: .*breadth"):
+        load_model(path)
+
+
+def test_what_a_checkpoint_of_ours_says_cannot_be_changed(tmp_path):
+    path = tmp_path / "x.ckpt"
+    torch.save(lightning(tiny()), path)
+    assert load_model(path, tokenizer={"bins": 20}, model={"encoder": {"heads": 2}}).model.templates == 2
+    with pytest.raises(ValueError, match=r"trained with tokenizer\.order = cxcywh; it cannot be read with xyxy"):
+        load_model(path, tokenizer={"order": "xyxy"})
+
+
+@pytest.mark.parametrize("names", ["ours", "ours with prefix", "official"])
+@pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
+def test_bare_state_dicts(tmp_path, names, suffix):
+    model, path = tiny().eval(), tmp_path / f"weights{suffix}"
+    state = {name: tensor.contiguous().clone() for name, tensor in model.state_dict().items()}
+    if names == "official":
+        state = to_official(state)
+    elif names == "ours with prefix":
+        state = {f"net.{name}": tensor for name, tensor in state.items()}
+    (save_file if suffix == ".safetensors" else torch.save)(state, path)
+    assert read_checkpoint(path).kind == "state_dict"
+    loaded = load_model(path, model={"encoder": {"heads": 2}, "decoder": {"heads": 4}})
+    assert same(loaded.model, model)
+    assert loaded.tracker.get("padding") == ("official" if names == "official" else None)
+
+
+def test_other_tensors_are_named(tmp_path):
+    path = tmp_path / "resnet.pt"
+    torch.save({"conv1.weight": torch.zeros(2), "fc.bias": torch.zeros(2)}, path)
+    with pytest.raises(ValueError, match=r"conv1\.weight, fc\.bias.*model\.encoder\.pretrained"):
+        load_model(path)
+
+
+@pytest.mark.parametrize(
+    "content", ["", "- a\n- b\n", "MODEL: [unclosed", "name: me\n", "!!python/object/apply:os.getcwd []"]
+)
+def test_files_that_are_no_configuration(tmp_path, content):
+    (tmp_path / "a.yaml").write_text(content)
+    with pytest.raises(ValueError, match=r"a\.yaml"):
+        OfficialConfig.read(tmp_path / "a.yaml")
+    with pytest.raises(FileNotFoundError, match=r"b\.yaml"):
+        OfficialConfig.read(tmp_path / "b.yaml")
