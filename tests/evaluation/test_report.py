@@ -57,7 +57,7 @@ def test_ours_sorted_then_the_papers():
     assert len(table.rows) == 2 + 4
     assert len(compare([better]).rows) == 1 + 32
     assert len(compare([better], paper_rows="none").rows) == 1
-    assert table.notes[0] == "lasot: convention seqtrack, 280 sequences"
+    assert table.notes[0] == "lasot: AUC, PNorm, P, OP50, OP75 by convention seqtrack, 280 sequences"
     assert "CVPR 2023" in table.notes[1]
 
 
@@ -79,7 +79,7 @@ def test_several_benchmarks_and_conventions():
     by_name = {row[0]: row[1:] for row in table.rows}
     assert by_name["other"][5:] == (None,) * 10
     assert by_name["SeqTrack-B256 (paper)"][:11] == (69.9, 79.7, 76.3, None, None, None, None, None, None, None, 69.2)
-    assert "lasot: convention seqtrack, 280 sequences; other only 3" in table.notes
+    assert "lasot: AUC, PNorm, P, OP50, OP75 by convention seqtrack, 280 sequences; other only 3" in table.notes
 
 
 def test_the_papers_numbers_stand_beside_their_own_convention_only():

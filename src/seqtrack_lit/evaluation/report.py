@@ -115,14 +115,13 @@ def _groups(columns: Sequence[Column]) -> list[tuple[str, str]]:
 
 
 def _heads(columns: Sequence[Column]) -> list[str]:
-    """Value names, with the benchmark where there are several, and the convention where a benchmark has several."""
-    groups = _groups(columns)
-    twice = {benchmark for benchmark, _ in groups if sum(of == benchmark for of, _ in groups) > 1}
-    heads = []
-    for benchmark, convention, name in columns:
-        head = f"{benchmark} {name}" if len({of for of, _ in groups}) > 1 else name
-        heads.append(f"{head} ({convention})" if benchmark in twice else head)
-    return heads
+    """Value names, with the benchmark where there are several, and the convention where two would read the same."""
+    several = len({benchmark for benchmark, _, _ in columns}) > 1
+    heads = [f"{benchmark} {name}" if several else name for benchmark, _, name in columns]
+    return [
+        f"{head} ({convention})" if heads.count(head) > 1 else head
+        for head, (_, convention, _) in zip(heads, columns, strict=True)
+    ]
 
 
 def _paper(columns: Sequence[Column], which: PaperRows) -> list[tuple[Cell, ...]]:
@@ -151,5 +150,6 @@ def _notes(scores: Sequence[Scores]) -> list[str]:
         counts = {s.tracker: s.sequences for s in scores if (s.benchmark, s.convention) == (benchmark, convention)}
         most = max(counts.values())
         fewer = [f"{tracker} only {count}" for tracker, count in counts.items() if count != most]
-        notes.append(f"{benchmark}: convention {convention}, {most} sequences{''.join(f'; {text}' for text in fewer)}")
+        names = ", ".join(next(s for s in scores if (s.benchmark, s.convention) == (benchmark, convention)).values)
+        notes.append(f"{benchmark}: {names} by convention {convention}, {most} sequences{'; '.join(['', *fewer])}")
     return notes
