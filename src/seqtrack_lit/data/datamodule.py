@@ -1,0 +1,261 @@
+"""The data of a training: the mix of data sets, and what validation uses."""
+
+import zlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, TypeVar, get_args
+
+import numpy as np
+from lightning.pytorch import LightningDataModule
+
+from seqtrack_lit.crops import Image
+from seqtrack_lit.data.augment import Augmentation, Jitter, JitterSchedule, Windows
+from seqtrack_lit.data.index import SequenceIndex
+from seqtrack_lit.data.loader import BatchOrder, PairLoader, TrainLoader
+from seqtrack_lit.data.sampling import Frameset, Source, TrainingSamples, Videos, check_opener
+from seqtrack_lit.data.sequence import Frames, Sequence
+
+Opened = TypeVar("Opened")
+
+
+@dataclass(frozen=True)
+class Validation:
+    """What a training is judged by while it runs; its videos must not be in the training mix.
+
+    Args:
+        open: gives the videos.
+        pairs: samples with wide jitter, and as many with narrow jitter.
+        batch: samples in a validation batch.
+        wide: jitter that makes finding the target hard.
+        narrow: jitter as in tracking, or None: no narrow pairs.
+        tracks: how many videos are tracked.
+        track_frames: of each, at most this many first frames; None: all.
+    """
+
+    open: Callable[[], Videos]
+    pairs: int = 200
+    batch: int = 50
+    wide: Jitter = Jitter(3.5, 0.5)  # noqa: RUF009 - a NamedTuple does not change
+    narrow: Jitter | None = None
+    tracks: int = 10
+    track_frames: int | None = None
+
+    def __post_init__(self) -> None:
+        check_opener(self.open)
+        for name, low in (("pairs", 1), ("batch", 1), ("tracks", 0)):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or value < low:
+                raise ValueError(f"data.validation.{name} must be a whole number >= {low}, got {value!r}")
+        if self.track_frames is not None and self.track_frames < 2:
+            raise ValueError(f"data.validation.track_frames must be null or >= 2, got {self.track_frames!r}")
+
+
+class TrackingData(LightningDataModule):
+    """Training batches, validation pairs and validation videos.
+
+    Data sets are opened by `setup`, so that wrong values are found first.
+
+    Args:
+        train: the training mix by name; its weights are normalised, a weight of 0 leaves a set out.
+        validation: see `Validation`.
+        windows, frameset, augmentation, jitter: see there.
+        batch: samples a device takes at once.
+        epoch_samples: samples of an epoch over all devices, a whole number of batches.
+        total_samples: samples of the whole training, for the jitter's schedule.
+        seed: of all random numbers of training samples. Validation pairs are the same for every seed.
+        workers: processes that prepare batches, per device; 0: the training process itself.
+        start_method: see `TrainLoader`.
+        max_skipped: see `TrainLoader`.
+
+    Raises:
+        ValueError: a value out of range; in `setup`, an empty or unusable data set.
+        FileNotFoundError: in `setup`, a data set that is not there.
+    """
+
+    def __init__(
+        self,
+        *,
+        train: Mapping[str, Source],
+        validation: Validation,
+        windows: Windows,
+        frameset: Frameset,
+        augmentation: Augmentation,
+        jitter: JitterSchedule,
+        batch: int,
+        epoch_samples: int,
+        total_samples: int,
+        seed: int = 0,
+        workers: int = 2,
+        start_method: str | None = None,
+        max_skipped: float = 0.01,
+    ) -> None:
+        super().__init__()
+        numbers = (("batch", batch, 1), ("epoch_samples", epoch_samples, 1), ("total_samples", total_samples, 1))
+        for name, value, low in (*numbers, ("seed", seed, 0), ("workers", workers, 0)):
+            if isinstance(value, bool) or not isinstance(value, int) or value < low:
+                raise ValueError(f"data.{name} must be a whole number >= {low}, got {value!r}")
+        if not 0 <= max_skipped <= 1:
+            raise ValueError(f"data.max_skipped is a share in [0, 1], got {max_skipped!r}")
+        self.mix = {name: source for name, source in train.items() if source is not None and source.weight > 0}
+        if not self.mix:
+            raise ValueError(f"data.train needs a data set with a weight > 0, got {', '.join(train) or 'none'}")
+        self.validation, self.windows, self.frameset = validation, windows, frameset
+        self.augmentation, self.jitter = augmentation, jitter
+        self.batch, self.epoch_samples, self.total_samples, self.seed = batch, epoch_samples, total_samples, seed
+        self.workers, self.start_method, self.max_skipped = workers, start_method, max_skipped
+        self._train: dict[str, Videos] = {}
+        self._held_out: Videos | None = None
+        self._loader: TrainLoader | None = None
+
+    def setup(self, stage: str = "fit") -> None:
+        """Open the data sets, once."""
+        if not self._train:
+            self._train = {name: _open(f"data.train.{name}", source.open) for name, source in self.mix.items()}
+        if self._held_out is None:
+            self._held_out = _open("data.validation", self.validation.open)
+
+    @property
+    def place(self) -> tuple[int, int]:
+        """This process and how many there are."""
+        return (self.trainer.global_rank, self.trainer.world_size) if self.trainer is not None else (0, 1)
+
+    def train_dataloader(self) -> TrainLoader:
+        """Training batches of this process."""
+        self.setup()
+        rank, world = self.place
+        batches = self.epoch_samples // (self.batch * world)
+        if batches == 0:
+            raise ValueError(
+                f"data.epoch_samples = {self.epoch_samples} is less than one batch of {self.batch} on {world} device(s)"
+            )
+        self._loader = TrainLoader(
+            self.samples(),
+            BatchOrder(batches, self.batch, rank=rank, world=world),
+            workers=self.workers,
+            start_method=self.start_method,
+            max_skipped=self.max_skipped,
+        )
+        return self._loader
+
+    def samples(self) -> TrainingSamples:
+        """Training samples by (epoch, index)."""
+        self.setup()
+        return TrainingSamples(
+            self._train,
+            [source.weight for source in self.mix.values()],
+            seed=self.seed,
+            windows=self.windows,
+            frameset=self.frameset,
+            augmentation=self.augmentation,
+            jitter=self.jitter,
+            epoch_samples=self.epoch_samples,
+            total_samples=self.total_samples,
+        )
+
+    def val_dataloader(self) -> list[PairLoader]:
+        """Fixed pairs: with wide jitter and, where asked for, with narrow jitter. Not augmented, targets only."""
+        rank, world = self.place
+        validation = self.validation
+        return [
+            PairLoader(self._pairs(jitter), pairs=validation.pairs, batch=validation.batch, rank=rank, world=world)
+            for jitter in (validation.wide, validation.narrow)
+            if jitter is not None
+        ]
+
+    def _pairs(self, jitter: Jitter) -> TrainingSamples:
+        return TrainingSamples(
+            {"validation": self._videos()},
+            [1.0],
+            seed=0,
+            windows=self.windows,
+            frameset=Frameset(self.frameset.templates, self.frameset.past, self.frameset.past_jitter),
+            augmentation=Augmentation(grey=0.0, flip=0.0),
+            jitter=JitterSchedule(jitter.center, jitter.size),
+            epoch_samples=self.validation.pairs,
+            total_samples=self.validation.pairs,
+        )
+
+    def val_sequences(self) -> list[Sequence]:
+        """Videos to track in validation: spread over the held-out set, the same at every call."""
+        videos = self._videos()
+        count = min(self.validation.tracks, len(videos))
+        return [_beginning(videos[i * len(videos) // count], self.validation.track_frames) for i in range(count)]
+
+    @property
+    def skipped(self) -> int:
+        """Training samples that could not be made and were replaced, in this process."""
+        return 0 if self._loader is None else self._loader.skipped
+
+    def summary(self) -> dict[str, dict[str, Any]]:
+        """What the training mix consists of, as plain values: videos, share of the samples, hash of the index."""
+        self.setup()
+        total = sum(source.weight for source in self.mix.values())
+        return {
+            name: {
+                "videos": len(videos),
+                "share": self.mix[name].weight / total,
+                "hash": getattr(videos, "hash", ""),
+            }
+            for name, videos in self._train.items()
+        }
+
+    def _videos(self) -> Videos:
+        self.setup()
+        assert self._held_out is not None
+        return self._held_out
+
+
+def part_by_name(
+    open: Callable[[], SequenceIndex], *, part: Literal["train", "validation"], share: float = 0.1
+) -> SequenceIndex:
+    """The videos for training, or those kept for validation, of a data set that has no such parts.
+
+    A video's name alone decides, so that the parts stay the same when videos come or go. Where no name falls to
+    validation, as may happen with few videos, the one nearest to it does.
+
+    Raises:
+        ValueError: fewer than two videos, or a wrong part or share.
+    """
+    if part not in get_args(Literal["train", "validation"]) or not 0 < share < 1:
+        raise ValueError(f"part must be train or validation and share within (0, 1), got {part!r} and {share!r}")
+    videos = open()
+    if len(videos) < 2:
+        raise ValueError(
+            f"{videos.root} holds {len(videos)} video(s); training and validation need one each, "
+            "or data/validation=generated"
+        )
+    places = np.array([zlib.crc32(name.encode()) / 2**32 for name in videos.names])
+    kept = places < max(share, np.nextafter(places.min(), 1))
+    return videos.subset(np.flatnonzero(kept if part == "validation" else ~kept))
+
+
+def _open(key: str, opener: Callable[[], Opened]) -> Opened:
+    """Open a data set; errors say which one it was."""
+    try:
+        return opener()
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"{key}: {error}") from error
+    except ValueError as error:
+        raise ValueError(f"{key}: {error}") from error
+
+
+class _FirstFrames:
+    """The beginning of a video."""
+
+    def __init__(self, frames: Frames, count: int) -> None:
+        self.frames, self.count = frames, count
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, index: int, /) -> Image:
+        if not -self.count <= index < self.count:
+            raise IndexError(f"frame {index} of {self.count}")
+        return self.frames[index % self.count]
+
+
+def _beginning(video: Sequence, count: int | None) -> Sequence:
+    if count is None or len(video) <= count:
+        return video
+    frames = _FirstFrames(video.frames, count)
+    return Sequence(video.name, frames, video.boxes[:count], video.visible[:count], video.meta)

@@ -1,0 +1,391 @@
+"""Which frames make a training sample, and the sample made of them.
+
+A sample is a pure function of (seed, epoch, index), whatever process draws it and whatever was drawn before. Frames
+are chosen as the official code's "order" mode does (lib/train/data/sampler.py): templates and search frame within
+400 frames of each other, in time order, in half of the samples reversed.
+
+T: templates, P: past boxes, h, w: template size, H, W: search size, B: batch.
+"""
+
+import inspect
+import math
+from bisect import bisect_right
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol, runtime_checkable
+
+import cv2
+import numpy as np
+import torch
+from jaxtyping import Bool, Float32, Float64, Int64, Integer, UInt8
+from torch import Tensor
+
+from seqtrack_lit.crops import Crop, Image
+from seqtrack_lit.data.augment import Augmentation, Box, ImageBoxes, Jitter, JitterSchedule, Joint, Windows
+from seqtrack_lit.data.scenes import Objects
+from seqtrack_lit.data.sequence import Frames
+from seqtrack_lit.data.sequence import Sequence as Video
+
+REACH = 400  # frames between the first frame drawn and any other of a sample (official max_interval)
+ATTEMPTS = 30  # samples drawn in place of one that cannot be made, before giving up
+TRACKING_ERRORS = Jitter(center=0.3, size=0.1)
+CONTRAST_SIZES = (0.4, 2.5)  # size of the other object of a contrast pair over that of the first
+CONTRAST_INSIDE = 0.6  # share of the other object that the search crop must show
+
+
+class Sample(NamedTuple):
+    """One training sample. Images are RGB uint8; boxes cxcywh in fractions of their crop, perhaps outside [0, 1].
+
+    past: the target's boxes in the P frames before the search frame, oldest first, in the search crop's coordinates.
+    key: (epoch, index, attempt); attempt > 0 counts samples replaced because they could not be made.
+    dataset: number of the data set in the order of the configuration.
+    """
+
+    templates: UInt8[Tensor, "T 3 h w"]
+    search: UInt8[Tensor, "3 H W"]
+    box: Float32[Tensor, "4"]
+    template_boxes: Float32[Tensor, "T 4"]
+    past: Float32[Tensor, "P 4"]
+    key: Int64[Tensor, "3"]
+    dataset: Int64[Tensor, ""]
+
+
+class Batch(NamedTuple):
+    """Samples with a leading axis; see `Sample`."""
+
+    templates: UInt8[Tensor, "B T 3 h w"]
+    search: UInt8[Tensor, "B 3 H W"]
+    box: Float32[Tensor, "B 4"]
+    template_boxes: Float32[Tensor, "B T 4"]
+    past: Float32[Tensor, "B P 4"]
+    key: Int64[Tensor, "B 3"]
+    dataset: Int64[Tensor, "B"]
+
+
+def collate(samples: Sequence[Sample]) -> Batch:
+    """Stack samples."""
+    return Batch(*(torch.stack(parts) for parts in zip(*samples, strict=True)))
+
+
+@runtime_checkable
+class Videos(Protocol):
+    """What is asked of a data set: numbers of all videos, and one video's boxes and frames."""
+
+    dataset: str
+    repeats_image: bool
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> Video:
+        """One video whole."""
+        ...
+
+    @property
+    def lengths(self) -> Integer[np.ndarray, "videos"]:
+        """Number of frames of each video."""
+        ...
+
+    @property
+    def visible_counts(self) -> Integer[np.ndarray, "videos"]:
+        """Number of frames of each video in which the target can be seen, or an upper bound of it."""
+        ...
+
+    def name(self, index: int) -> str:
+        """Name of a video."""
+        ...
+
+    def boxes(self, index: int) -> Float64[np.ndarray, "F 4"]:
+        """The target's image boxes, xywh in pixels."""
+        ...
+
+    def visible(self, index: int) -> Bool[np.ndarray, "F"]:
+        """Where the target can be seen."""
+        ...
+
+    def frames(self, index: int) -> Frames:
+        """The images."""
+        ...
+
+
+@runtime_checkable
+class Scenes(Videos, Protocol):
+    """A data set that knows all objects of a video, not only the target."""
+
+    def objects(self, index: int) -> Objects:
+        """Boxes and visibility of all objects, the target first."""
+        ...
+
+
+@dataclass(frozen=True)
+class Source:
+    """A data set of the training mix: how to open it, and how often it is drawn relative to the others."""
+
+    open: Callable[[], Videos]
+    weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        check_opener(self.open)
+        if not (isinstance(self.weight, (int, float)) and 0 <= self.weight < math.inf):
+            raise ValueError(f"the weight of a data set must be a number >= 0, got {self.weight!r}")
+
+
+def check_opener(opener: Callable[[], object]) -> None:
+    """Find a wrong argument of a partial call before it is called.
+
+    Raises:
+        ValueError: the function does not take it, or wants another.
+    """
+    function, given = getattr(opener, "func", opener), getattr(opener, "keywords", {})
+    allowed = inspect.signature(function).parameters
+    for name in given:
+        if name not in allowed:
+            raise ValueError(f"{function.__name__} has no argument {name!r}; it takes {', '.join(allowed)}")
+    try:
+        inspect.signature(opener).bind()
+    except TypeError as error:
+        raise ValueError(f"{function.__name__}: {error}") from error
+
+
+@dataclass(frozen=True)
+class Frameset:
+    """How many frames make a sample and which videos have enough of them.
+
+    Args:
+        templates: template frames; the search frame comes on top.
+        past: boxes of frames before the search frame that go with the sample (temporal ablation; paper Tab. 5: 4).
+        past_jitter: how far these boxes stray, as a tracker's own would.
+        min_length: frames a video must have.
+        distinct: whether the frames of a sample must differ. The official code draws with replacement; a pool that
+            keeps few frames of each video would often show the search frame as the template.
+        any_object: probability that any visible object of a generated scene is the target, not only its first.
+        contrast: probability that an odd sample shows the search crop of the even one before it, asked for another
+            object of the scene: teaches to look at the template.
+    """
+
+    templates: int = 2
+    past: int = 0
+    past_jitter: Jitter = TRACKING_ERRORS
+    min_length: int = 20
+    distinct: bool = False
+    any_object: float = 0.0
+    contrast: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name, low in (("templates", 1), ("past", 0), ("min_length", 1)):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or value < low:
+                raise ValueError(f"data.frameset.{name} must be a whole number >= {low}, got {value!r}")
+        for name in ("any_object", "contrast"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"data.frameset.{name} is a probability in [0, 1], got {getattr(self, name)!r}")
+
+    @property
+    def min_visible(self) -> int:
+        """A video is used when the target is visible in more frames than this."""
+        return 2 * (self.templates + 1)
+
+    def order(self, visible: Bool[np.ndarray, "F"], rng: np.random.Generator) -> list[int]:
+        """Template frames and, last, the search frame.
+
+        Raises:
+            ValueError: too few visible frames.
+        """
+        count, seen = self.templates + 1, np.flatnonzero(visible)
+        if len(seen) <= self.min_visible:
+            raise ValueError(f"target visible in {len(seen)} frames, more than {self.min_visible} are needed")
+        base = seen[rng.integers(len(seen))]
+        near = seen[np.searchsorted(seen, base - REACH) : np.searchsorted(seen, base + REACH, side="right")]
+        if self.distinct and len(near) >= count:
+            frames = sorted(rng.choice(near, count, replace=False).tolist())
+        else:
+            frames = sorted(near[rng.integers(len(near), size=count)].tolist())
+        return frames[::-1] if rng.random() < 0.5 else frames
+
+
+class Plan(NamedTuple):
+    """All that is drawn of a sample before an image is read; boxes are xywh in the pixels of the unchanged frames."""
+
+    source: int
+    video: int
+    frames: list[int]  # templates, then search
+    target: int  # 0 unless the data set knows several objects
+    boxes: Float64[np.ndarray, "F 4"]
+    visible: Bool[np.ndarray, "F"]
+    joint: Joint
+    around: Box  # jittered box the search window is cut around
+
+
+class SamplingError(ValueError):
+    """No usable sample could be drawn."""
+
+
+class TrainingSamples(torch.utils.data.Dataset[tuple[Sample, list[str]]]):
+    """Samples by (epoch, index), each with the reasons why earlier attempts at it failed.
+
+    Args:
+        videos: data sets by name.
+        weights: how often each is drawn; they need not sum to 1.
+        seed: of all random numbers.
+        windows, frameset, augmentation, jitter: see there.
+        epoch_samples, total_samples: samples of an epoch and of the whole training, for the jitter's schedule.
+
+    Raises:
+        ValueError: a data set is empty or has no usable video, or an option asks for objects it does not know.
+    """
+
+    def __init__(
+        self,
+        videos: Mapping[str, Videos],
+        weights: Sequence[float],
+        *,
+        seed: int,
+        windows: Windows,
+        frameset: Frameset,
+        augmentation: Augmentation,
+        jitter: JitterSchedule,
+        epoch_samples: int,
+        total_samples: int,
+    ) -> None:
+        self.names, self.videos = list(videos), list(videos.values())
+        self.seed, self.windows, self.frameset = seed, windows, frameset
+        self.augmentation, self.jitter = augmentation, jitter
+        self.epoch_samples, self.total_samples = epoch_samples, total_samples
+        shares = np.asarray(weights, np.float64)
+        self._cumulative = np.cumsum(shares / shares.sum())
+        self._usable = [self._usable_videos(name, index) for name, index in videos.items()]
+        self._scenes = {number: v for number, v in enumerate(self.videos) if isinstance(v, Scenes)}
+        if (frameset.any_object or frameset.contrast) and not self._scenes:
+            raise ValueError(
+                "data.frameset.any_object and .contrast need generated videos, which know all objects of a scene; "
+                f"{', '.join(self.names)} know the target only"
+            )
+
+    def __getitem__(self, key: tuple[int, int]) -> tuple[Sample, list[str]]:
+        epoch, index = key
+        failures: list[str] = []
+        for attempt in range(ATTEMPTS):
+            rng, place = np.random.default_rng((self.seed, epoch, index, attempt)), "a sample"
+            try:
+                plan = self._plan(epoch, index, attempt, rng)
+                place = f"{self.names[plan.source]}, {self.videos[plan.source].name(plan.video)}"
+                return self._make(plan, rng, (epoch, index, attempt)), failures
+            except (ValueError, OSError, IndexError, cv2.error) as error:
+                failures.append(f"{place}: {error}")
+        last = "\n".join(failures[-5:])
+        raise SamplingError(f"{ATTEMPTS} samples in a row could not be made; the last ones:\n{last}")
+
+    def _usable_videos(self, name: str, videos: Videos) -> Int64[np.ndarray, "usable"]:
+        root = getattr(videos, "root", None)
+        where = f"data set {name!r}" + ("" if root is None else f" in {root}")
+        if len(videos) == 0:
+            raise ValueError(f"{where} is empty: no video was found there; check its path and split")
+        if videos.repeats_image:
+            return np.arange(len(videos))
+        long_enough = np.asarray(videos.lengths) >= self.frameset.min_length
+        usable = np.flatnonzero(long_enough & (np.asarray(videos.visible_counts) > self.frameset.min_visible))
+        if len(usable) == 0:
+            raise ValueError(
+                f"{where} has {len(videos)} videos but none with at least data.frameset.min_length = "
+                f"{self.frameset.min_length} frames and the target visible in more than {self.frameset.min_visible}"
+            )
+        return usable
+
+    def _plan(self, epoch: int, index: int, attempt: int, rng: np.random.Generator) -> Plan:
+        """Draw a sample; an odd one may be drawn as the contrast of the one before it."""
+        progress = (epoch * self.epoch_samples + index) / self.total_samples
+        if self.frameset.contrast and attempt == 0 and index % 2 and rng.random() < self.frameset.contrast:
+            shared = np.random.default_rng((self.seed, epoch, index - 1, 0))
+            other = self._contrast(self._draw(shared, progress), rng)
+            if other is not None:
+                return other
+        return self._draw(rng, progress)
+
+    def _draw(self, rng: np.random.Generator, progress: float) -> Plan:
+        """Draw a data set, a video, its frames, the object to follow, and how the frames are changed and cut."""
+        source = min(int(np.searchsorted(self._cumulative, rng.random(), side="right")), len(self.videos) - 1)
+        videos, usable = self.videos[source], self._usable[source]
+        video = int(usable[rng.integers(len(usable))])
+        boxes, visible, target = videos.boxes(video), videos.visible(video), 0
+        frames = [0] * (self.frameset.templates + 1) if videos.repeats_image else self.frameset.order(visible, rng)
+        if self.frameset.any_object and source in self._scenes and rng.random() < self.frameset.any_object:
+            objects = self._scenes[source].objects(video)
+            seen = np.flatnonzero(objects.visible[:, frames].all(1))
+            target = int(seen[rng.integers(len(seen))])
+            boxes, visible = objects.boxes[target], objects.visible[target]
+        joint = self.augmentation.joint(rng)
+        around = self.jitter.at(progress).apply(boxes[frames[-1]], rng)
+        return Plan(source, video, frames, target, boxes, visible, joint, around)
+
+    def _contrast(self, plan: Plan, rng: np.random.Generator) -> Plan | None:
+        """The same frames and the same search window, asked for another object; None when it shows no other."""
+        if plan.source not in self._scenes:
+            return None
+        objects = self._scenes[plan.source].objects(plan.video)
+        search = objects.boxes[:, plan.frames[-1]]
+        window, area = self.windows.search(plan.around), search[:, 2:].prod(1)
+        low = np.maximum(search[:, :2], np.subtract(window.center, window.side / 2))
+        high = np.minimum(search[:, :2] + search[:, 2:], np.add(window.center, window.side / 2))
+        smallest, largest = np.square(CONTRAST_SIZES) * area[plan.target]
+        good = objects.visible[:, plan.frames].all(1) & (area > smallest) & (area < largest)
+        good &= (high - low).clip(0).prod(1) >= CONTRAST_INSIDE * area
+        good[plan.target] = False
+        if not good.any():
+            return None
+        target = int(rng.choice(np.flatnonzero(good)))
+        return plan._replace(target=target, boxes=objects.boxes[target], visible=objects.visible[target])
+
+    def _make(self, plan: Plan, rng: np.random.Generator, key: tuple[int, int, int]) -> Sample:
+        """Read the frames and cut the crops, in the official order: grey, flip, crop, brightness, flip of a crop."""
+        frames = self.videos[plan.source].frames(plan.video)
+        images = {t: frames[t] for t in dict.fromkeys(plan.frames)}
+        colors = self.augmentation.colors(rng)
+        *earlier, last = plan.frames
+        shown = [
+            self._cut(self.windows.template, plan.boxes[[t, t]], images[t], plan.joint, colors, rng) for t in earlier
+        ]
+        boxes = np.concatenate([plan.around[None], plan.boxes[[last]], self._past(plan, rng)])
+        search, inside = self._cut(self.windows.search, boxes, images[last], plan.joint, colors, rng)
+        return Sample(
+            templates=to_chw(np.stack([image for image, _ in shown])),
+            search=to_chw(self.augmentation.gain(search, rng)),
+            box=inside[0],
+            template_boxes=torch.cat([boxes for _, boxes in shown]),
+            past=inside[1:],
+            key=torch.tensor(key),
+            dataset=torch.tensor(plan.source),
+        )
+
+    def _cut(
+        self,
+        window: Callable[[Box], Crop],
+        boxes: ImageBoxes,
+        image: Image,
+        joint: Joint,
+        colors: Callable[[Image], Image],
+        rng: np.random.Generator,
+    ) -> tuple[Image, Float32[Tensor, "rest 4"]]:
+        """A crop of the frame around the first of some image boxes, and the others in its coordinates."""
+        boxes = joint.boxes(boxes, image.shape[1], self.augmentation.flip_offset)
+        crop = window(boxes[0])
+        pixels, inside = colors(self.windows.cut(crop, joint.image(image))), self.windows.to_crop(crop, boxes[1:])
+        return self.augmentation.crop(pixels, inside, rng)
+
+    def _past(self, plan: Plan, rng: np.random.Generator) -> Float64[np.ndarray, "P 4"]:
+        """Image boxes of the frames before the search frame, oldest first, with a tracker's errors.
+
+        "Before" follows the direction of time the sample is drawn in. Where there is no such frame, or no target in
+        it, stands the next older box; where there is none, the oldest there is.
+        """
+        count, search = self.frameset.past, plan.frames[-1]
+        if not count:
+            return np.zeros((0, 4))
+        step = 1 if plan.frames[0] <= search else -1
+        wanted = [search - step * back for back in range(count, 0, -1)]
+        known = [t for t in wanted if 0 <= t < len(plan.visible) and plan.visible[t]] or [search]
+        older = [known[max(bisect_right(known, step * w, key=lambda t: step * t) - 1, 0)] for w in wanted]
+        return np.stack([self.frameset.past_jitter.apply(plan.boxes[t], rng) for t in older])
+
+
+def to_chw(images: UInt8[np.ndarray, "*stack H W 3"]) -> UInt8[Tensor, "*stack 3 H W"]:
+    """Images as a tensor, channels first."""
+    return torch.from_numpy(np.ascontiguousarray(images)).movedim(-1, -3).contiguous()
