@@ -106,7 +106,9 @@ class Block(nn.Module):
 
 
 class ViTEncoder(Encoder):
-    """Plain ViT. All arguments after `checkpoint` set the start of training only; defaults are the official ones.
+    """Plain ViT. All arguments after `checkpoint` set the start of training only.
+
+    By default it starts at random as the official one does, in truncated normals of standard deviation 0.02.
 
     Args:
         search_size: side of the square search crop, pixels.
@@ -119,6 +121,8 @@ class ViTEncoder(Encoder):
         mlp_ratio: hidden width of a block's perceptron over `width`.
         joint: False encodes search region and every template apart, with shared weights (Tab. 4 #3).
         checkpoint: recompute activations in the backward pass: less memory, more time.
+        pretrained: MAE weights of ViT-B or ViT-L: True downloads them, a path reads mae_pretrain_vit_*.pth (the
+            official start; CC-BY-NC 4.0). The arguments below then have no effect on what the file fills.
         xavier: linear layers Xavier-uniform (queries, keys and values each by itself) instead of normal.
         position_std: standard deviation of the position embeddings.
         patch_gain: factor on the patch embedding's weights.
@@ -145,6 +149,7 @@ class ViTEncoder(Encoder):
         mlp_ratio: float = 4.0,
         joint: bool = True,
         checkpoint: bool = False,
+        pretrained: bool | str = False,
         xavier: bool = False,
         position_std: float = 0.02,
         patch_gain: float = 1.0,
@@ -174,6 +179,10 @@ class ViTEncoder(Encoder):
             self._start_matching(match_gain)
         if target_share:
             self._mark_target(target_share, target_std, target_bias)
+        if pretrained:
+            from seqtrack_lit.models.timm_encoder import start_from_mae  # timm takes seconds to import
+
+            start_from_mae(self, pretrained)
 
     def forward(self, templates: Templates, search: Search) -> Float[Tensor, "B A C"]:
         """Normalised images to features: search region first, then the templates one after another."""
