@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tests.models.by_hand import ByHand, Options, state_of, video, write_checkpoint
+from tests.models.by_hand import TRACKS, ByHand, Options, state_of, video, write_checkpoint
 
 from seqtrack_lit.models.safe_read import read_contents
 from seqtrack_lit.models.weights import load_model
@@ -84,73 +84,6 @@ def test_product_of_all_options(tmp_path):
         assert prediction.tokens[0].tolist() == tokens, o
         np.testing.assert_allclose(prediction.likelihoods[0], likelihoods, atol=1e-5, err_msg=str(o))
         assert prediction.likelihoods.dtype == (torch.float64 if o.window else torch.float32)
-
-
-# Whole trackers, each with something that could go wrong: (options, image size, first box, speed in pixels a frame)
-TRACKS = {
-    "corner order crosses its corners": (Options(order="corner", seed=1), (160, 120), (50.5, 40.25, 30, 20), (2, 1)),
-    "size first": (Options(order="whxy", memory="xz", pre_norm=True, seed=2), (160, 120), (50, 40, 30.5, 20), (2, 1)),
-    "mean memory, three templates": (
-        Options(memory="token", templates=3, interval=1, threshold=0.3, seed=3),
-        (131, 97),
-        (30, 30, 25, 31),
-        (1, 2),
-    ),
-    "three templates in the memory": (
-        Options(memory="xz", templates=3, interval=2, threshold=0.0, search_size=64, template_size=32, seed=4),
-        (160, 120),
-        (60, 50, 22.2, 14.6),
-        (-2, 1),
-    ),
-    "other factors": (
-        Options(search_size=64, template_size=48, search_factor=2.5, template_factor=2.0, threshold=0.2, seed=5),
-        (160, 120),
-        (60, 50, 22.2, 34.6),
-        (3, 0),
-    ),
-    "leaves on the right and below": (
-        Options(interval=1, threshold=0.1, search_factor=5.0, seed=6),
-        (120, 100),
-        (90, 75, 24, 18),
-        (9, 7),
-    ),
-    "leaves on the left and above": (
-        Options(interval=1, threshold=0.1, order="corner", window=False, seed=7),
-        (120, 100),
-        (4, 6, 24, 18),
-        (-9, -6),
-    ),
-    "first box over the edge": (
-        Options(window=False, seed=8, pre_norm=True),
-        (97, 131),
-        (-11.5, 118.0, 30.0, 28.0),
-        (1, -3),
-    ),
-    "smaller than the margin": (
-        Options(bins=1000, memory="xz", seed=9),
-        (320, 200),
-        (150.3, 90.6, 4.2, 3.1),
-        (4, 3),
-    ),
-    "equal widths": (
-        Options(width=24, hidden=24, order="whxy", threshold=0.2, seed=10),
-        (160, 120),
-        (5, 5, 30, 30),
-        (4, 4),
-    ),
-    "a threshold nothing reaches": (
-        Options(interval=1, threshold=100.0, seed=11),
-        (160, 120),
-        (50, 40, 30, 20),
-        (2, 1),
-    ),
-    "a threshold everything passes": (
-        Options(interval=3, threshold=-1.0, seed=12, depth=3, layers=6),
-        (160, 120),
-        (50, 40, 30, 20),
-        (2, 1),
-    ),
-}
 
 
 @pytest.mark.parametrize("name", TRACKS)

@@ -1,0 +1,91 @@
+"""seqtrack-evaluate with official checkpoints of every kind; the official numbers in conf/benchmark."""
+
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import yaml
+from tests.models.by_hand import TRACKS, ByHand, Options, state_of, video, write_checkpoint
+
+from seqtrack_lit.cli import evaluate
+from seqtrack_lit.evaluation.results import read_result
+from seqtrack_lit.models.official import INTERVALS, THRESHOLDS, mean_probability
+
+CONF = Path(__file__).parents[2] / "conf" / "benchmark"
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    """Evaluate on one video in a folder; gives back its result."""
+    monkeypatch.chdir(tmp_path)
+
+    def go(frames: np.ndarray, box: tuple[float, ...], *arguments: str):
+        place = tmp_path / "set" / "video"
+        place.mkdir(parents=True)
+        for number, frame in enumerate(frames):
+            cv2.imwrite(str(place / f"{number:04d}.png"), frame[..., ::-1])
+        np.savetxt(place / "groundtruth.txt", [box] * len(frames), fmt="%.6f", delimiter=",")
+        common = ["benchmark=folder", "benchmark.root=set", "device=cpu", "out=out", "media=false"]
+        monkeypatch.setattr(sys, "argv", ["seqtrack-evaluate", *common, *arguments])
+        evaluate.main()
+        return read_result(tmp_path / "out" / "seqtrack" / "folder", "video")
+
+    return go
+
+
+@pytest.mark.parametrize("name", TRACKS)
+def test_official_config(tmp_path, run, name):
+    o, size, box, speed = TRACKS[name]
+    frames = video(o.seed, 9, size, box, speed)
+    checkpoint, config = write_checkpoint(tmp_path, o)
+    result = run(frames, box, f"checkpoint={checkpoint}", f"official_config={config}")
+    kept = ByHand(o, state_of(o)).track(frames, box)
+    np.testing.assert_allclose(result.boxes[1:], kept["boxes"], atol=1e-3)
+    np.testing.assert_allclose(result.confidences[1:], np.mean(kept["likelihoods"], axis=1), atol=1e-5)
+
+
+def test_keys_instead_of_a_file_and_the_command_line_wins(tmp_path, run):
+    o = Options(order="corner", pre_norm=True, templates=3, memory="token", search_size=64, template_size=32, seed=20)
+    used = Options(**{**vars(o), "window": False, "interval": 2, "threshold": 0.2, "search_factor": 3.0})
+    frames = video(o.seed, 7, (160, 120), (50, 40, 30, 20), (2, 1))
+    checkpoint, _ = write_checkpoint(tmp_path, o)
+    result = run(
+        frames,
+        (50, 40, 30, 20),
+        f"checkpoint={checkpoint}",
+        *("tokenizer.order=xyxy", "model.memory=mean", "model.encoder.templates=3", "model.encoder.search_size=64"),
+        *("model.encoder.template_size=32", "model.encoder.heads=2", "model.decoder.heads=4"),
+        *("model.decoder.pre_norm=true", "tracker.window=false", "tracker.update_interval=2"),
+        *("tracker.update_threshold=0.005", "tracker.search_factor=3.0"),
+    )
+    kept = ByHand(used, state_of(o)).track(frames, [50, 40, 30, 20])
+    assert sum(kept["updated"]) > 0
+    np.testing.assert_allclose(result.boxes[1:], kept["boxes"], atol=1e-3)
+
+
+OFFICIAL_NAMES = {
+    "lasot": "LASOT",
+    "lasot_ext": "LASOT_EXTENSION_SUBSET",
+    "got10k_test": "GOT10K_TEST",
+    "trackingnet": "TRACKINGNET",
+    "tnl2k": "TNL2K",
+    "otb100": "OTB",
+    "nfs": "NFS",
+    "uav123": "UAV",
+}
+
+
+@pytest.mark.parametrize("path", sorted(CONF.glob("*.yaml")), ids=lambda path: path.stem)
+def test_benchmark_files_hold_the_official_numbers(path):
+    config = yaml.safe_load(path.read_text())
+    if path.stem == "folder":  # own videos: the checkpoint's own numbers
+        assert "tracker" not in config
+        return
+    if "tracker" not in config:  # a variant of another benchmark
+        assert config["defaults"][0] in OFFICIAL_NAMES
+        return
+    name = OFFICIAL_NAMES.get(path.stem, "DEFAULT")
+    assert config["tracker"]["update_interval"] == INTERVALS[name]
+    assert config["tracker"]["update_threshold"] == mean_probability(THRESHOLDS.get(name, THRESHOLDS["DEFAULT"]))
