@@ -1,0 +1,106 @@
+import numpy as np
+import pytest
+import torch
+
+from seqtrack_lit.analysis.attention import Look, attention_maps, bars, look_at, overlay, strip
+from seqtrack_lit.models.decoder import Decoder
+from seqtrack_lit.models.encoder import ViTEncoder
+from seqtrack_lit.models.seqtrack import SeqTrack
+from seqtrack_lit.tokens import BoxTokenizer
+from seqtrack_lit.tracking.seqtrack import SeqTrackTracker
+
+
+def tracker(order="cxcywh", memory="search") -> SeqTrackTracker:
+    torch.manual_seed(0)
+    tokenizer = BoxTokenizer(bins=20, order=order)
+    encoder = ViTEncoder(search_size=32, template_size=16, templates=2, patch=8, width=16, depth=1, heads=2)
+    decoder = Decoder(tokenizer=tokenizer, width=16, heads=2, ffn=16)
+    made = SeqTrackTracker(SeqTrack(tokenizer=tokenizer, encoder=encoder, decoder=decoder, memory=memory))
+    made.init(picture(0), np.array([20.0, 15, 12, 10]))
+    return made
+
+
+def picture(seed: int) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 255, (48, 64, 3), dtype=np.uint8)
+
+
+@pytest.mark.parametrize("memory", ["search", "both"])
+def test_look_reads_what_the_tracker_reads(memory):
+    made = tracker(memory=memory)
+    look = look_at(made, picture(1))
+    assert look.crop.shape == (32, 32, 3)
+    assert look.maps.shape == (4, 4, 4)
+    assert look.distributions.shape == (4, 20)
+    total = look.maps.sum((1, 2))
+    if memory == "search":
+        np.testing.assert_allclose(total, 1, rtol=1e-5)
+    else:
+        assert (total < 1).all()  # the templates had their share
+    # the same frame read by the tracker itself: its confidence is the mean of the largest probabilities
+    assert made.update(picture(1)).confidence == pytest.approx(look.distributions.max(1).mean())
+
+
+@pytest.mark.parametrize(
+    ("order", "names"),
+    [("cxcywh", ("cx", "cy", "w", "h")), ("whcxcy", ("w", "h", "cx", "cy")), ("xyxy", ("x1", "y1", "x2", "y2"))],
+)
+def test_names_follow_the_order(order, names):
+    assert look_at(tracker(order), picture(1)).names == names
+
+
+def test_maps_are_the_last_layer_row_by_row():
+    # 1 sample, 4 tokens, 2 layers, 2 heads, 2 x 2 search tokens and one template token
+    attention = torch.zeros(1, 4, 2, 2, 5)
+    attention[:, :, 0, :, 3] = 1.0  # the first layer is left out
+    attention[0, 2, 1, 0] = torch.tensor([0.0, 0.6, 0.0, 0.0, 0.4])
+    attention[0, 2, 1, 1] = torch.tensor([0.0, 0.2, 0.8, 0.0, 0.0])
+    np.testing.assert_allclose(attention_maps(attention, 2)[0, 2], [[0, 0.4], [0.4, 0]], rtol=1e-6)
+
+
+def test_one_memory_token_has_no_map():
+    with pytest.raises(ValueError, match=r"model\.memory must be search or both"):
+        look_at(tracker(memory="mean"), picture(1))
+
+
+def test_overlay_covers_where_the_weight_is():
+    image = np.full((40, 60, 3), 100, np.uint8)
+    weights = np.zeros((4, 6), np.float32)
+    weights[1, 4] = 0.3
+    shown = overlay(image, weights, strength=1.0)
+    assert shown.shape == image.shape
+    assert shown.dtype == np.uint8
+    assert (shown[:, :20] == 100).all()
+    assert (shown[15, 45].astype(int) - 100).max() > 50  # the middle of cell 1, 4: bright
+    assert (overlay(image, weights * 0) == image).all()
+    assert (overlay(image, weights, strength=0.0) == image).all()
+    assert (image == 100).all()
+
+
+@pytest.mark.parametrize(("bins", "bin_", "columns"), [(4, 1, range(2, 4)), (8, 5, [5]), (16, 5, [2])])
+def test_bars(bins, bin_, columns):
+    # 8 columns: 4 bins take two columns each, 8 one, of 16 bins two share one
+    distribution = np.zeros(bins)
+    distribution[bin_] = 0.2
+    drawn = bars(distribution, width=8, height=5)
+    assert drawn.shape == (5, 8, 3)
+    dark = (drawn[..., 0] == 40).all(0)
+    assert dark.nonzero()[0].tolist() == list(columns)
+
+
+def test_bars_are_in_proportion():
+    drawn = bars(np.array([0.1, 0.2, 0.0]), width=3, height=10)
+    assert (drawn[..., 0] == 40).sum(0).tolist() == [5, 10, 0]
+
+
+def test_strip_shows_five_panels():
+    look = look_at(tracker(), picture(1))
+    shown = strip(look, side=96)
+    assert shown.dtype == np.uint8
+    assert shown.shape == (12 + 96 + 16, 5 * 96 + 4 * 2, 3)
+    assert (strip(look, side=96) == shown).all()
+
+
+def test_strip_draws_boxes_beyond_the_crop():
+    look = look_at(tracker(), picture(1))
+    wild = Look(look.crop, np.array([0.9, 0.5, 0.8, -0.1]), look.names, look.maps, look.distributions)
+    assert strip(wild, side=48).shape[0] > 48
