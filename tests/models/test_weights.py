@@ -357,6 +357,19 @@ def test_only_our_classes_are_built(tmp_path):
     assert not (tmp_path / "created").exists()
 
 
+def test_pretrained_weights_are_not_fetched_again(tmp_path):
+    model, path = tiny(), tmp_path / "best.ckpt"
+    content = lightning(model)
+    content["seqtrack"]["model"]["encoder"]["pretrained"] = "/nowhere/mae_pretrain_vit_base.pth"
+    torch.save(content, path)
+    assert same(load_model(path).model, model)
+    timm = "seqtrack_lit.models.timm_encoder.TimmEncoder"
+    content["seqtrack"]["model"]["encoder"] = {"_target_": timm, "name": "hf-hub:someone/something"}
+    torch.save(content, path)
+    with pytest.raises(ValueError, match="no model of timm"):
+        load_model(path)
+
+
 def test_a_description_of_the_future_or_with_wrong_arguments(tmp_path):
     path = tmp_path / "x.ckpt"
     content = lightning(tiny())
@@ -397,9 +410,11 @@ def test_bare_state_dicts(tmp_path, names, suffix):
 
 def test_other_tensors_are_named(tmp_path):
     path = tmp_path / "resnet.pt"
-    torch.save({"conv1.weight": torch.zeros(2), "fc.bias": torch.zeros(2)}, path)
-    with pytest.raises(ValueError, match=r"conv1\.weight, fc\.bias.*model\.encoder\.pretrained"):
-        load_model(path)
+    tensors = {"conv1.weight": torch.zeros(2), "fc.bias": torch.zeros(2)}
+    for content in (tensors, {"model": tensors}):
+        torch.save(content, path)
+        with pytest.raises(ValueError, match=r"conv1\.weight, fc\.bias.*model\.encoder\.pretrained"):
+            load_model(path)
 
 
 @pytest.mark.parametrize(

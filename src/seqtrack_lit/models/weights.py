@@ -93,7 +93,8 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
         name = "ema" if root.get("ema") else "state_dict"
         state = _unprefixed(contents.tensors(root[name], name))
         return Checkpoint(f"checkpoint {path}", "lightning", False, state, _description(root["seqtrack"], path))
-    state = _unprefixed(contents.tensors(root.get("state_dict", root), "the file"))
+    bare = root.get("state_dict", root.get("model", root))  # MAE's files keep theirs under "model"
+    state = _unprefixed(contents.tensors(bare, "the file"))
     official = "encoder.body.pos_embed" in state
     if not official and "decoder.embedding.weight" not in state:
         raise ValueError(
@@ -104,10 +105,10 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
 
 
 def build_model(tokenizer: Mapping[str, object], model: Mapping[str, object]) -> SeqTrack:
-    """A model with fresh weights from plain constructor arguments.
+    """A model from plain constructor arguments, its weights at random: pretrained ones are not fetched again.
 
     Args:
-        tokenizer: arguments of tokens.BoxTokenizer; `_target_` may be left out. Used wherever `model` has none.
+        tokenizer: arguments of tokens.BoxTokenizer; `_target_` may be left out. It serves the whole model.
         model: arguments of models.seqtrack.SeqTrack, nested; every `_target_` must be one of CLASSES.
 
     Raises:
@@ -115,9 +116,14 @@ def build_model(tokenizer: Mapping[str, object], model: Mapping[str, object]) ->
     """
     shared = _build({"_target_": CLASSES[0], **tokenizer}, "tokenizer")
     tree = {"_target_": CLASSES[1], **model, "tokenizer": shared}
-    decoder = tree.get("decoder")
+    encoder, decoder = tree.get("encoder"), tree.get("decoder")
     if isinstance(decoder, Mapping):
         tree["decoder"] = {**decoder, "tokenizer": shared}
+    if isinstance(encoder, Mapping):
+        # a name with a colon would make timm look for a model elsewhere
+        if ":" in str(encoder.get("name")):
+            raise ValueError(f"model.encoder.name = {encoder['name']} is no model of timm; the checkpoint is foreign")
+        tree["encoder"] = {key: value for key, value in encoder.items() if key != "pretrained"}
     built = _build(tree, "model")
     if not isinstance(built, SeqTrack):
         raise ValueError(f"model must describe a SeqTrack, it describes a {type(built).__name__}")
