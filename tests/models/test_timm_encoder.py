@@ -11,6 +11,7 @@ from hydra.utils import instantiate
 from seqtrack_lit.models.encoder import ViTEncoder
 from seqtrack_lit.models.seqtrack import IMAGENET_MEAN, IMAGENET_STD
 from seqtrack_lit.models.timm_encoder import TimmEncoder, create_vit, resample, start_from_mae
+from seqtrack_lit.models.weights import build_model
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
 SMALL = {"depth": 2, "embed_dim": 64, "num_heads": 2}
@@ -146,6 +147,13 @@ def test_a_file_fills_a_timm_encoder(tmp_path):
     net = TimmEncoder(name=name, pretrained=str(tmp_path / "weights.pth"), options=SMALL)
     assert torch.equal(net.blocks[1].mlp.fc1.weight, source.blocks[1].mlp.fc1.weight)
     assert torch.equal(net.search_position, source.pos_embed)
+
+
+def test_a_checkpoint_needs_not_what_it_started_from():
+    arguments = {"encoder": {"_target_": "seqtrack_lit.models.timm_encoder.TimmEncoder", "pretrained": "gone.pth"}}
+    arguments["encoder"] |= {"name": "vit_base_patch16_224.mae", "options": SMALL}
+    arguments["decoder"] = {"_target_": "seqtrack_lit.models.decoder.Decoder"}
+    assert build_model({"bins": 20}, arguments).encoder.width == 64
 
 
 def test_no_network_names_the_file():
