@@ -119,7 +119,7 @@ class Sprite:
         levels: RGBA images of side 64, 32 and 16, so that a small sprite is painted without aliasing.
     """
 
-    levels: tuple[UInt8[np.ndarray, "side side 4"], ...]
+    levels: tuple[UInt8[np.ndarray, "_ _ 4"], ...]
 
     @classmethod
     def draw(cls, rng: np.random.Generator, shape: Outline, surface: Texture | None = None) -> "Sprite":
@@ -137,7 +137,8 @@ class Sprite:
             else:
                 end = point(rng.uniform(0, side, 2))
                 cv2.line(image, center, end, color(rng), int(rng.integers(2, 8)), cv2.LINE_AA)
-        polygon = np.round((shape * SPRITE_HALF + side / 2 - 0.5) * 16).astype(np.int32)  # 4 fractional bits
+        # half a pixel less than the outline, because OpenCV fills half a pixel more; 4 fractional bits
+        polygon = np.round((shape * (SPRITE_HALF - 0.5) + side / 2 - 0.5) * 16).astype(np.int32)
         alpha = np.zeros((side, side), np.uint8)
         cv2.fillPoly(alpha, [polygon], 255, cv2.LINE_AA, 4)
         if rng.random() < 0.3:
