@@ -64,7 +64,7 @@ def test_saved_and_loaded_keyed_by_convention(tmp_path: Path, truths, made_resul
         Scores.load(path, "pysot")
 
 
-@pytest.mark.parametrize("text", ["{", "[]", '{"AUC": 3}', ""])
+@pytest.mark.parametrize("text", ["{", "[]", '{"AUC": 3}', "", '{"seqtrack": 3}', '{"seqtrack": {"tracker": "x"}}'])
 def test_files_that_are_no_scores(tmp_path: Path, text: str):
     (tmp_path / "scores.json").write_text(text)
     with pytest.raises(ValueError, match=r"scores\.json.*score again"):

@@ -100,9 +100,7 @@ def _tiles(run: Run) -> str:
     tiles = []
     for one in _main(run.ours)[:1]:
         value = next(iter(one.values))
-        tiles.append(
-            (f"{one.values[value]:.1f}", f"{value} of {one.tracker} on {one.sequences} videos ({one.benchmark})")
-        )
+        tiles.append((f"{one.values[value]:.1f}", f"{value} of {one.tracker}, {one.sequences} videos"))
         rivals = [
             s for s in run.scores if (s.benchmark, s.convention) == (one.benchmark, one.convention) and s is not one
         ]
@@ -188,7 +186,18 @@ def _learning(run: Run, page: Path) -> str:
     if not figures:
         return _missing("No learning curves:", "there is no metrics.csv of a training in this folder.")
     text = f"<p>{_RELIANCE}</p>" if "val/pair_iou_other" in run.metrics else ""
-    return f'<div class="grid">{"".join(figures)}</div>{text}'
+    return f'<div class="grid">{"".join(figures)}</div>{text}{_pairs(run, page)}'
+
+
+def _pairs(run: Run, page: Path) -> str:
+    """The last picture of held-out pairs that training left."""
+    pictures = sorted((run.folder / "pictures").glob("val_pairs_*.png"))
+    if not pictures:
+        return ""
+    _copy(pictures[-1], page / "media" / "pairs.png")
+    caption = "Held-out pairs at the end: templates above; below, the search image with the target and the box found."
+    image = f'<img src="media/pairs.png" alt="{caption}" loading="lazy" class=pixels>'
+    return f"<figure class=scroll>{image}<figcaption>{caption}</figcaption></figure>"
 
 
 def _clips(run: Run, page: Path) -> str:

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from seqtrack_lit.analysis.plots import Columns
-from seqtrack_lit.evaluation.scores import CONVENTIONS, Scores
+from seqtrack_lit.evaluation.scores import Scores
 
 BASELINES = ("static", "kcf", "csrt")
 
@@ -61,12 +61,7 @@ def read_run(folder: Path) -> Run:
     config, metrics, results = folder / "config.yaml", folder / "metrics.csv", folder / "results"
     if not any(path.exists() for path in (config, metrics, results)):
         raise FileNotFoundError(f"{folder} holds no run: neither config.yaml nor metrics.csv nor results/ is in it")
-    scores = [
-        Scores.load(path, convention)
-        for path in sorted(results.glob("*/*/scores.json"))
-        for convention in CONVENTIONS
-        if convention in _read_json(path)
-    ]
+    scores = [one for path in sorted(results.glob("*/*/scores.json")) for one in Scores.load_all(path).values()]
     media = {
         (path.parts[-4], path.parts[-3]): (path.parent, _read_json(path))
         for path in sorted(results.glob("*/*/media/media.json"))

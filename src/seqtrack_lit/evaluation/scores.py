@@ -7,6 +7,7 @@ sequences of a curve, read out at a point or as an area; which points, and which
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from dataclasses import fields as dataclass_fields
 from pathlib import Path
 from typing import Any
 
@@ -126,14 +127,22 @@ class Scores:
             FileNotFoundError: there is no such file.
             ValueError: it is no scores file, or has no scores by this convention.
         """
-        if not path.is_file():
-            raise FileNotFoundError(f"no scores file {path}: evaluate the tracker first")
-        known = _read_json(path)
+        known = cls.load_all(path)
         if convention not in known:
             raise ValueError(
                 f"{path} has no scores by the convention {convention!r}, only {', '.join(known) or 'none'}"
             )
-        return cls(**known[convention])
+        return known[convention]
+
+    @classmethod
+    def load_all(cls, path: Path) -> "dict[str, Scores]":
+        """Everything in a scores file, by convention; raises as `load`."""
+        if not path.is_file():
+            raise FileNotFoundError(f"no scores file {path}: evaluate the tracker first")
+        return {convention: cls(**content) for convention, content in _read_json(path).items()}
+
+
+_NEEDED = {"convention", "tracker", "benchmark", "sequences", "values"}
 
 
 def _read_json(path: Path) -> dict[str, Any]:
@@ -141,7 +150,10 @@ def _read_json(path: Path) -> dict[str, Any]:
         known = json.loads(path.read_text())
     except ValueError as error:
         raise ValueError(f"{path} is no JSON ({error}); delete it and score again") from None
-    if not isinstance(known, dict) or not all(name in CONVENTIONS for name in known):
+    fields = {one.name for one in dataclass_fields(Scores)}
+    if not isinstance(known, dict) or not all(
+        name in CONVENTIONS and isinstance(one, dict) and fields >= one.keys() >= _NEEDED for name, one in known.items()
+    ):
         raise ValueError(f"{path} is not a scores file (JSON keyed by convention); delete it and score again")
     return known
 
