@@ -390,6 +390,9 @@ def test_what_a_checkpoint_of_ours_says_cannot_be_changed(tmp_path):
     assert load_model(path, tokenizer={"bins": 20}, model={"encoder": {"heads": 2}}).model.templates == 2
     with pytest.raises(ValueError, match=r"trained with tokenizer\.order = cxcywh; it cannot be read with xyxy"):
         load_model(path, tokenizer={"order": "xyxy"})
+    _, config = write_checkpoint(tmp_path / "official", SMALL)
+    with pytest.raises(ValueError, match="describes itself"):
+        load_model(path, official_config=config)
 
 
 @pytest.mark.parametrize("names", ["ours", "ours with prefix", "official"])

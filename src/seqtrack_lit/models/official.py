@@ -183,11 +183,12 @@ def to_official(ours: State) -> dict[str, Tensor]:
     return official
 
 
-def fitting(official: State) -> str:
-    """Which published model an official state dict fits, as the end of a message; empty when it cannot be told."""
-    if "encoder.body.norm.weight" not in official:
+def fitting(state: State) -> str:
+    """Which published model a state dict of either layout fits, as the end of a message; empty when nothing tells."""
+    encoder = "encoder.body" if "encoder.body.norm.weight" in state else "encoder"
+    if f"{encoder}.norm.weight" not in state:
         return ""
-    depth, width = count(official, "encoder.body.blocks"), len(official["encoder.body.norm.weight"])
+    depth, width = count(state, f"{encoder}.blocks"), len(state[f"{encoder}.norm.weight"])
     names = [name for name, size in PUBLISHED.items() if size == (depth, width)]
     use = (
         f": use model={' or '.join([names[0], *(name.removeprefix('seqtrack_') for name in names[1:])])}"

@@ -14,15 +14,9 @@ from typing import Any, Literal, cast
 import torch
 from torch import Tensor, nn
 
-from seqtrack_lit.models.official import (
-    ORDERS,
-    OfficialConfig,
-    count,
-    fitting,
-    to_official,
-    to_ours,
-)
-from seqtrack_lit.models.official_model import Description, describe, tracker_settings
+from seqtrack_lit.models.encoder import ViTEncoder
+from seqtrack_lit.models.official import OfficialConfig, fitting, to_official, to_ours
+from seqtrack_lit.models.official_model import Description, describe
 from seqtrack_lit.models.safe_read import read_contents
 from seqtrack_lit.models.seqtrack import SeqTrack
 
@@ -161,7 +155,9 @@ def load_model(
     else:
         _check_known(description, known, checkpoint.source)
         if config is not None:
-            description = description._replace(tracker={**description.tracker, **tracker_settings(config)})
+            raise ValueError(
+                f"{checkpoint.source} describes itself; official_config is for official ones, leave it out"
+            )
     built = build_model(description.tokenizer, description.model)
     fill(built, checkpoint)
     return LoadedModel(built.eval(), dict(description.tracker), checkpoint.source, description)
@@ -189,7 +185,7 @@ def fill(model: nn.Module, checkpoint: Checkpoint) -> None:
     own, state, source = model.state_dict(), checkpoint.state, checkpoint.source
     if checkpoint.official:
         state = to_ours(state, own, source)
-    fit = "" if checkpoint.official else _fitting_ours(checkpoint)
+    fit = fitting(checkpoint.state)
     for key, tensor in own.items():
         if key not in state:
             raise ValueError(f"{source}: key {key} {tuple(tensor.shape)} is missing{fit}")
@@ -212,8 +208,6 @@ def export_official(model: SeqTrack, path: str | Path, *, epoch: int = 500) -> N
     Raises:
         ValueError: the official code has no such model.
     """
-    from seqtrack_lit.models.encoder import ViTEncoder
-
     encoder, decoder = model.encoder, model.decoder
     hindrances = {
         f"model.encoder is a {type(encoder).__name__}, not a plain ViT": not isinstance(encoder, ViTEncoder),
@@ -221,7 +215,6 @@ def export_official(model: SeqTrack, path: str | Path, *, epoch: int = 500) -> N
         "model.decoder.bidirectional=true": decoder.bidirectional,
         f"model.decoder.past={decoder.past}": decoder.past > 0,
         "model.map_equal_widths=true": model.apply_linear and encoder.width == decoder.width,
-        f"tokenizer.order={model.tokenizer.order}": model.tokenizer.order not in ORDERS.values(),
     }
     stopped = [name for name, hinders in hindrances.items() if hinders]
     if stopped:
@@ -294,15 +287,6 @@ def _official_names(checkpoint: Checkpoint) -> dict[str, Tensor]:
             f"{checkpoint.source} does not show which model it is of ({error}); give the checkpoint that training "
             "wrote (.ckpt), which does"
         ) from error
-
-
-def _fitting_ours(checkpoint: Checkpoint) -> str:
-    key = "encoder.norm.weight"
-    if key not in checkpoint.state:
-        return ""
-    depth = count(checkpoint.state, "encoder.blocks")
-    fake = {f"encoder.body.blocks.{i}.": checkpoint.state[key] for i in range(depth)}
-    return fitting({**fake, "encoder.body.norm.weight": checkpoint.state[key]})
 
 
 def _unprefixed(state: dict[str, Tensor]) -> dict[str, Tensor]:
