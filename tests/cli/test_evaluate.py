@@ -66,7 +66,9 @@ def test_writes_the_official_tracker_s_boxes(case: str, tmp_path: Path, run) -> 
     scores = Scores.load(folder / "scores.json")
     assert scores.sequences == 1
     media = json.loads((folder / "media" / "media.json").read_text())
-    assert [clip["kind"] for clip in media["clips"]] == ["best"]
+    assert [(clip["kind"], clip["file"]) for clip in media["clips"]] == [("best", "best.mp4")]
+    assert [picture["file"] for picture in media["attention"]] == ["attention_best.png"]
+    assert cv2.imread(str(folder / "media" / "attention_best.png")).shape[0] > 192
     assert (folder / "media" / "best.mp4").stat().st_size > 1000
 
 
@@ -114,8 +116,9 @@ def test_a_bad_video_is_reported_and_costs_no_other(tmp_path: Path, run, capsys:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "nothing to evaluate: give checkpoint=FILE or baseline=static|kcf|csrt"),
+        ([], "nothing to evaluate: give checkpoint=FILE, run=FOLDER or baseline=static|kcf|csrt"),
         (["checkpoint=nowhere/é.ckpt"], "checkpoint=nowhere/é.ckpt: no such file"),
+        (["run=runs/gone"], "run=runs/gone: there is no runs/gone/checkpoints/best.ckpt"),
         (["baseline=mosse"], "baseline=mosse: no such baseline; allowed: static, kcf, csrt"),
         (["baseline=kcf", "benchmark=lasot"], "benchmark.root=data/lasot: no such file or folder"),
         (["baseline=kcf", "benchmark=losat"], "allowed:"),

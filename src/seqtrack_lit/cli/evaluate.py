@@ -1,6 +1,6 @@
 """seqtrack-evaluate: track the videos of a benchmark and score the results.
 
-    seqtrack-evaluate checkpoint=runs/quickstart/checkpoints/best.ckpt baseline=[static,kcf,csrt]
+    seqtrack-evaluate run=runs/quickstart 'baseline=[static,kcf,csrt]'
     seqtrack-evaluate checkpoint=SEQTRACK_ep0500.pth.tar benchmark=lasot paths.data=/data workers=4
     seqtrack-evaluate checkpoint=FILE benchmark=folder benchmark.root=MY_VIDEOS benchmark.name=mine
     seqtrack-evaluate -m checkpoint=FILE 'benchmark=glob(*)'
@@ -10,7 +10,6 @@ same command; finished videos are not tracked again.
 """
 
 import hashlib
-import json
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,8 +31,8 @@ BASELINES = ("static", "kcf", "csrt")
 
 def body(config: DictConfig) -> None:
     """Track with the checkpoint and the baselines that are asked for; print one table."""
-    baselines = baselines_of(config.baseline)
-    _check(config, baselines)
+    baselines, checkpoint = baselines_of(config.baseline), checkpoint_of(config)
+    _check(config, checkpoint, baselines)
     import cv2
     from rich.console import Console
 
@@ -46,23 +45,23 @@ def body(config: DictConfig) -> None:
     benchmark = Benchmark(config)
     scores: list[Scores] = []
     unfinished: list[str] = []
-    if config.checkpoint is not None:
+    if checkpoint is not None:
         devices = devices_of(config.device)
         options = tracker_options(config)
-        load = partial(load_on, str(config.checkpoint), options)
+        load = partial(load_on, str(checkpoint), options)
         tracker = load("cpu" if config.workers > 1 else devices[0])
-        identity = {
-            "weights": _digest(config.checkpoint),
+        identity: dict[str, object] = {
+            "weights": _digest(checkpoint),
             "tracker": tracker.settings,
             "told": [options["tokenizer"], options["model"], _digest(config.official_config)],
         }
-        make = load if config.workers > 1 else lambda device: tracker
-        unfinished += benchmark.run(tracker.name, make, identity, devices, scores)
+        unfinished += benchmark.run(
+            tracker.name, load if config.workers > 1 else lambda device: tracker, identity, devices, scores
+        )
         if config.media and scores:
             benchmark.show(tracker, scores[0])
     for method in baselines:
-        make = partial(make_baseline, method)
-        unfinished += benchmark.run(method, make, {"baseline": method}, ["cpu"], scores)
+        unfinished += benchmark.run(method, partial(make_baseline, method), {"baseline": method}, ["cpu"], scores)
     if scores:
         Console().print(compare(scores, paper_rows="none").rich())
     if unfinished:
@@ -110,18 +109,28 @@ class Benchmark:
         return Path(self.config.out).expanduser() / tracker / self.name
 
     def show(self, tracker: "SeqTrackTracker", scores: "Scores") -> None:
-        """Write media/: clips of the best, the median and the worst video, and attention; media.json lists them."""
-        from seqtrack_lit.tracking.clips import pick, write_clip
+        """Write media/: clips and maps of attention."""
+        from seqtrack_lit.analysis.media import write_media
 
-        folder = self.folder(tracker.name)
         value = next(iter(scores.values))
         by_name = {name: values[value] for name, values in scores.per_sequence.items()}
         places = {self.videos[i].name: i for i in range(len(self.videos))}
-        clips = []
-        for kind, name in pick(by_name).items():
-            path = write_clip(folder / "media" / f"{kind}.mp4", self.videos[places[name]], folder)
-            clips.append({"kind": kind, "sequence": name, value: round(by_name[name], 1), "file": path.name})
-        (folder / "media" / "media.json").write_text(json.dumps({"clips": clips}, indent=1) + "\n")
+        listed = write_media(self.folder(tracker.name), tracker, lambda name: self.videos[places[name]], by_name, value)
+        print(f"Clips and attention: {listed.parent}", flush=True)
+
+
+def checkpoint_of(config: DictConfig) -> Path | None:
+    """The checkpoint asked for, else the best one of the run asked for; None where neither is.
+
+    Raises:
+        FileNotFoundError: it does not exist.
+    """
+    if config.checkpoint is not None:
+        return existing(config.checkpoint, "checkpoint")
+    best = Path(config.run).expanduser() / "checkpoints" / "best.ckpt"
+    if config.run != config.paths.runs and not best.is_file():
+        raise FileNotFoundError(f"run={config.run}: there is no {best}; train first, or give checkpoint=FILE")
+    return best if best.is_file() else None
 
 
 def baselines_of(value: Any) -> list[str]:
@@ -163,13 +172,14 @@ def load_on(checkpoint: str, options: dict[str, Any], device: str) -> "SeqTrackT
     return load_tracker(Path(checkpoint).expanduser(), device=device, **options)
 
 
-def _check(config: DictConfig, baselines: list[str]) -> None:
+def _check(config: DictConfig, checkpoint: Path | None, baselines: list[str]) -> None:
     """What can be refused before torch is imported."""
-    if config.checkpoint is None and not baselines:
-        raise ValueError(f"nothing to evaluate: give checkpoint=FILE or baseline={'|'.join(BASELINES)}, or both")
-    for key in ("checkpoint", "official_config"):
-        if config[key] is not None:
-            existing(config[key], key)
+    if checkpoint is None and not baselines:
+        raise ValueError(
+            f"nothing to evaluate: give checkpoint=FILE, run=FOLDER or baseline={'|'.join(BASELINES)}, or several"
+        )
+    if config.official_config is not None:
+        existing(config.official_config, "official_config")
     if config.benchmark.get("root") is not None:
         existing(config.benchmark.root, "benchmark.root")
     if not isinstance(config.workers, int) or config.workers < 1:
@@ -179,7 +189,7 @@ def _check(config: DictConfig, baselines: list[str]) -> None:
         raise ValueError(f"tracker.name={name} cannot name a results folder: no slashes, not a baseline's name")
 
 
-def _digest(path: str | None) -> str:
+def _digest(path: str | Path | None) -> str:
     if path is None:
         return ""
     with Path(path).expanduser().open("rb") as file:

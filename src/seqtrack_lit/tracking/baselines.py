@@ -97,10 +97,10 @@ def _whole_pixels(
     return near, far
 
 
-def make_baseline(method: Literal["static", "kcf", "csrt"], device: str = "cpu") -> StaticBox | OpenCVTracker:
+def make_baseline(method: str, device: str = "cpu") -> StaticBox | OpenCVTracker:
     """A baseline by name; all run on the CPU, whatever the device.
 
     Raises:
         ValueError: unknown name.
     """
-    return StaticBox() if method == "static" else OpenCVTracker(method)
+    return StaticBox() if method == "static" else OpenCVTracker(method)  # type: ignore[arg-type]

@@ -5,6 +5,7 @@ A process takes whole videos over a pipe of its own, so that one that is killed 
 
 import multiprocessing
 import os
+import traceback
 from collections.abc import Callable
 from collections.abc import Sequence as List
 from contextlib import suppress
@@ -182,5 +183,9 @@ def _track(tracker: Tracker, videos: Videos, index: int, folder: Path, report: R
 
 
 def _reason(error: Exception) -> str:
+    """What went wrong, in one line; where, unless the message was written for users."""
     text = " ".join(str(error).split())
-    return text if isinstance(error, ValueError) and text else f"{type(error).__name__}: {text}"
+    if isinstance(error, ValueError) and text:
+        return text
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{type(error).__name__}: {text} ({Path(place.filename).name}, line {place.lineno})"

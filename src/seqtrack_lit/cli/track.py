@@ -1,0 +1,230 @@
+"""seqtrack-track: follow a target in a video of your own.
+
+    seqtrack-track source=clip.mp4 box=[120,80,64,48] checkpoint=runs/quickstart/checkpoints/best.ckpt
+    seqtrack-track source=FOLDER_OF_IMAGES boxes=[[10,20,30,40],[90,60,25,25]] baseline=csrt
+    seqtrack-track source=0 box=[300,200,80,80] checkpoint=FILE frames=500
+
+Boxes are x,y of the top-left corner, width and height in pixels of the first frame. Written to <out>: a video with
+the boxes (<source>_tracked.mp4), every box with its confidence (.csv) and the same with the settings (.json). A low
+confidence, the mean probability of the four tokens after the window, says that the target is probably lost.
+"""
+
+import copy
+import csv
+import json
+from pathlib import Path
+from time import perf_counter
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from seqtrack_lit.cli.evaluate import BASELINES, devices_of, load_on, tracker_options
+from seqtrack_lit.cli.runtime import existing, run
+
+if TYPE_CHECKING:
+    from seqtrack_lit.crops import Image
+    from seqtrack_lit.tracking.tracker import Estimate, Tracker
+
+GREY = (150, 150, 150)
+
+
+def body(config: DictConfig) -> None:
+    """Track and write."""
+    boxes = boxes_of(config)
+    _check(config)
+    import cv2
+    import numpy as np
+
+    from seqtrack_lit.tracking.source import open_source
+    from seqtrack_lit.tracking.tracker import Estimate, check_first_box
+
+    cv2.setNumThreads(0)
+    source = open_source(config.source, rate=config.rate)
+    try:
+        first = next(source.frames)
+    except StopIteration:
+        raise ValueError(f"source={config.source} gave no frame") from None
+    base = Path(config.out).expanduser() / f"{source.name}_tracked"
+    if not boxes:
+        raise ValueError(_ask_for_box(first, base))
+    starts = [np.array(box, np.float64) for box in boxes]
+    for number, start in enumerate(starts):
+        check_first_box(start, first, f"{'boxes' if len(starts) > 1 else 'box'} {number + 1}")
+    trackers = _trackers(config, len(starts))
+    count = min((n for n in (source.count, config.frames) if n is not None), default=None)
+    with Output(base, config, source.rate, count) as output:
+        for tracker, start in zip(trackers, starts, strict=True):
+            tracker.init(first, start)
+        output.write(first, [Estimate(start) for start in starts], 0.0)
+        while (count is None or output.frames < count) and (image := next(source.frames, None)) is not None:
+            begun = perf_counter()
+            estimates = [tracker.update(image) for tracker in trackers]
+            output.write(image, estimates, perf_counter() - begun)
+    print(output.summary(), flush=True)
+
+
+class Output:
+    """The three files. They are complete after an error or Ctrl-C, too, with the frames tracked so far."""
+
+    def __init__(self, base: Path, config: DictConfig, rate: float, count: int | None) -> None:
+        from rich.console import Console
+        from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        from seqtrack_lit.tracking.video import VideoWriter
+
+        self.base, self.config = base, config
+        self.frames, self.seconds = 0, 0.0
+        self.boxes: list[list[list[float]]] = []  # frame, target
+        self.confidences: list[list[float]] = []
+        self.size = (0, 0)
+        base.parent.mkdir(parents=True, exist_ok=True)
+        self.table = self._path(".csv").open("w", newline="")
+        self.rows = csv.writer(self.table, lineterminator="\n")
+        self.rows.writerow(["frame", "target", "x", "y", "w", "h", "confidence", "lost"])
+        self.video = VideoWriter(self._path(".mp4"), rate=rate) if config.video else None
+        self.rate = rate
+        columns = (MofNCompleteColumn(), TextColumn("frames, {task.fields[fps]}"), TimeRemainingColumn())
+        self.bar = Progress(*columns, console=Console(stderr=True))
+        self.task = self.bar.add_task("", total=count, fps="")
+
+    def write(self, image: "Image", estimates: "list[Estimate]", seconds: float) -> None:
+        """Add a frame with one estimate a target."""
+        from seqtrack_lit.tracking.video import COLORS, draw_boxes
+
+        limit = self.config.lost_below
+        lost = [limit is not None and estimate.confidence < limit for estimate in estimates]
+        boxes = [[round(float(v), 4) for v in estimate.box_xywh] for estimate in estimates]
+        for target, (box, estimate) in enumerate(zip(boxes, estimates, strict=True)):
+            self.rows.writerow([self.frames, target, *box, f"{estimate.confidence:.6g}", int(lost[target])])
+        self.boxes.append(boxes)
+        self.confidences.append([float(f"{estimate.confidence:.6g}") for estimate in estimates])
+        self.size = self.size if self.frames else (image.shape[1], image.shape[0])
+        if self.video is not None:
+            colors = tuple(GREY if gone else COLORS[target % len(COLORS)] for target, gone in enumerate(lost))
+            labels = [
+                ("lost " if gone else "") + f"{estimate.confidence:.2f}"
+                for gone, estimate in zip(lost, estimates, strict=True)
+            ]
+            drawn = draw_boxes(image, [estimate.box_xywh for estimate in estimates], colors=colors, labels=labels)
+            self.video.write(drawn)
+        self.frames += 1
+        self.seconds += seconds
+        self.bar.update(self.task, advance=1, fps=f"{self.fps:.1f} frames/s")
+
+    @property
+    def fps(self) -> float:
+        """Frames per second of the tracking itself."""
+        return (self.frames - 1) / self.seconds if self.seconds > 0 else 0.0
+
+    def __enter__(self) -> "Output":
+        self.bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.bar.stop()
+        self.table.close()
+        if self.video is not None:
+            self.video.close()
+        self._path(".json").write_text(json.dumps(self._facts(finished=error is None), indent=1) + "\n")
+        if error is not None:
+            print(f"Stopped after {self.frames} frames, which are in {self._path('.csv')}", flush=True)
+
+    def summary(self) -> str:
+        """What was written, in one line."""
+        kinds = ".mp4, .csv and .json" if self.video is not None else ".csv and .json"
+        return f"{self.frames} frames at {self.fps:.1f} frames/s; look at {self.base}{kinds}"
+
+    def _path(self, suffix: str) -> Path:
+        return self.base.with_name(self.base.name + suffix)
+
+    def _facts(self, *, finished: bool) -> dict[str, Any]:
+        keys = ("checkpoint", "baseline", "lost_below")
+        targets = range(len(self.boxes[0]) if self.boxes else 0)
+        return {
+            "source": str(self.config.source),
+            **{key: self.config[key] for key in keys},
+            "tracker": OmegaConf.to_container(self.config.tracker),
+            "size": list(self.size),
+            "rate": self.rate,
+            "frames": self.frames,
+            "finished": finished,
+            "fps": round(self.fps, 1),
+            "targets": [
+                {
+                    "boxes": [frame[target] for frame in self.boxes],
+                    "confidences": [frame[target] for frame in self.confidences],
+                }
+                for target in targets
+            ],
+        }
+
+
+def boxes_of(config: DictConfig) -> list[list[float]]:
+    """The targets' boxes xywh; none where none is given.
+
+    Raises:
+        ValueError: both box and boxes, or not four numbers each.
+    """
+    plain: Any = OmegaConf.to_container(config, resolve=True)
+    if plain["box"] is not None and plain["boxes"] is not None:
+        raise ValueError("give box=[x,y,w,h] or boxes=[[x,y,w,h],...], not both")
+    key, form = ("box", "[x,y,w,h]") if plain["boxes"] is None else ("boxes", "[[x,y,w,h],[x,y,w,h]]")
+    boxes = plain["boxes"] if key == "boxes" else [] if plain["box"] is None else [plain["box"]]
+    if not isinstance(boxes, list) or not all(_four_numbers(box) for box in boxes):
+        raise ValueError(f"{key}={plain[key]}: expected {key}={form}, four numbers in pixels for each target")
+    return [[float(value) for value in box] for box in boxes]
+
+
+def _four_numbers(box: object) -> bool:
+    return isinstance(box, list) and len(box) == 4 and all(type(value) in (int, float) for value in box)
+
+
+def _check(config: DictConfig) -> None:
+    """What can be refused before torch is imported."""
+    source = config.source
+    if not isinstance(source, int) and not str(source).isdecimal():
+        existing(source, "source")
+    if (config.checkpoint is None) == (config.baseline is None):
+        raise ValueError(f"give checkpoint=FILE or baseline={'|'.join(BASELINES)}, one of the two")
+    if config.baseline is not None and config.baseline not in BASELINES:
+        raise ValueError(f"baseline={config.baseline}: no such baseline; allowed: {', '.join(BASELINES)}")
+    for key in ("checkpoint", "official_config"):
+        if config[key] is not None:
+            existing(config[key], key)
+    if config.frames is not None and not (isinstance(config.frames, int) and config.frames >= 1):
+        raise ValueError(f"frames must be a whole number >= 1, got {config.frames}")
+
+
+def _trackers(config: DictConfig, count: int) -> "list[Tracker]":
+    """One tracker a target; they share the network."""
+    from seqtrack_lit.tracking.baselines import make_baseline
+
+    if config.baseline is not None:
+        return [make_baseline(config.baseline) for _ in range(count)]
+    tracker = load_on(str(config.checkpoint), tracker_options(config), devices_of(config.device)[0])
+    return [tracker, *(copy.copy(tracker) for _ in range(count - 1))]
+
+
+def _ask_for_box(first: "Image", base: Path) -> str:
+    """The first frame as a picture, to read the box from."""
+    import cv2
+
+    path = base.with_name(f"{base.name.removesuffix('_tracked')}_first.png")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(cv2.imencode(".png", first[..., ::-1])[1].tobytes())
+    return (
+        f"where is the target? give box=[x,y,w,h] in pixels of the first frame ({first.shape[1]} x {first.shape[0]}), "
+        f"which is now in {path}"
+    )
+
+
+def main() -> None:
+    """Entry point."""
+    run("track", body)
+
+
+if __name__ == "__main__":
+    main()

