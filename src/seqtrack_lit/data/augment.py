@@ -20,12 +20,12 @@ from torch import Tensor
 
 from seqtrack_lit.crops import Crop, Image, Normaliser
 
+CropImage = UInt8[np.ndarray, "S S 3"]
 Box = Float64[np.ndarray, "4"]  # image box xywh, pixels
 ImageBoxes = Float64[np.ndarray, "rows 4"]
 Padding = Literal["exact", "official"]
 
 
-@runtime_checkable
 @runtime_checkable
 class Photometric(Protocol):
     """An albumentations Compose."""
@@ -152,7 +152,7 @@ class Windows:
         """The window of a template."""
         return Crop.around(box, factor=self.template_factor, size=self.template_size)
 
-    def cut(self, crop: Crop, image: Image) -> Image:
+    def cut(self, crop: Crop, image: Image) -> CropImage:
         """The window's pixels.
 
         Raises:
@@ -231,16 +231,16 @@ class Augmentation:
     def __post_init__(self) -> None:
         for name in ("grey", "flip", "crop_flip"):
             if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"data.augment.{name} is a probability in [0, 1], got {getattr(self, name)!r}")
+                raise ValueError(f"data.augmentation.{name} is a probability in [0, 1], got {getattr(self, name)!r}")
         if not 0 <= self.channel_gain < math.inf:
-            raise ValueError(f"data.augment.channel_gain must be a number >= 0, got {self.channel_gain!r}")
+            raise ValueError(f"data.augmentation.channel_gain must be a number >= 0, got {self.channel_gain!r}")
 
     def joint(self, rng: np.random.Generator) -> Joint:
         """Draw what happens to all frames alike."""
         grey, flip = rng.random(2)
         return Joint(bool(grey < self.grey), bool(flip < self.flip))
 
-    def colors(self, rng: np.random.Generator) -> Callable[[Image], Image]:
+    def colors(self, rng: np.random.Generator) -> Callable[[CropImage], CropImage]:
         """The photometric transform of one sample; draws anew for each crop it is called with."""
         compose = self.photometric
         if compose is None:
@@ -250,15 +250,15 @@ class Augmentation:
         return lambda crop: np.asarray(compose(image=crop)["image"], np.uint8)
 
     def crop(
-        self, crop: Image, boxes: Float32[Tensor, "rows 4"], rng: np.random.Generator
-    ) -> tuple[Image, Float32[Tensor, "rows 4"]]:
+        self, crop: CropImage, boxes: Float32[Tensor, "rows 4"], rng: np.random.Generator
+    ) -> tuple[CropImage, Float32[Tensor, "rows 4"]]:
         """Mirror a crop and its boxes (cxcywh, fractions: x' = 1 - x), or leave them."""
         if rng.random() >= self.crop_flip:
             return crop, boxes
         boxes[:, 0] = 1 - boxes[:, 0]
         return crop[:, ::-1], boxes
 
-    def gain(self, crop: Image, rng: np.random.Generator) -> Image:
+    def gain(self, crop: CropImage, rng: np.random.Generator) -> CropImage:
         """Stretch or squeeze the colours of a search crop about mid-grey, each channel on its own."""
         if not self.channel_gain:
             return crop

@@ -21,7 +21,7 @@ from jaxtyping import Bool, Float32, Float64, Int64, Integer, UInt8
 from torch import Tensor
 
 from seqtrack_lit.crops import Crop, Image
-from seqtrack_lit.data.augment import Augmentation, Box, ImageBoxes, Jitter, JitterSchedule, Joint, Windows
+from seqtrack_lit.data.augment import Augmentation, Box, CropImage, ImageBoxes, Jitter, JitterSchedule, Joint, Windows
 from seqtrack_lit.data.scenes import Objects
 from seqtrack_lit.data.sequence import Frames
 from seqtrack_lit.data.sequence import Sequence as Video
@@ -361,9 +361,9 @@ class TrainingSamples(torch.utils.data.Dataset[tuple[Sample, list[str]]]):
         boxes: ImageBoxes,
         image: Image,
         joint: Joint,
-        colors: Callable[[Image], Image],
+        colors: Callable[[CropImage], CropImage],
         rng: np.random.Generator,
-    ) -> tuple[Image, Float32[Tensor, "rest 4"]]:
+    ) -> tuple[CropImage, Float32[Tensor, "rest 4"]]:
         """A crop of the frame around the first of some image boxes, and the others in its coordinates."""
         boxes = joint.boxes(boxes, image.shape[1], self.augmentation.flip_offset)
         crop = window(boxes[0])

@@ -1,0 +1,168 @@
+"""Geometry and colours of a sample; crops and boxes against recorded outputs of the official training code."""
+
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from seqtrack_lit.boxes import cxcywh_to_xywh
+from seqtrack_lit.data.augment import Augmentation, Jitter, JitterSchedule, Joint, Windows, brightness
+
+GOLDEN = Path(__file__).parents[1] / "golden" / "model" / "train" / "golden.npz"
+
+
+def test_crops_and_boxes_are_the_official_ones() -> None:
+    golden = np.load(GOLDEN)
+    frames, gt, jittered = golden["frames"], golden["gt"].astype(np.float64), golden["jittered"].astype(np.float64)
+    windows = Windows(search_size=96, template_size=96, padding="official")
+    for sample, t in enumerate(golden["search_frame_ids"]):
+        crop = windows.search(jittered[sample])
+        assert np.array_equal(windows.cut(crop, frames[t]), golden["search_crops"][sample])
+        assert crop.scale == pytest.approx(golden["resize_factors"][sample], abs=1e-12)
+        found = cxcywh_to_xywh(windows.to_crop(crop, gt[[sample]]))[0]
+        assert found.numpy() == pytest.approx(golden["norm_boxes"][sample], abs=2e-6)
+        for number, times in enumerate(golden["template_frame_ids"]):
+            template = windows.template(golden["template_boxes"][number, sample])
+            expected = golden["template_crops"][number, sample]
+            assert np.array_equal(windows.cut(template, frames[times[sample]]), expected)
+
+
+@pytest.mark.parametrize("normaliser", ["S", "S-1"])
+def test_boxes_in_crops_are_those_of_the_crop(normaliser: str) -> None:
+    windows = Windows(48, 32, 3.0, 2.0, normaliser)  # type: ignore[arg-type]
+    boxes = np.array([[10.0, 20, 30, 15], [-5, 3, 200, 7.5]])
+    crop = windows.search(boxes[0])
+    expected = crop.to_crop(torch.from_numpy(boxes), normaliser).float()  # type: ignore[arg-type]
+    torch.testing.assert_close(windows.to_crop(crop, boxes), expected)
+
+
+def test_joint_flip_moves_the_target_with_its_pixels() -> None:
+    # a white rectangle over the pixels x = 2..4, y = 1..2 of a picture 10 wide: box 2, 1, 3, 2
+    image = np.zeros((6, 10, 3), np.uint8)
+    image[1:3, 2:5] = 255
+    joint = Joint(grey=False, flip=True)
+    flipped = joint.image(image)
+    y, x = np.nonzero(flipped[..., 0])
+    # mirrored: pixel x goes to 9 - x, so 5..7; the box is 10 - 2 - 3 = 5, 1, 3, 2
+    assert (x.min(), x.max(), y.min(), y.max()) == (5, 7, 1, 2)
+    box = np.array([[2.0, 1, 3, 2]])
+    assert joint.boxes(box, 10).tolist() == [[5, 1, 3, 2]]
+    assert joint.boxes(box, 10, 1.0).tolist() == [[4, 1, 3, 2]]  # official: one pixel too far left
+    assert box.tolist() == [[2, 1, 3, 2]]
+    assert Joint(grey=False, flip=False).boxes(box, 10) is box
+
+
+def test_grey_keeps_three_channels() -> None:
+    image = np.random.default_rng(0).integers(0, 256, (5, 7, 3), np.uint8)
+    grey = Joint(grey=True, flip=False).image(image)
+    assert grey.shape == image.shape
+    assert np.array_equal(grey[..., 0], grey[..., 1])
+    # BT.601 luma: .299 R + .587 G + .114 B
+    assert np.abs(grey[..., 0] - image @ [0.299, 0.587, 0.114]).max() <= 1
+
+
+def test_distribution_of_grey_flip_and_crop_flip() -> None:
+    rng, augmentation = np.random.default_rng(0), Augmentation(crop_flip=0.25)
+    drawn = np.array([augmentation.joint(rng) for _ in range(8000)])
+    assert drawn.mean(0) == pytest.approx([0.05, 0.5], abs=0.02)
+    crop, boxes = np.arange(12, dtype=np.uint8).reshape(2, 2, 3), torch.tensor([[0.1, 0.2, 0.3, 0.4]])
+    flipped = 0
+    for _ in range(2000):
+        image, moved = augmentation.crop(crop, boxes.clone(), rng)
+        mirrored = bool(image[0, 0, 0] == 3)  # the second pixel's red came first
+        torch.testing.assert_close(moved, torch.tensor([[0.9 if mirrored else 0.1, 0.2, 0.3, 0.4]]))
+        flipped += mirrored
+    assert flipped / 2000 == pytest.approx(0.25, abs=0.03)
+
+
+def test_distribution_of_the_jitter() -> None:
+    rng, box = np.random.default_rng(0), np.array([40.0, 30, 20, 10])
+    drawn = np.stack([Jitter(3.5, 0.5).apply(box, rng) for _ in range(8000)])
+    scale = np.log(drawn[:, 2:] / box[2:])
+    assert scale.mean(0) == pytest.approx([0, 0], abs=0.02)
+    assert scale.std(0) == pytest.approx([0.5, 0.5], abs=0.02)
+    # centres are uniform within +-1.75 of the jittered size about the centre 50, 35: standard deviation 1.75 / sqrt(3)
+    offset = (drawn[:, :2] + drawn[:, 2:] / 2 - (50, 35)) / np.sqrt(drawn[:, 2:].prod(1, keepdims=True))
+    assert 1.7 < np.abs(offset).max() <= 1.75
+    assert offset.std(0) == pytest.approx([1.0104, 1.0104], abs=0.02)
+    assert Jitter(0.0, 0.0).apply(box, rng).tolist() == box.tolist()
+
+
+def test_the_jitter_follows_its_schedule() -> None:
+    tiny = JitterSchedule(2.6, 0.5, 1.3, 0.2, begin=0.5, finish=0.8)
+    # half way between .5 and .8 stands the middle of 2.6 and 1.3, and of .5 and .2
+    assert [tiny.at(p) for p in (0.0, 0.5, 0.65, 0.8, 1.0)] == [
+        Jitter(2.6, 0.5), Jitter(2.6, 0.5), Jitter(1.95, 0.35), Jitter(1.3, 0.2), Jitter(1.3, 0.2),
+    ]  # fmt: skip
+    assert JitterSchedule().at(0.9) == JitterSchedule().at(0.0) == Jitter(3.5, 0.5)
+    assert JitterSchedule(1.0, 0.1, 2.0, begin=0.5, finish=0.5).at(0.5) == Jitter(2.0, 0.1)
+
+
+def test_brightness_is_a_pure_function_of_the_generator() -> None:
+    augmentation = pickle.loads(pickle.dumps(Augmentation(photometric=brightness())))  # as a worker gets it
+    image = np.full((4, 4, 3), 100, np.uint8)
+    levels = []
+    for seed in range(300):
+        colors = augmentation.colors(np.random.default_rng(seed))
+        levels.append([int(colors(image)[0, 0, 0]) for _ in range(2)])
+        assert len(np.unique(colors(image))) == 1
+    assert np.min(levels) >= 80
+    assert np.max(levels) <= 120
+    assert np.mean(levels) == pytest.approx(100, abs=1)
+    assert np.std(levels) == pytest.approx(40 / np.sqrt(12), abs=1)
+    assert np.mean([a != b for a, b in levels]) > 0.9  # each crop on its own
+    again = augmentation.colors(np.random.default_rng(7))
+    assert [int(again(image)[0, 0, 0]) for _ in range(2)] == levels[7]
+    assert (augmentation.colors(np.random.default_rng(0))(np.full((2, 2, 3), 255, np.uint8)) >= 204).all()  # clamped
+
+
+def test_channel_gain_is_about_mid_grey() -> None:
+    rng = np.random.default_rng(0)
+    image = np.full((2, 2, 3), 40, np.uint8)
+    assert Augmentation().gain(image, rng) is image
+    drawn = np.stack([Augmentation(channel_gain=0.2).gain(image, rng)[0, 0] for _ in range(4000)]).astype(float)
+    # mid-grey is 255 * .449 = 114.5; 40 is 74.5 below it, so the standard deviation is .2 * 74.5 = 14.9
+    assert drawn.mean(0) == pytest.approx([40, 40, 40], abs=1)
+    assert drawn.std(0) == pytest.approx([14.9] * 3, abs=1)
+    assert abs(np.corrcoef(drawn.T)[0, 1]) < 0.1
+
+
+def test_a_window_that_shows_nothing_is_an_error() -> None:
+    windows, image = Windows(16, 16), np.zeros((20, 30, 3), np.uint8)
+    inside = windows.search(np.array([-8.0, 5, 4, 4]))  # window of 16 about -6, 7: reaches to x = 2
+    assert windows.cut(inside, image).shape == (16, 16, 3)
+    with pytest.raises(ValueError, match=r"window of 16 px around -8\.0, 7\.0 shows nothing"):
+        windows.cut(windows.search(np.array([-10.0, 5, 4, 4])), image)  # reaches to x = 0
+    with pytest.raises(ValueError, match="width and height must be > 0"):
+        windows.search(np.array([1.0, 5, 0, 4]))
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Windows(search_size=0), "data.windows.search_size"),
+        (lambda: Windows(template_factor=0.0), "data.windows.template_factor"),
+        (lambda: Augmentation(flip=1.5), "data.augmentation.flip is a probability"),
+        (lambda: Augmentation(channel_gain=-1.0), "data.augmentation.channel_gain"),
+        (lambda: JitterSchedule(center=-1.0), "data.jitter.center"),
+        (lambda: JitterSchedule(begin=0.9, finish=0.5), "begin <= finish"),
+    ],
+)
+def test_wrong_values(make, message) -> None:
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+@pytest.mark.parametrize(("name", "allowed"), [("padding", "exact, official"), ("normaliser", "S, S-1")])
+def test_wrong_names(name: str, allowed: str) -> None:
+    windows = Windows()
+    object.__setattr__(windows, name, "none")  # the constructor's own types are checked in tests
+    with pytest.raises(ValueError, match=f"data.windows.{name} must be one of {allowed}, got 'none'"):
+        windows.__post_init__()
+
+
+def test_a_misspelt_photometric_argument_is_an_error() -> None:
+    with pytest.raises(TypeError):
+        brightness(lo=0.5)  # type: ignore[call-arg]
