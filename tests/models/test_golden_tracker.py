@@ -81,3 +81,9 @@ def test_share_of_equal_tokens_in_bfloat16(capsys):
             tracker.box = tuple(golden["boxes"][i].tolist())  # every frame from the recorded place
     with capsys.disabled():
         print(f"\nbfloat16: {np.mean(equal):.0%} of {np.size(equal)} tokens equal (random weights, near ties)")
+
+
+def test_three_lines_of_python():
+    from seqtrack_lit import load_tracker as by_the_short_name
+
+    assert by_the_short_name is load_tracker
