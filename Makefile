@@ -21,7 +21,7 @@ install: $(STAMP)  ## make .venv with everything in it
 
 quickstart: $(STAMP)  ## train a tiny tracker on generated videos, track, score, write a report (minutes, CPU is enough)
 	$(PY) -m seqtrack_lit.cli.train experiment=quickstart
-	$(PY) -m seqtrack_lit.cli.evaluate experiment=quickstart
+	$(PY) -m seqtrack_lit.cli.evaluate run=$(QUICK) 'baseline=[static,kcf,csrt]'
 	$(PY) -m seqtrack_lit.cli.report experiment=quickstart
 	@echo "Look next at $(QUICK)/report/index.html (open it in a browser)."
 
