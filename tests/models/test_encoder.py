@@ -132,7 +132,8 @@ def test_query_bias_points_to_the_target():
             "search_size must be a multiple of the patch size 8, got 250; the nearest are 248 and 256",
         ),
         ({"template_size": 4}, "template_size must be a multiple of the patch size 8, got 4"),
-        ({"templates": 0}, "templates must be at least 1"),
+        ({"templates": 0}, "templates must be a whole number >= 1, got 0"),
+        ({"heads": 0}, "heads must be a whole number >= 1, got 0"),
         ({"heads": 5}, "width must be a multiple of model.encoder.heads = 5"),
     ],
 )

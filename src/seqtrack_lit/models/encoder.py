@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from seqtrack_lit.models.attention import attend, merge_heads
+from seqtrack_lit.models.checks import whole
 
 Templates = Float[Tensor, "B T 3 h w"]
 Search = Float[Tensor, "B 3 H W"]
@@ -38,6 +39,7 @@ class Encoder(nn.Module):
         self, *, search_size: int, template_size: int, templates: int, patch: int, width: int, joint: bool
     ) -> None:
         super().__init__()
+        whole("model.encoder", 1, search_size=search_size, template_size=template_size, templates=templates)
         for name, size in (("search_size", search_size), ("template_size", template_size)):
             if size < patch or size % patch:
                 down = max(patch, size // patch * patch)
@@ -45,8 +47,6 @@ class Encoder(nn.Module):
                     f"model.encoder.{name} must be a multiple of the patch size {patch}, got {size}; "
                     f"the nearest are {down} and {down + patch}"
                 )
-        if templates < 1:
-            raise ValueError(f"model.encoder.templates must be at least 1, got {templates}")
         self.search_size = search_size
         self.template_size = template_size
         self.templates = templates
@@ -158,6 +158,8 @@ class ViTEncoder(Encoder):
         target_std: float = 0.5,
         target_bias: float = 0.0,
     ) -> None:
+        whole("model.encoder", 1, patch=patch, width=width, heads=heads)
+        whole("model.encoder", 0, depth=depth)
         if width % heads:
             raise ValueError(f"model.encoder.width must be a multiple of model.encoder.heads = {heads}, got {width}")
         super().__init__(

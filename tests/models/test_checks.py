@@ -1,0 +1,20 @@
+import pytest
+
+from seqtrack_lit.models.checks import number, whole
+
+
+@pytest.mark.parametrize("value", ["abc", 2.5, True, None, 0])
+def test_whole_names_the_key(value):
+    with pytest.raises(ValueError, match=rf"model\.decoder\.heads must be a whole number >= 1, got {value!r}"):
+        whole("model.decoder", 1, width=16, heads=value)
+
+
+@pytest.mark.parametrize("value", ["abc", True, None, -0.1, float("nan")])
+def test_number_names_the_key(value):
+    with pytest.raises(ValueError, match=r"model\.decoder\.dropout must be a number from 0 to 1, got"):
+        number("model.decoder", 0, 1, dropout=value)
+
+
+def test_right_values_pass():
+    whole("model.encoder", 1, width=1, heads=8)
+    number("model.decoder", 0, 1, dropout=0)
