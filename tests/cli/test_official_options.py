@@ -6,6 +6,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import torch
 import yaml
 from tests.models.by_hand import TRACKS, ByHand, Options, state_of, video, write_checkpoint
 
@@ -63,6 +64,24 @@ def test_keys_instead_of_a_file_and_the_command_line_wins(tmp_path, run):
     kept = ByHand(used, state_of(o)).track(frames, [50, 40, 30, 20])
     assert sum(kept["updated"]) > 0
     np.testing.assert_allclose(result.boxes[1:], kept["boxes"], atol=1e-3)
+
+
+class Creates:
+    def __init__(self, path: Path) -> None:
+        self.path = str(path)
+
+    def __reduce__(self):
+        return open, (self.path, "w")
+
+
+def test_a_hostile_checkpoint_does_nothing(tmp_path, run, capsys):
+    marker, path = tmp_path / "created", tmp_path / "hostile.pth.tar"
+    torch.save({"net": Creates(marker)}, path)
+    with pytest.raises(SystemExit) as stop:
+        run(video(0, 2, (60, 50), (20, 20, 10, 10), (0, 0)), (20, 20, 10, 10), f"checkpoint={path}")
+    assert stop.value.code == 2
+    assert "class that is not read" in capsys.readouterr().err
+    assert not marker.exists()
 
 
 OFFICIAL_NAMES = {
