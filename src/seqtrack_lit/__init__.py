@@ -16,12 +16,3 @@ def __getattr__(name: str) -> Any:
     from seqtrack_lit.tracking.seqtrack import load_tracker
 
     return load_tracker
-
-
-def __getattr__(name: str) -> object:
-    """`seqtrack_lit.load_tracker`, found when asked for: `import seqtrack_lit` stays free of torch."""
-    if name == "load_tracker":
-        from seqtrack_lit.tracking.seqtrack import load_tracker
-
-        return load_tracker
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
