@@ -1,11 +1,15 @@
-"""A model of a few thousand parameters, and recipes for it."""
+"""A model of a few thousand parameters, and pictures of squares it can learn."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from lightning.pytorch import LightningDataModule
 
+from seqtrack_lit.data.sampling import Batch
+from seqtrack_lit.data.sequence import Sequence
 from seqtrack_lit.models.decoder import Decoder
 from seqtrack_lit.models.encoder import ViTEncoder
 from seqtrack_lit.models.seqtrack import SeqTrack
@@ -31,3 +35,92 @@ def make_net() -> Callable[..., SeqTrack]:
         return SeqTrack(tokenizer=tokenizer, encoder=encoder, decoder=head, dense_head=dense)
 
     return make
+
+
+class Squares(torch.utils.data.Dataset[Batch]):
+    """Batches of dark pictures with a bright square each, a pure function of (epoch, position)."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+
+    def __getitem__(self, key: tuple[int, int]) -> Batch:
+        generator = torch.Generator().manual_seed(1000 * key[0] + key[1])
+        wh = torch.rand(self.size, 2, generator=generator) * 0.3 + 0.3
+        center = 0.35 + 0.3 * torch.rand(self.size, 2, generator=generator)
+        box = torch.cat([center, wh], dim=1)
+        grid = (torch.arange(16) + 0.5) / 16
+        inside = (grid - center[..., None]).abs() < wh[..., None] / 2  # B 2 16: x, y
+        search = (inside[:, 1, :, None] & inside[:, 0, None, :])[:, None].repeat(1, 3, 1, 1).to(torch.uint8) * 200
+        return Batch(
+            templates=torch.full((self.size, 1, 3, 8, 8), 200, dtype=torch.uint8),
+            search=search,
+            box=box,
+            template_boxes=torch.tensor([[[0.5, 0.5, 0.5, 0.5]]]).repeat(self.size, 1, 1),
+            past=torch.zeros(self.size, 0, 4),
+            key=torch.tensor([[*key, 0]]).repeat(self.size, 1),
+            dataset=torch.zeros(self.size, dtype=torch.int64),
+        )
+
+
+class CountingLoader:
+    """Counts the batches it gave, so that Lightning can put it where it was."""
+
+    def __init__(self, batches: int, size: int, workers: int) -> None:
+        self.batches, self.size, self.workers = batches, size, workers
+        self.epoch, self.given = 0, 0
+
+    def __len__(self) -> int:
+        return self.batches
+
+    def __iter__(self) -> Iterator[Batch]:
+        keys = [(self.epoch, i) for i in range(self.given, self.batches)]
+        loader = torch.utils.data.DataLoader(
+            Squares(self.size), batch_size=None, sampler=keys, num_workers=self.workers,
+            generator=torch.Generator().manual_seed(0),
+        )  # fmt: skip
+        for batch in loader:
+            self.given += 1
+            if self.given == self.batches:  # before the last one leaves: nobody asks for one more
+                self.epoch, self.given = self.epoch + 1, 0
+            yield batch
+
+    def state_dict(self) -> dict[str, int]:
+        return {"epoch": self.epoch, "given": self.given}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        self.epoch, self.given = state["epoch"], state["given"]
+
+
+class SquaresData(LightningDataModule):
+    """What training needs of a data module."""
+
+    def __init__(self, *, batches: int = 6, size: int = 4, workers: int = 0) -> None:
+        super().__init__()
+        self.settings = batches, size, workers
+
+    def train_dataloader(self) -> CountingLoader:
+        return CountingLoader(*self.settings)
+
+    def val_dataloader(self) -> torch.utils.data.DataLoader[Batch]:
+        return torch.utils.data.DataLoader(Squares(6), batch_size=None, sampler=[(10_000, 0), (10_000, 1)])
+
+
+@pytest.fixture
+def squares() -> type[SquaresData]:
+    return SquaresData
+
+
+def video(name: str) -> Sequence:
+    """Eight frames of a bright square that moves right by two pixels a frame."""
+    frames = []
+    for t in range(8):
+        frame = np.zeros((40, 60, 3), np.uint8)
+        frame[12:26, 10 + 2 * t : 26 + 2 * t] = 200
+        frames.append(frame)
+    boxes = np.array([[10.0 + 2 * t, 12, 16, 14] for t in range(8)])
+    return Sequence(name, frames, boxes, np.ones(8, bool))
+
+
+@pytest.fixture
+def videos() -> list[Sequence]:
+    return [video("one"), video("two")]

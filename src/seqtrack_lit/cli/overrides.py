@@ -88,11 +88,12 @@ def _explain_option(error: MissingConfigException, folder: Path, overrides: Sequ
     options = list(error.options or options_of(folder, group))
     if not group or not options:
         return " ".join(str(error).split())
-    value = next((item.partition("=")[2] for item in overrides if _group_of(item) == group), option)
+    value = next((item.partition("=")[2] for item in overrides if key_of(item) == group), option)
     return f"{group}={value}: no such option; allowed: {', '.join(options)}{_nearest(option, options)}"
 
 
-def _group_of(override: str) -> str:
+def key_of(override: str) -> str:
+    """The key or group an override is about, without +, ~ and package."""
     return override.lstrip("+~").partition("=")[0].partition("@")[0]
 
 
@@ -102,7 +103,7 @@ def _explain_key(key: str, folder: Path, config_name: str, overrides: Sequence[s
     value = next((item.get_value_string() for item in parsed if item and item.key_or_group == key), None)
     shown = key if value is None else f"{key}={value}"
     groups = groups_of(folder)
-    config = _compose(folder, config_name, [item for item in overrides if _group_of(item) in groups])
+    config = _compose(folder, config_name, [item for item in overrides if key_of(item) in groups])
     parent, _, name = key.rpartition(".")
     node = (OmegaConf.select(config, parent) if parent else config) if config is not None else None
     if parent and not isinstance(node, DictConfig):  # the parent is unknown as well: speak of that

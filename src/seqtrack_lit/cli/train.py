@@ -1,17 +1,128 @@
-"""seqtrack-train: placeholder while the parts arrive."""
+"""seqtrack-train: train SeqTrack and track held-out videos after every epoch.
 
-from omegaconf import DictConfig
+    seqtrack-train experiment=quickstart             a tiny model on generated videos, minutes on a CPU
+    seqtrack-train data=... trainer=ddp              the paper's SeqTrack-B256 on all GPUs of this machine
+    seqtrack-train ... resume=auto                   go on with the newest run of this name, bitwise the same
+    seqtrack-train resume=runs/seqtrack/DATE         go on with this run, with its own settings
+    seqtrack-train -m tokenizer.bins=100,1000,4000   a sweep; repeated, it finishes what is missing
 
-from seqtrack_lit.cli.runtime import run
+Main keys:
+  name                  of the run; its folder is <paths.runs>/<name>/<date>
+  seed                  same seed, same machine: same weights
+  train.samples         length of the training in samples; train.epoch_samples between two validations
+  train.global_batch    samples of one step over all devices; train.device_batch x devices x accumulation
+  train.precision       fp32, bf16, auto
+  init_from             a checkpoint of any kind whose weights to start from
+  resume                auto, or the folder of a run
+  overwrite             true: delete a former run in the same folder
+  fit                   true: three steps, then peak memory and speed
+
+The folder of a run holds config.yaml, run.json (revision, versions, data, budget), metrics.csv, pictures/ and
+checkpoints/ (best.ckpt by val/auc, last.ckpt, previous.ckpt). Ctrl-C or SIGTERM save and stop; resume goes on.
+"""
+
+import json
+import logging
+import sys
+from pathlib import Path
+
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.types import Quote, QuotedString
+from hydra.errors import HydraException
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from seqtrack_lit.cli.overrides import key_of, quote_paths
+from seqtrack_lit.cli.runtime import config_folder, existing, run
+
+log = logging.getLogger(__name__)
 
 
 def body(config: DictConfig) -> None:
-    """Train."""
-    raise ValueError("training is not written yet")
+    """Check what needs no torch, then train."""
+    settings = HydraConfig.get()
+    folder = Path(settings.runtime.output_dir)
+    sweep = settings.mode == RunMode.MULTIRUN
+    if config.init_from is not None:
+        existing(config.init_from, "init_from")
+    if status(folder) == "finished" and (config.resume is not None or sweep) and not config.overwrite:
+        log.info("%s: already finished, nothing to do (overwrite=true trains again)", folder)
+        return
+    if (folder / "checkpoints").exists() and config.resume is None and not (sweep or config.overwrite or config.fit):
+        raise ValueError(
+            f"{folder} already holds a run: go on with it by resume=auto, delete it by overwrite=true, or give this "
+            "one another name=..."
+        )
+    from seqtrack_lit.cli.fit import fit
+
+    fit(config, folder, group=Path(settings.sweep.dir).name if sweep else None)
+
+
+def status(folder: Path) -> str | None:
+    """What became of the run in a folder: running, finished, stopped, failed; None where there is none."""
+    try:
+        return str(json.loads((folder / "run.json").read_text())["status"])
+    except (FileNotFoundError, ValueError, KeyError):
+        return None
+
+
+def continued(arguments: list[str]) -> list[str]:
+    """Put the folder and the settings of the run to resume in front of the command line.
+
+    Raises:
+        FileNotFoundError: resume=FOLDER does not exist or is not the folder of a run.
+    """
+    given = {key_of(item): item.partition("=")[2] for item in arguments if not item.startswith("-")}
+    wanted = given.get("resume", "null").strip("'\"")
+    if wanted == "null" or {"-m", "--multirun", "--config-path"} & set(arguments):
+        return arguments
+    folder = _newest(arguments) if wanted == "auto" else existing(wanted, "resume")
+    if folder is None:
+        return arguments
+    former = folder / ".hydra" / "overrides.yaml"
+    if not former.is_file():
+        raise FileNotFoundError(
+            f"resume={wanted}: {folder} is not the folder of a run, it has no .hydra/overrides.yaml"
+        )
+    own = {*given, "resume", "overwrite"}
+    kept = [item for item in _texts(former) if key_of(item) not in own]
+    where = QuotedString(text=str(folder), quote=Quote.single).with_quotes()
+    rest = [item for item in arguments if key_of(item) != "resume"]
+    return [*kept, *rest, "resume=auto", f"hydra.run.dir={where}"]
+
+
+def _texts(path: Path) -> list[str]:
+    return [str(item) for item in OmegaConf.to_container(OmegaConf.load(path)) or []]
+
+
+def _newest(arguments: list[str]) -> Path | None:
+    """The newest begun run of this name; None where there is none, or where the run has one fixed folder."""
+    GlobalHydra.instance().clear()
+    try:
+        with initialize_config_dir(str(config_folder()), version_base="1.3"):
+            overrides = [item for item in quote_paths(arguments) if not item.startswith("-")]
+            config = compose("train", overrides, return_hydra_config=True)
+        if str(config.hydra.mode) == "RunMode.MULTIRUN":
+            return None
+        fixed = Path(str(config.hydra.run.dir))
+    except (HydraException, OmegaConfBaseException):
+        return None  # the same mistake stops the command itself, with a good message
+    if (fixed / "checkpoints").exists():
+        return None
+    runs = [path.parents[1] for path in fixed.parent.glob("*/checkpoints/last.ckpt")]
+    return max(runs, key=lambda folder: (folder / "checkpoints" / "last.ckpt").stat().st_mtime, default=None)
 
 
 def main() -> None:
-    """Entry point."""
+    """Entry point of seqtrack-train."""
+    try:
+        sys.argv[1:] = continued(sys.argv[1:])
+    except FileNotFoundError as error:
+        print(f"seqtrack-train: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
     run("train", body)
 
 

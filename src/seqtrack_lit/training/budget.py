@@ -54,12 +54,17 @@ class Budget:
     @property
     def epochs(self) -> int:
         """Number of epochs."""
-        return max(1, round(self.samples / (self.steps_per_epoch * self.global_batch)))
+        return max(1, round(self.samples / self.samples_per_epoch))
 
     @property
     def steps(self) -> int:
         """Optimizer steps of the whole training."""
         return self.epochs * self.steps_per_epoch
+
+    @property
+    def samples_per_epoch(self) -> int:
+        """Samples that will really be drawn between two validations."""
+        return self.steps_per_epoch * self.global_batch
 
     @property
     def total(self) -> int:

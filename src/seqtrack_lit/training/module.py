@@ -3,8 +3,8 @@
 Numbers it logs: `train/loss`, `train/loss_<coordinate>` per token, `train/gradient_norm`, `train/lr_<group>`;
 `val/loss`; in percent `val/pair_iou` (boxes generated for held-out pairs), `val/pair_iou_other` (the same with
 another sample's templates) and `val/reliance`, their difference: a model that finds "the blob near the centre"
-without ever looking at its template has a reliance of 0, whatever its loss says. Tracking of whole videos is in
-validation.py.
+without ever looking at its template has a reliance of 0, whatever its loss says. The second validation loader, pairs
+with the narrow jitter of tracking, logs the same names with `_narrow`. Tracking of whole videos is in validation.py.
 """
 
 from collections.abc import Mapping
@@ -152,7 +152,7 @@ class SeqTrackModule(LightningModule):
         for average in self._average:
             average.net.to(self.device)
 
-    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+    def validation_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
         """Generate boxes for held-out pairs, with the right templates and with another sample's."""
         net, size = self.tracked_net.eval(), len(batch.box)
         values = {"val/loss": self.losses(net, batch)["loss"], "val/pair_iou": 100 * self._pair_iou(net, batch)}
@@ -160,7 +160,14 @@ class SeqTrackModule(LightningModule):
             other = batch._replace(templates=batch.templates.roll(size // 2, 0))
             values["val/pair_iou_other"] = 100 * self._pair_iou(net, other)
             values["val/reliance"] = values["val/pair_iou"] - values["val/pair_iou_other"]
-        self.log_dict(values, on_epoch=True, batch_size=size, sync_dist=self.trainer.world_size > 1)
+        kind = "_narrow" if dataloader_idx else ""
+        self.log_dict(
+            {f"{name}{kind}": value for name, value in values.items()},
+            on_epoch=True,
+            batch_size=size,
+            add_dataloader_idx=False,
+            sync_dist=self.trainer.world_size > 1,
+        )
 
     @torch.no_grad()
     def boxes(self, batch: Batch, net: SeqTrack | None = None) -> Boxes:

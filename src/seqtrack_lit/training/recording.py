@@ -6,7 +6,7 @@ import time
 from argparse import Namespace
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import cv2
 import torch
@@ -15,8 +15,10 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import Logger
 
 from seqtrack_lit.crops import Image
+from seqtrack_lit.training.budget import Budget
 
 
+@runtime_checkable
 class Sink(Protocol):
     """Where named pictures, tables and files of a run go, beside the metrics."""
 
@@ -178,3 +180,26 @@ def peak_memory(device: torch.device) -> float:
 
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9
+
+
+class DryRun(Callback):
+    """Times a few steps, to say what a whole training needs."""
+
+    STEPS = 4
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
+        """Take the time after the first step, which warms up, and after the last."""
+        if pl_module.device.type == "cuda":
+            torch.cuda.synchronize()
+        if trainer.global_step <= 1:
+            self._began = time.perf_counter()
+        self._seconds, self._steps = time.perf_counter() - self._began, trainer.global_step - 1
+        self._device = pl_module.device
+
+    def report(self, budget: Budget) -> str:
+        """Peak memory, speed, and how long the training would take without validations."""
+        speed = self._steps * budget.global_batch / max(self._seconds, 1e-9)
+        memory = f"peak memory {peak_memory(self._device):.2f} GB"
+        if self._device.type == "cuda":
+            memory += f" of {torch.cuda.get_device_properties(self._device).total_memory / 1e9:.0f} GB"
+        return f"{memory}, {speed:.1f} samples/s, {budget.total / speed / 3600:.1f} h for {budget.total:,} samples"

@@ -59,7 +59,7 @@ class TrackHeldOut(Callback):
             video.name: run_tracker(tracker, video).boxes for video in videos[trainer.global_rank :: trainer.world_size]
         }
         boxes = _gather(mine, trainer.world_size)
-        truths = [truth_of(v.name, v.boxes, v.visible, v.meta, benchmark="validation") for v in videos]
+        truths = [truth_of(v.name, v.boxes, v.visible, _meta(v), benchmark="validation") for v in videos]
         auc = score_sequences(truths, boxes)
         ao = score_sequences(truths, boxes, convention="got10k_ao")
         pl_module.log_dict({"val/auc": auc.values["AUC"], "val/ao": ao.values["AO"]}, rank_zero_only=False)
@@ -67,6 +67,14 @@ class TrackHeldOut(Callback):
             rows = [{"video": name, **values, **ao.per_sequence[name]} for name, values in auc.per_sequence.items()]
             for sink in self.sinks:
                 sink.table("val/videos", rows, trainer.global_step)
+
+
+def _meta(video: Video) -> dict[str, object]:
+    """AO clips boxes to the image: its size is read off the first frame where the data set does not say it."""
+    if "resolution" in video.meta:
+        return dict(video.meta)
+    height, width = video.frames[0].shape[:2]
+    return {**video.meta, "resolution": (width, height)}
 
 
 def _gather(mine: dict[str, Any], processes: int) -> dict[str, Any]:

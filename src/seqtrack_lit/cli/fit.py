@@ -1,0 +1,332 @@
+"""One training run from its configuration: build the parts, fit, record. Imported once the configuration composes."""
+
+import logging
+import shutil
+import time
+import warnings
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import cv2
+import torch
+from lightning.pytorch import Callback, Trainer, seed_everything
+from lightning.pytorch.loggers import Logger
+from omegaconf import DictConfig, OmegaConf
+
+from seqtrack_lit.cli.launch import first_process, processes
+from seqtrack_lit.cli.record import environment, read_facts, write_facts
+from seqtrack_lit.cli.runtime import instantiate
+from seqtrack_lit.data.datamodule import TrackingData
+from seqtrack_lit.models.seqtrack import SeqTrack
+from seqtrack_lit.models.weights import FORMAT, load_weights
+from seqtrack_lit.tracking.seqtrack import SeqTrackTracker
+from seqtrack_lit.training.budget import Budget
+from seqtrack_lit.training.callbacks import Checkpoints, RandomState, StopCleanly, StoppedError, resumable
+from seqtrack_lit.training.checks import whole
+from seqtrack_lit.training.module import SeqTrackModule
+from seqtrack_lit.training.precision import LIGHTNING, choose_precision
+from seqtrack_lit.training.progress import ProgressLines
+from seqtrack_lit.training.recording import DryRun, FolderSink, Meter, MetricsFile, Sink
+from seqtrack_lit.training.validation import Pictures, TrackHeldOut
+
+if TYPE_CHECKING:
+    from seqtrack_lit.cli.services import Service
+
+log = logging.getLogger(__name__)
+_WRITTEN = ("checkpoints", "pictures", "metrics.csv", "run.json", "wandb_id.txt")
+_BUDGET = ("samples", "epoch_samples", "global_batch", "device_batch")
+
+
+@dataclass
+class Reports:
+    """Where numbers, pictures and tables go; empty in all processes but the first."""
+
+    metrics: MetricsFile | None = None
+    loggers: list[Logger] = field(default_factory=list)
+    sinks: list[Sink] = field(default_factory=list)
+    service: "Service | None" = None
+
+
+def fit(config: DictConfig, folder: Path, *, group: str | None) -> float | None:
+    """Train as configured, in this folder; gives back the best `val/auc`.
+
+    Args:
+        config: the whole configuration of seqtrack-train.
+        folder: the run's folder.
+        group: name of the sweep this run is part of.
+
+    Raises:
+        ValueError, FileNotFoundError: something is wrong with the configuration, the data or a checkpoint.
+        SystemExit: training was asked to stop (128 + number of the signal).
+    """
+    _quiet()
+    plain: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
+    with processes():
+        seed_everything(whole(config.seed, "seed", low=0), verbose=False)
+        net: SeqTrack = instantiate(config.model)
+        SeqTrackTracker(net, **plain["tracker"])  # wrong arguments stop here, not after the first epoch
+        if config.overwrite and first_process():
+            _remove(folder)
+        resume = config.resume is not None or group is not None
+        checkpoint = resumable(folder / "checkpoints") if resume else None
+        if checkpoint is not None:
+            _check_same(folder, plain)
+        elif config.init_from is not None:
+            log.info("weights of %s", load_weights(net, Path(config.init_from).expanduser()))
+        precision = _precision(config, net, read_facts(folder) if checkpoint is not None else {})
+        trainer = _trainer(config, folder, precision)
+        module, data = _parts(config, plain, net, trainer)
+        if config.fit:
+            _dry_run(trainer, module, data)
+            return None
+        return _fit(config, plain, folder, group, trainer, module, data, checkpoint, precision)
+
+
+def _fit(
+    config: DictConfig,
+    plain: Mapping[str, Any],
+    folder: Path,
+    group: str | None,
+    trainer: Trainer,
+    module: SeqTrackModule,
+    data: TrackingData,
+    checkpoint: Path | None,
+    precision: str,
+) -> float | None:
+    """Fit with everything that watches and records."""
+    derived = _derived(module, data, trainer, precision)
+    reports = _reports(config, folder, group, {**plain, "derived": derived}, module.budget)
+    checkpoints = Checkpoints(folder / "checkpoints", every_steps=config.callbacks.checkpoint_steps)
+    trainer.callbacks += _callbacks(config, plain, checkpoints, reports, data)  # type: ignore[attr-defined]
+    trainer.loggers = reports.loggers
+    first = trainer.is_global_zero
+    if first:
+        OmegaConf.save(OmegaConf.create(dict(plain)), folder / "config.yaml")
+        write_facts(folder, {"status": "running", "seed": config.seed, **derived, "environment": environment()})
+        if checkpoint is not None and reports.metrics is not None:
+            reports.metrics.cut(_steps_of(checkpoint))
+        log.info("%s", "\n".join(_summary(folder, module, trainer, precision, checkpoint)))
+    began, status, code = time.time(), "failed", 1
+    try:
+        trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
+        status, code = "finished", 0
+    except StoppedError as stop:
+        status, code = "stopped", 128 + stop.number
+        log.info("%s after step %d, saved; go on with resume=%s", stop, trainer.global_step, folder)
+        raise SystemExit(code) from None
+    except SystemExit:  # Lightning's answer to a second Ctrl-C
+        status, code = "stopped", 130
+        raise KeyboardInterrupt from None
+    except torch.OutOfMemoryError as error:
+        raise ValueError(_out_of_memory(error)) from error
+    finally:
+        if first:
+            write_facts(
+                folder, {"status": status, "seconds": round(time.time() - began, 1), "best": _rounded(checkpoints.best)}
+            )
+        if reports.service is not None:
+            reports.service.close(code)
+    if first:
+        best = "none" if checkpoints.best is None else f"{checkpoints.best:.1f}"
+        log.info("done     %s, best val/auc %s", folder / "checkpoints" / "best.ckpt", best)
+    return checkpoints.best
+
+
+def _parts(
+    config: DictConfig, plain: Mapping[str, Any], net: SeqTrack, trainer: Trainer
+) -> tuple[SeqTrackModule, TrackingData]:
+    """What is trained and what with, by the budget for as many devices as the trainer has."""
+    settings = dict(plain["train"])
+    settings.pop("precision")
+    budget = Budget(**{name: settings.pop(name) for name in _BUDGET}, devices=trainer.world_size)
+    trainer.accumulate_grad_batches = budget.accumulate
+    trainer.fit_loop.max_epochs = budget.epochs
+    description = {"format": FORMAT, **{name: plain[name] for name in ("tokenizer", "model", "tracker")}}
+    recipe = instantiate(config.optimizer)
+    module = SeqTrackModule(net, recipe=recipe, budget=budget, description=description, **settings)
+    numbers = {"batch": budget.batch, "epoch_samples": budget.samples_per_epoch, "total_samples": budget.total}
+    data: TrackingData = instantiate(config.data, **numbers)
+    data.setup()
+    return module, data
+
+
+def _trainer(config: DictConfig, folder: Path, precision: str) -> Trainer:
+    trainer: Trainer = instantiate(
+        config.trainer,
+        default_root_dir=str(folder),
+        precision=LIGHTNING[precision],
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        use_distributed_sampler=False,
+        num_sanity_val_steps=0,
+    )
+    return trainer
+
+
+def _callbacks(
+    config: DictConfig, plain: Mapping[str, Any], checkpoints: Checkpoints, reports: Reports, data: TrackingData
+) -> list[Callback]:
+    """Everything that watches, in order: what saves comes behind what measures, what stops behind what saves."""
+    settings = config.callbacks
+    tracking = TrackHeldOut(
+        data.val_sequences, tracker=plain["tracker"], every=settings.track_every, sinks=reports.sinks
+    )
+    pictures = [Pictures(reports.sinks, count=settings.pictures)] if settings.pictures else []
+    extra = [instantiate(item) for item in (settings.extra or {}).values()]
+    progress = ProgressLines(bar=None if settings.progress == "auto" else settings.progress)
+    return [Meter(), tracking, *pictures, *extra, progress, RandomState(), checkpoints, StopCleanly(checkpoints)]
+
+
+def _reports(
+    config: DictConfig, folder: Path, group: str | None, everything: Mapping[str, Any], budget: Budget
+) -> Reports:
+    if not first_process():
+        return Reports()
+    reports = Reports()
+    if config.logger.files:
+        reports.metrics = MetricsFile(folder / "metrics.csv", global_batch=budget.global_batch)
+        reports.loggers.append(reports.metrics)
+        reports.sinks.append(FolderSink(folder / "pictures"))
+    if config.logger.service is not None:
+        reports.service = instantiate(config.logger.service)
+        name = config.name if group is None else f"{group}/{folder.name}"
+        logger, sinks = reports.service.open(folder, name=name, group=group, config=everything)
+        reports.loggers.append(logger)
+        reports.sinks += sinks
+    return reports
+
+
+def _precision(config: DictConfig, net: SeqTrack, facts: Mapping[str, Any]) -> str:
+    """As configured; a run that is continued keeps what was chosen for it."""
+    if config.train.precision == "auto" and facts.get("precision") in LIGHTNING:
+        return str(facts["precision"])
+    gpu = config.trainer.accelerator in ("gpu", "cuda") or (
+        config.trainer.accelerator == "auto" and torch.cuda.is_available()
+    )
+    batch = config.train.device_batch or config.train.global_batch
+    chosen, why = choose_precision(config.train.precision, net, batch=batch, gpu=gpu)
+    if config.train.precision == "auto":
+        log.info("precision %s: %s", chosen, why)
+    return chosen
+
+
+def _derived(module: SeqTrackModule, data: TrackingData, trainer: Trainer, precision: str) -> dict[str, Any]:
+    """What follows from the configuration on this machine."""
+    budget = module.budget
+    groups = module.recipe.build(module.net, budget.global_batch).param_groups
+    return {
+        "precision": precision,
+        "parameters": sum(parameter.numel() for parameter in module.net.parameters()),
+        "device": torch.cuda.get_device_name() if _on_gpu(trainer) else "cpu",
+        "budget": {
+            **asdict(budget), "steps": budget.steps, "epochs": budget.epochs, "device_batch": budget.batch,
+            "accumulate": budget.accumulate, "total": budget.total,
+        },
+        "learning_rates": {str(group["name"]): float(group["lr"]) for group in groups},
+        "data": data.summary(),
+    }  # fmt: skip
+
+
+def _rounded(score: float | None) -> float | None:
+    return None if score is None else round(score, 1)
+
+
+def _on_gpu(trainer: Trainer) -> bool:
+    """Whether training runs on a CUDA device."""
+    return trainer.strategy.root_device.type == "cuda"
+
+
+def _summary(
+    folder: Path, module: SeqTrackModule, trainer: Trainer, precision: str, checkpoint: Path | None
+) -> list[str]:
+    facts = read_facts(folder)
+    rates = ", ".join(f"{name} {rate:.3g}" for name, rate in facts["learning_rates"].items())
+    scaled = module.recipe.scale(module.budget.global_batch)
+    mix = ", ".join(f"{name} {part['share']:.0%} ({part['videos']:,})" for name, part in facts["data"].items())
+    return [
+        f"run      {folder}" + (f", going on from {checkpoint.name}" if checkpoint else ""),
+        f"model    {facts['parameters']:,} parameters on {facts['device']}, {precision}",
+        f"data     {mix}",
+        f"budget   {module.budget}",
+        f"rates    {rates} (stated for a batch of {module.recipe.base_batch}, here x {scaled:.3g})",
+    ]
+
+
+def _dry_run(trainer: Trainer, module: SeqTrackModule, data: TrackingData) -> None:
+    """A few steps, then what they need."""
+    dry = DryRun()
+    trainer.callbacks.append(dry)  # type: ignore[attr-defined]
+    trainer.limit_train_batches = DryRun.STEPS * module.budget.accumulate
+    trainer.limit_val_batches = 1
+    trainer.fit_loop.max_epochs = 1
+    try:
+        trainer.fit(module, datamodule=data)
+    except torch.OutOfMemoryError as error:
+        raise ValueError(_out_of_memory(error)) from error
+    if trainer.is_global_zero:
+        log.info("budget   %s\nfits     %s", module.budget, dry.report(module.budget))
+
+
+def _out_of_memory(error: Exception) -> str:
+    return (
+        f"out of memory: lower train.device_batch (the global batch stays, by accumulation), or set "
+        f"model.encoder.checkpoint=true or train.precision=bf16 ({' '.join(str(error).split())[:200]})"
+    )
+
+
+def _check_same(folder: Path, plain: Mapping[str, Any]) -> None:
+    """A run is continued with the model it was begun with.
+
+    Raises:
+        ValueError: names the first setting that differs.
+    """
+    former = OmegaConf.to_container(OmegaConf.load(folder / "config.yaml"))
+    assert isinstance(former, dict)
+    for part in ("tokenizer", "model"):
+        then, now = _flat(former[part], part), _flat(plain[part], part)
+        for key in sorted(then.keys() | now.keys()):
+            if then.get(key) != now.get(key):
+                raise ValueError(
+                    f"{folder} was begun with {key}={then.get(key)} and cannot go on with {now.get(key)}; use another "
+                    "name=..., overwrite=true, or init_from=CHECKPOINT for a new run from its weights"
+                )
+
+
+def _flat(tree: Any, prefix: str) -> dict[str, Any]:
+    if not isinstance(tree, Mapping):
+        return {prefix: tree}
+    return {key: value for name, child in tree.items() for key, value in _flat(child, f"{prefix}.{name}").items()}
+
+
+def _steps_of(checkpoint: Path) -> int:
+    return int(torch.load(checkpoint, weights_only=True, map_location="cpu", mmap=True)["global_step"])
+
+
+def _remove(folder: Path) -> None:
+    """Delete what a former run wrote, and nothing else."""
+    for name in _WRITTEN:
+        path = folder / name
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+
+
+def _quiet() -> None:
+    """Only what a user can act on: no advice that does not fit, one voice among several processes."""
+    cv2.setNumThreads(0)
+    for text in (
+        ".*does not have many workers.*",
+        ".*smaller than the logging interval.*",
+        r".isinstance\(treespec, LeafSpec\).*",
+        ".*GPU available but not used.*",
+        ".*`LightningModule.forward`.*",
+    ):
+        warnings.filterwarnings("ignore", message=text)
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    if not first_process():
+        logging.getLogger().setLevel(logging.WARNING)

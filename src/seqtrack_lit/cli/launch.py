@@ -1,0 +1,70 @@
+"""Several processes on one machine, also inside a sweep.
+
+Lightning starts the processes of `strategy=ddp` by running the command line again. In a sweep that would run the
+whole sweep again in every process. So the further processes read the configuration Hydra has just written for this
+very job.
+"""
+
+import os
+import sys
+from collections.abc import Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.types import Quote, QuotedString
+from lightning.fabric.utilities.rank_zero import rank_zero_only
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_COMMAND = "_hydra_subprocess_cmd"
+_LEFT_BEHIND = (
+    "LOCAL_RANK", "NODE_RANK", "RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "PL_GLOBAL_SEED", "PL_SEED_WORKERS",
+)  # fmt: skip
+
+
+def job_command(local_rank: int) -> tuple[Sequence[str], str]:
+    """Command line and working folder of a further process of the present job."""
+    settings = HydraConfig.get()
+    folder = Path(settings.runtime.output_dir)
+
+    def quoted(text: object) -> str:
+        return QuotedString(text=str(text), quote=Quote.single).with_quotes()
+
+    command = [
+        sys.executable, "-m", f"seqtrack_lit.cli.{settings.job.name}",
+        "--config-path", str(folder / ".hydra"), "--config-name", "config",
+        f"hydra.run.dir={quoted(folder)}", "hydra.output_subdir=null", "hydra.mode=RUN", "hydra.job.chdir=False",
+        f"hydra.job.name=process_{local_rank}",
+    ]  # fmt: skip
+    return command, os.getcwd()  # noqa: PTH109 - Lightning wants a string
+
+
+def first_process() -> bool:
+    """Whether this is the process that writes and speaks."""
+    return int(getattr(rank_zero_only, "rank", 0)) == 0
+
+
+@contextmanager
+def processes() -> "Iterator[None]":
+    """While inside, Lightning starts processes by `job_command`; afterwards no trace of them is left."""
+    from lightning.fabric.strategies.launchers import subprocess_script as fabric
+    from lightning.pytorch.strategies.launchers import subprocess_script as pytorch
+
+    before = {name: os.environ.get(name) for name in _LEFT_BEHIND}
+    former = getattr(fabric, _COMMAND)
+    for module in (fabric, pytorch):
+        setattr(module, _COMMAND, job_command)
+    try:
+        yield
+    finally:
+        for module in (fabric, pytorch):
+            setattr(module, _COMMAND, former)
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            torch.distributed.destroy_process_group()
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)

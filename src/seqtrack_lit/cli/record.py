@@ -1,0 +1,67 @@
+"""What a run remembers of where it came from: run.json and config.yaml."""
+
+import json
+import platform
+import subprocess
+import sys
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+PACKAGES = (
+    "seqtrack-lit", "torch", "torchvision", "lightning", "timm", "numpy", "opencv-contrib-python-headless",
+    "albumentations", "hydra-core", "omegaconf", "wandb",
+)  # fmt: skip
+
+
+def environment() -> dict[str, Any]:
+    """Code revision, package versions, Python and machine."""
+    return {
+        "revision": revision(),
+        "versions": {name: _version(name) for name in PACKAGES},
+        "python": platform.python_version(),
+        "machine": f"{platform.platform()}, {platform.processor() or platform.machine()}",
+        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+    }
+
+
+def revision() -> dict[str, Any] | None:
+    """The commit of the checkout this code runs from, and whether files differ from it; None where there is none."""
+    root = Path(__file__).resolve().parents[3]
+
+    def git(*arguments: str) -> str:
+        done = subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, text=True, check=True)
+        return done.stdout.strip()
+
+    try:
+        if Path(git("rev-parse", "--show-toplevel")).resolve() != root:
+            return None  # installed inside somebody else's repository
+        return {"commit": git("rev-parse", "HEAD"), "changed": bool(git("status", "--porcelain", "-uno"))}
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+def write_facts(folder: Path, facts: Mapping[str, Any]) -> None:
+    """Add facts to a run's run.json, atomically."""
+    path = folder / "run.json"
+    known = read_facts(folder)
+    part = path.with_suffix(".part")
+    part.write_text(json.dumps({**known, **facts}, indent=1) + "\n")
+    part.replace(path)
+
+
+def read_facts(folder: Path) -> dict[str, Any]:
+    """A run's facts; empty where there are none or they cannot be read."""
+    try:
+        facts = json.loads((folder / "run.json").read_text())
+    except (FileNotFoundError, ValueError):
+        return {}
+    return facts if isinstance(facts, dict) else {}

@@ -1,0 +1,215 @@
+"""The module: losses, logging, averages, guards, and that it learns."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from lightning.pytorch import Trainer
+
+from seqtrack_lit.models.seqtrack import SeqTrack
+from seqtrack_lit.training.budget import Budget
+from seqtrack_lit.training.callbacks import Checkpoints
+from seqtrack_lit.training.ema import Ema
+from seqtrack_lit.training.losses import uniform_loss
+from seqtrack_lit.training.module import NonFiniteError, SeqTrackModule
+from seqtrack_lit.training.optim import AdamWRecipe, MuonRecipe
+from seqtrack_lit.training.precision import choose_precision
+from seqtrack_lit.training.recording import Meter, MetricsFile, read_metrics
+from seqtrack_lit.training.validation import Pictures, TrackHeldOut
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*many workers.*", "ignore:.*logging interval.*")
+FAST = AdamWRecipe(lr=3e-3, encoder_lr=3e-3, clip=1.0)
+
+
+def trainer(folder: Path, budget: Budget, **settings: Any) -> Trainer:
+    plain = {
+        "enable_checkpointing": False, "enable_progress_bar": False, "enable_model_summary": False, "logger": False,
+        "num_sanity_val_steps": 0, "log_every_n_steps": 1, "accelerator": "cpu", "devices": 1,
+        "max_epochs": budget.epochs, "accumulate_grad_batches": budget.accumulate, "default_root_dir": folder,
+    }  # fmt: skip
+    return Trainer(**{**plain, **settings})
+
+
+@pytest.mark.parametrize("size", [1, 2, 3])
+@pytest.mark.parametrize(
+    "settings", [{}, {"order": "whcxcy"}, {"order": "xyxy"}, {"bidirectional": True}, {"past": 2}], ids=str
+)
+def test_steps_of_every_kind_of_model(
+    make_net: Callable[..., SeqTrack], squares: Any, settings: dict[str, Any], size: int
+) -> None:
+    net = make_net(**settings)
+    module = SeqTrackModule(net, recipe=FAST, budget=Budget(8, 8, 4), soft_bins=1.0)
+    batch = next(iter(squares(size=size).train_dataloader()))
+    batch = batch._replace(past=torch.rand(size, net.past, 4))
+    losses = module.losses(net, batch)
+    losses["loss"].backward()
+    assert net.decoder.embedding.weight.grad is not None
+    assert len(losses) == (5 if net.decoder.bidirectional else 6)
+    assert {f"loss_{name}" for name in ("x1", "x2") if settings.get("order") == "xyxy"} <= losses.keys()
+    assert module.boxes(batch).shape == (size, 4)
+
+
+def test_untrained_loss_is_that_of_ignorance(make_net: Callable[..., SeqTrack], squares: Any) -> None:
+    net = make_net(bins=400)
+    module = SeqTrackModule(net, recipe=FAST, budget=Budget(8, 8, 4))
+    loss = module.losses(net, next(iter(squares(size=16).train_dataloader())))["loss"]
+    assert float(loss.detach()) == pytest.approx(uniform_loss(net.tokenizer), rel=0.03)
+
+
+def test_learns_and_reports(make_net: Callable[..., SeqTrack], squares: Any, videos: Any, tmp_path: Path) -> None:
+    """80 steps on squares: the loss falls, boxes overlap, and every promised number is in metrics.csv."""
+    budget = Budget(80 * 16, 40 * 16, 16)
+    module = SeqTrackModule(
+        make_net(dense=True), recipe=MuonRecipe(lr=3e-3), budget=budget, dense_weight=1.0, ema_decay=0.9, soft_bins=0.7
+    )
+    metrics = MetricsFile(tmp_path / "metrics.csv", global_batch=16)
+    shown: list[str] = []
+
+    class Sink:
+        def image(self, name: str, image: Any, step: int) -> None:
+            shown.append(f"{name} {image.shape} {step}")
+
+        def table(self, name: str, rows: Any, step: int) -> None:
+            shown.append(f"{name} {[row['video'] for row in rows]} {step}")
+
+    tracking = TrackHeldOut(lambda: videos, tracker={"search_factor": 2.0, "template_factor": 1.5}, sinks=[Sink()])
+    callbacks = [Meter(), tracking, Pictures([Sink()], count=2), Checkpoints(tmp_path / "checkpoints")]
+    fit = trainer(tmp_path, budget, logger=metrics, callbacks=callbacks)
+    fit.fit(module, datamodule=squares(batches=40, size=16))
+    rows = read_metrics(tmp_path / "metrics.csv")
+    assert len(rows) == 80
+    assert float(rows[-1]["train/loss"]) < 0.75 * float(rows[0]["train/loss"])
+    assert float(rows[-1]["val/pair_iou"]) > 35 > float(rows[-1]["val/reliance"])
+    numbers = {name for name, value in rows[-1].items() if value}
+    assert numbers >= {
+        "step", "samples", "epoch", "train/loss", "train/loss_cx", "train/loss_h", "train/loss_end", "train/loss_dense",
+        "train/gradient_norm", "train/lr_muon", "train/lr_adamw", "val/loss", "val/pair_iou", "val/pair_iou_other",
+        "val/reliance", "val/auc", "val/ao", "time/data", "time/step", "time/samples_per_second", "memory/peak_gb",
+    }  # fmt: skip
+    assert (rows[-1]["step"], rows[-1]["samples"]) == ("80", "1280")
+    assert 0 <= float(rows[-1]["val/auc"]) <= 100
+    assert shown == [
+        "train/samples (192, 192, 3) 0", "val/pairs (192, 192, 3) 40", "val/videos ['one', 'two'] 40",
+        "val/pairs (192, 192, 3) 80", "val/videos ['one', 'two'] 80",
+    ]  # fmt: skip
+    saved = torch.load(tmp_path / "checkpoints" / "best.ckpt", weights_only=True)
+    assert saved["ema"].keys() == module.net.state_dict().keys()
+    assert {f"net.{name}" for name in saved["ema"]} == saved["state_dict"].keys()
+    assert not torch.equal(saved["ema"]["decoder.norm.weight"], saved["state_dict"]["net.decoder.norm.weight"])
+
+
+def test_overfits_one_batch(make_net: Callable[..., SeqTrack], squares: Any) -> None:
+    net = make_net()
+    module = SeqTrackModule(net, recipe=FAST, budget=Budget(8, 8, 4))
+    batch = next(iter(squares(size=3).train_dataloader()))
+    optimizer = torch.optim.AdamW(net.parameters(), lr=1e-2)
+    for _ in range(120):
+        optimizer.zero_grad()
+        loss = module.losses(net, batch)["loss"]
+        loss.backward()
+        optimizer.step()
+    assert float(loss.detach()) < 0.05
+    assert torch.equal(module.boxes(batch), net.tokenizer.decode(net.tokenizer.encode(batch.box)))
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_accumulation_gives_the_same_weights(
+    make_net: Callable[..., SeqTrack], squares: Any, tmp_path: Path, accumulate: int
+) -> None:
+    """4 steps of 8 samples, at once or as two halves of them; dataloader positions must match: same samples."""
+
+    class Halves(type(squares())):  # type: ignore[misc]
+        def train_dataloader(self) -> torch.utils.data.DataLoader[Any]:
+            batch, step = next(iter(squares(size=8).train_dataloader())), 8 // accumulate
+            parts = [type(batch)(*(field[i : i + step] for field in batch)) for i in range(0, 8, step)]
+            return torch.utils.data.DataLoader(parts * 4, batch_size=None)
+
+    budget = Budget(32, 32, 8, device_batch=8 // accumulate)
+    assert budget.accumulate == accumulate
+    module = SeqTrackModule(make_net(), recipe=FAST, budget=budget, ema_decay=0.5)
+    fit = trainer(tmp_path, budget, limit_val_batches=0)
+    fit.fit(module, datamodule=Halves())
+    assert fit.global_step == 4
+    reference = SeqTrackModule(make_net(), recipe=FAST, budget=budget, ema_decay=0.5)
+    optimizer = FAST.build(reference.net, 8)
+    average = Ema(reference.net, 0.5)
+    batch = next(iter(squares(size=8).train_dataloader()))
+    for step in range(4):
+        optimizer.param_groups[0]["lr"] = optimizer.param_groups[1]["lr"] = 3e-3 * 8**-0.5 * (0.1 if step >= 3 else 1)
+        reference.losses(reference.net, batch)["loss"].backward()
+        torch.nn.utils.clip_grad_norm_(reference.net.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+        average.update(reference.net, step + 1)
+    for (name, mine), other in zip(module.net.named_parameters(), reference.net.parameters(), strict=True):
+        # the softmax does not feel a key's bias: its gradient is rounding noise, which Adam blows up
+        assert name.endswith(("key.bias", "qkv.bias")) or torch.allclose(mine, other, atol=1e-5), name
+    ours, theirs = module.tracked_net.decoder.head[0].weight, average.net.decoder.head[0].weight
+    assert torch.allclose(ours, theirs, atol=1e-5)
+
+
+def test_guard_stops_and_keeps_the_batch(make_net: Callable[..., SeqTrack], squares: Any, tmp_path: Path) -> None:
+    """From step 2 on the gradient is no number: these steps are left out, the third in a row stops training."""
+    budget = Budget(40, 40, 4)
+    module = SeqTrackModule(make_net(), recipe=FAST, budget=budget, nonfinite_limit=3)
+    losses, weights = module.losses, []
+
+    def broken(net: SeqTrack, batch: Any) -> Any:
+        weights.append(net.decoder.head[0].weight.detach().clone())
+        answer = losses(net, batch)
+        return {**answer, "loss": answer["loss"] * (float("nan") if len(weights) > 2 else 1.0)}
+
+    module.losses = broken  # type: ignore[method-assign]
+    with pytest.raises(NonFiniteError, match=r"3 batches in a row \(step \d\).*nonfinite_batch_rank0.pt"):
+        trainer(tmp_path, budget, limit_val_batches=0).fit(module, datamodule=squares(batches=10))
+    assert len(weights) == 5
+    assert not torch.equal(weights[1], weights[2])
+    assert torch.equal(weights[2], weights[4])
+    kept = torch.load(tmp_path / "nonfinite_batch_rank0.pt", weights_only=True)
+    assert kept["search"].shape == (4, 3, 16, 16)
+
+
+def test_average(make_net: Callable[..., SeqTrack]) -> None:
+    """Weight of step n: max(1 - decay, 1 / (n + 1)): 1/2, 1/3, then 0.4 with decay 0.6."""
+    net = make_net()
+    average = Ema(net, 0.6)
+    assert not any(parameter.requires_grad for parameter in average.net.parameters())
+    start = net.linear.bias[0].item()
+    expected = start
+    for step, weight in [(1, 0.5), (2, 0.4), (3, 0.4)]:
+        with torch.no_grad():
+            net.linear.bias += 1.0
+        expected += weight * (start + step - expected)
+        average.update(net, step)
+    assert average.net.linear.bias[0].item() == pytest.approx(expected)
+    assert average.net.linear.bias.data_ptr() != net.linear.bias.data_ptr()
+
+
+def test_wrong_settings(make_net: Callable[..., SeqTrack]) -> None:
+    for settings, text in [
+        ({"end_weight": -1.0}, r"train\.end_weight must be a number >= 0, got -1"),
+        ({"ema_decay": 1.5}, r"train\.ema_decay must be a number >= 0 and <= 1"),
+        ({"dense_weight": 3.0}, r"train\.dense_weight = 3\.0 needs model\.dense_head=true"),
+        ({"nonfinite_limit": 0}, r"train\.nonfinite_limit"),
+    ]:
+        with pytest.raises(ValueError, match=text):
+            SeqTrackModule(make_net(), recipe=FAST, budget=Budget(8, 8, 4), **settings)  # type: ignore[arg-type]
+
+
+def test_precision(make_net: Callable[..., SeqTrack], squares: Any, tmp_path: Path) -> None:
+    net = make_net(dropout=0.1)
+    state = torch.get_rng_state()
+    chosen, why = choose_precision("auto", net, batch=4, gpu=False)
+    assert chosen in ("fp32", "bf16")
+    assert "ms" in why
+    assert torch.equal(state, torch.get_rng_state())
+    assert all(parameter.grad is None for parameter in net.parameters())
+    assert choose_precision("bf16", net, batch=4, gpu=False) == ("bf16", "as asked")
+    with pytest.raises(ValueError, match=r"train\.precision must be one of fp32, bf16, auto, got 'fp8'"):
+        choose_precision("fp8", net, batch=4, gpu=False)
+    budget = Budget(12, 12, 4)
+    module = SeqTrackModule(net, recipe=FAST, budget=budget)
+    trainer(tmp_path, budget, precision="bf16-mixed").fit(module, datamodule=squares(batches=3))
+    assert net.linear.weight.dtype == torch.float32
