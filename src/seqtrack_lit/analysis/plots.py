@@ -38,6 +38,7 @@ _STYLES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 1)))
 
 Columns = Mapping[str, tuple[Float64[np.ndarray, "rows"], Float64[np.ndarray, "rows"]]]
 Kind = Literal["success", "precision", "norm_precision"]
+KINDS: tuple[Kind, ...] = ("success", "precision", "norm_precision")
 
 # What stands on the axes; the score in the legend is the one read from this curve.
 _AXES: dict[str, tuple[str, str, tuple[str, ...]]] = {

@@ -135,8 +135,7 @@ def _scores(run: Run, page: Path) -> str:
         parts.append(_table(compare(of, paper_rows="none"), {one.tracker for one in run.ours}))
         convention = of[0].convention
         same = [one for one in of if one.convention == convention]
-        kinds: tuple[plots.Kind, ...] = ("success", "precision", "norm_precision")
-        known = [kind for kind in kinds if all(kind in one.curves for one in same)][:2]
+        known = [kind for kind in plots.KINDS if all(kind in one.curves for one in same)][:2]
         figures = [_plot(page, f"{benchmark}-{kind}", partial(plots.curve_plot, same, kind)) for kind in known]
         if len(same[0].per_attribute) >= 3:
             figures.append(_plot(page, f"{benchmark}-attributes", partial(plots.attribute_radar, same)))

@@ -1,0 +1,233 @@
+"""seqtrack-report: pages, tables and server files from what is on disk; no model, no GPU.
+
+    seqtrack-report run=runs/quickstart                      the page of a run: <run>/report/index.html
+    seqtrack-report experiment=quickstart                    the same, by the experiment's name
+    seqtrack-report results=[FOLDERS] benchmark=lasot        score result files of any tracker, one table
+    seqtrack-report results=[raw/seqtrack] benchmark=uav123 conventions=[seqtrack,pysot] save=tables
+    seqtrack-report scores=[runs/results] format=latex       one table of what has been scored already
+    seqtrack-report submit=got10k benchmark=got10k_test results=[runs/results/seqtrack]
+    seqtrack-report submit=trackingnet benchmark=trackingnet check=FILE.zip
+
+Result files may be ours or anybody's: commas, tabs or blanks, integers or floats, names with uav_ or nfs_ in front,
+one folder for a tracker or a tree with many. The ground truth is read from where the benchmark lies (docs/datasets.md).
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
+
+from seqtrack_lit.cli.runtime import existing, instantiate, run
+
+if TYPE_CHECKING:
+    from seqtrack_lit.data.sequence import Sequence as Video
+    from seqtrack_lit.evaluation.scores import Scores
+    from seqtrack_lit.evaluation.submission import Expected
+
+SERVERS = {"got10k": "got10k_test", "trackingnet": "trackingnet"}
+FORMATS = {"markdown": ".md", "latex": ".tex", "csv": ".csv", "json": ".json"}
+
+
+def body(config: DictConfig) -> None:
+    """Do what is asked for: a zip, a table, or the page of a run."""
+    _check(config)
+    if config.submit is not None:
+        submit(config)
+    elif config.results or config.scores:
+        table(config)
+    else:
+        from seqtrack_lit.analysis.report import write_page
+
+        folder = Path(config.run).expanduser() if config.run is not None else Path(config.paths.runs) / config.name
+        print(f"Report: {write_page(folder, None if config.page is None else Path(config.page).expanduser())}")
+
+
+def table(config: DictConfig) -> None:
+    """Score results, or collect scores; print one table, and write it where asked for."""
+    from rich.console import Console
+
+    from seqtrack_lit.evaluation.report import compare
+
+    scores = _scored(config) if config.results else []
+    scores += _collected([existing(folder, "scores") for folder in _list(config.scores)])
+    whole = compare(scores, paper_rows=config.paper)
+    if config.save is not None:
+        _save(scores, whole, Path(config.save).expanduser())
+    if config.format == "terminal":
+        console = Console()
+        wide = console.measure(whole.rich()).maximum
+        console.width = max(console.width, wide) if not console.is_terminal else console.width
+        console.print(whole.rich())
+    else:
+        print(getattr(whole, config.format)(), end="")
+
+
+def submit(config: DictConfig) -> None:
+    """Make the zip for a server, or look at one; what is wrong is printed line by line.
+
+    Raises:
+        ValueError: something is wrong with it; no zip is written then.
+    """
+    from seqtrack_lit.evaluation.results import write_atomic
+    from seqtrack_lit.evaluation.submission import build_submission, check_submission
+
+    server, (benchmark, videos) = config.submit, _benchmark(config)
+    expected = _expected(videos)
+    if config.check is not None:
+        target = existing(config.check, "check")
+        content = target.read_bytes()
+    else:
+        tracker, folder = _only_tracker(config, benchmark, list(expected))
+        content = build_submission(server, folder, expected)
+        target = Path(config.zip or f"{tracker.replace('/', '_')}_{server}.zip").expanduser()
+    problems = check_submission(server, content, expected)
+    for problem in problems:
+        print(problem)
+    if problems:
+        raise ValueError(
+            f"{len(problems)} problems, printed above; {'see them' if config.check else 'no zip was written'}"
+        )
+    if config.check is None:
+        write_atomic(target, content)
+    print(f"{target}: {len(expected)} videos, in order; {len(content) / 1e6:.1f} MB")
+
+
+def _check(config: DictConfig) -> None:
+    """What can be refused before anything is imported or read."""
+    if (
+        config.submit is None
+        and not config.results
+        and not config.scores
+        and config.run is None
+        and config.name is None
+    ):
+        raise ValueError(
+            "nothing to report: give run=FOLDER (the page of a run), results=[FOLDERS] or scores=[FOLDERS] (a table), "
+            "or submit=got10k|trackingnet (a zip)"
+        )
+    allowed = {"submit": (*SERVERS, None), "paper": ("all", "seqtrack", "none"), "format": ("terminal", *FORMATS)}
+    for key, values in allowed.items():
+        if config[key] not in values:
+            raise ValueError(f"{key}={config[key]}: allowed are {', '.join(str(value) for value in values if value)}")
+    if config.submit is None and (config.check is not None or config.zip is not None):
+        raise ValueError("check= and zip= belong to submit=got10k|trackingnet")
+    if config.submit is not None:
+        wanted = SERVERS[config.submit]
+        if _benchmark_name(config) != wanted:
+            raise ValueError(f"submit={config.submit} needs the videos of that server: add benchmark={wanted}")
+        if not config.results and config.check is None:
+            raise ValueError(f"submit={config.submit} needs results=[FOLDER], or check=FILE.zip to look at one")
+    for folder in _list(config.results):
+        existing(folder, "results")
+
+
+def _list(value: Any) -> list[str]:
+    """A list, or one value as a list of one."""
+    return [] if value is None else [str(item) for item in value] if OmegaConf.is_list(value) else [str(value)]
+
+
+def _benchmark_name(config: DictConfig) -> str:
+    """As in seqtrack-evaluate: the folder own videos' results are in, else the name of the benchmark's file."""
+    return str(config.benchmark.get("name") or HydraConfig.get().runtime.choices["benchmark"])
+
+
+def _benchmark(config: DictConfig) -> "tuple[str, list[Video]]":
+    """Name and videos of the benchmark; nothing is opened."""
+    index = instantiate(config.benchmark)
+    return _benchmark_name(config), [index[i] for i in range(len(index))]
+
+
+def _scored(config: DictConfig) -> "list[Scores]":
+    """Scores of every tracker found, by every convention asked for."""
+    from seqtrack_lit.evaluation.folders import find_trackers
+    from seqtrack_lit.evaluation.scores import convention_of, score_folder, truth_of
+
+    conventions = _list(config.conventions) or [str(config.convention)]
+    for convention in conventions:
+        convention_of(convention)
+    benchmark, videos = _benchmark(config)
+    whole = [video for video in videos if len(video.boxes) == len(video)]
+    if not whole:
+        server = next((server for server, name in SERVERS.items() if name == benchmark), None)
+        how = f"its server scores: submit={server} makes the file for it" if server else "nothing can be scored"
+        raise ValueError(f"{benchmark} publishes first boxes only; {how}")
+    truths = [truth_of(v.name, v.boxes, v.visible, v.meta, benchmark=benchmark) for v in whole]
+    scores = []
+    for root in _list(config.results):
+        found = find_trackers(Path(root).expanduser(), benchmark, [truth.name for truth in truths])
+        for tracker, folder in found.items():
+            names = {"tracker": tracker, "benchmark": benchmark}
+            scores += [score_folder(folder, truths, convention=c, partial=config.partial, **names) for c in conventions]
+    return scores
+
+
+def _collected(folders: list[Path]) -> "list[Scores]":
+    """Everything in the scores.json files below the folders.
+
+    Raises:
+        FileNotFoundError: there are none.
+    """
+    from seqtrack_lit.evaluation.scores import Scores
+
+    scores: list[Scores] = []
+    for folder in folders:
+        files = [folder] if folder.is_file() else sorted(folder.rglob("scores.json"))
+        if not files:
+            raise FileNotFoundError(
+                f"no scores.json in {folder}: seqtrack-evaluate writes them, and results=... save=..."
+            )
+        scores += [one for file in files for one in Scores.load_all(file).values()]
+    return scores
+
+
+def _save(scores: "list[Scores]", whole: Any, folder: Path) -> None:
+    """The table in every format, scores by tracker and benchmark, and plots of each benchmark."""
+    from seqtrack_lit.analysis import plots
+    from seqtrack_lit.evaluation.report import attribute_table
+    from seqtrack_lit.evaluation.results import write_atomic
+
+    for form, suffix in FORMATS.items():
+        write_atomic(folder / f"table{suffix}", getattr(whole, form)())
+    for one in scores:
+        one.save(folder / one.tracker.replace("/", "_") / one.benchmark / "scores.json")
+    for benchmark, convention in dict.fromkeys((one.benchmark, one.convention) for one in scores):
+        same = [one for one in scores if (one.benchmark, one.convention) == (benchmark, convention)]
+        stem = f"{benchmark}_{convention}"
+        for kind in (kind for kind in plots.KINDS if all(kind in one.curves for one in same)):
+            plots.save(plots.curve_plot(same, kind), folder / f"{stem}_{kind}.pdf")
+        if all(one.per_attribute for one in same):
+            write_atomic(folder / f"{stem}_attributes.md", attribute_table(same).markdown())
+            if len(same[0].per_attribute) >= 3:
+                plots.save(plots.attribute_radar(same), folder / f"{stem}_attributes.pdf")
+
+
+def _expected(videos: "list[Video]") -> "dict[str, Expected]":
+    from seqtrack_lit.evaluation.submission import Expected
+
+    return {video.name: Expected(len(video), video.boxes[0]) for video in videos}
+
+
+def _only_tracker(config: DictConfig, benchmark: str, names: list[str]) -> tuple[str, Path]:
+    """The one tracker whose results go to the server.
+
+    Raises:
+        ValueError: there are several.
+    """
+    from seqtrack_lit.evaluation.folders import find_trackers
+
+    found: dict[str, Path] = {}
+    for root in _list(config.results):
+        found |= find_trackers(Path(root).expanduser(), benchmark, names)
+    if len(found) > 1:
+        raise ValueError(f"results= holds {len(found)} trackers ({', '.join(found)}); a zip is of one, give its folder")
+    return next(iter(found.items()))
+
+
+def main() -> None:
+    """Entry point of seqtrack-report."""
+    run("report", body)
+
+
+if __name__ == "__main__":
+    main()
