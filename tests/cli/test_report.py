@@ -1,7 +1,9 @@
 """seqtrack-report from the command line: tables from anybody's results, zips, the page, mistakes named."""
 
 import csv
+import errno
 import json
+import os
 import sys
 import zipfile
 from collections.abc import Callable
@@ -203,6 +205,17 @@ def test_a_broken_file_is_named(run: Go, results: Path, capsys: pytest.CaptureFi
     file.write_text(file.read_text().replace("\n", "\n\n", 1))
     assert run(f"results=[{results}]", *FEW) == 2
     assert f"{file.name}, line 2" in capsys.readouterr().err
+
+
+def test_a_full_disk_is_one_line(run: Go, results: Path, monkeypatch: pytest.MonkeyPatch, capsys):
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    assert run(f"results=[{results}]", *FEW, "save=tables") == 2
+    error = capsys.readouterr().err
+    assert error.startswith("seqtrack-report: could not write tables/table.md: No space left on device.")
+    assert error.count("\n") == 1
 
 
 def test_help(run: Go, capsys: pytest.CaptureFixture[str]):

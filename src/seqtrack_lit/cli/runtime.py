@@ -10,6 +10,7 @@ A command is a module `seqtrack_lit.cli.<name>` whose docstring is its `--help` 
 HYDRA_FULL_ERROR=1 shows every traceback.
 """
 
+import errno
 import inspect
 import os
 import re
@@ -32,6 +33,7 @@ from seqtrack_lit.cli.overrides import explain, options_of, quote_paths
 Body = Callable[[DictConfig], Any]
 # What a user can cause and mend; anything else is a bug and keeps its traceback.
 USER_ERRORS = (ValueError, FileNotFoundError, FileExistsError, NotADirectoryError, IsADirectoryError, PermissionError)
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)  # disk full, quota used up, read-only
 
 
 def run(config_name: str, body: Body) -> None:
@@ -79,6 +81,7 @@ def _job(body: Body, command: str, everything: bool, config: DictConfig) -> Any:
         return body(config)
     except Exception as error:
         mistake = isinstance(error, (*USER_ERRORS, HydraException, OmegaConfBaseException))
+        mistake = mistake or (isinstance(error, OSError) and error.errno in NO_ROOM)
         if everything or not (mistake or sweep):
             raise
         text = one_line(error)
@@ -111,8 +114,8 @@ def _leave(command: str, text: str, code: int) -> None:
 def one_line(error: BaseException) -> str:
     """The message of an error on one line, with its kind where the message alone says too little."""
     text = " ".join(str(error).split())
-    if isinstance(error, OSError) and error.filename is not None:
-        return f"{error.strerror}: {error.filename}"
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.strerror}: {error.filename}" if error.filename is not None else error.strerror
     return text if isinstance(error, ValueError) and text else f"{type(error).__name__}: {text}".rstrip(": ")
 
 
