@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from seqtrack_lit.cli import evaluate
+from seqtrack_lit.cli.runtime import config_folder
 from seqtrack_lit.evaluation.results import read_result
 from seqtrack_lit.evaluation.scores import Scores
 
@@ -163,3 +164,16 @@ def test_several_processes_and_the_module_as_a_program(tmp_path: Path) -> None:
     for name in ("vidéo one", "other"):
         result = read_result(tmp_path / "runs" / "results" / "two" / "folder", name)
         np.testing.assert_allclose(result.boxes[1:], golden["boxes"], rtol=0, atol=1e-3)
+
+
+@pytest.mark.slow
+def test_all_benchmarks_in_one_sweep(tmp_path: Path, run, make_dataset, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("folder", "got10k", "lasot", "lasot_ext", "nfs", "otb100", "tnl2k", "trackingnet", "uav123"):
+        make_dataset(name)
+    data = f"paths.data={tmp_path / 'data'}"
+    assert run("-m", "benchmark=glob(*)", "baseline=static", data, "complete=false", "out=out") == 0
+    folders = {path.name for path in (tmp_path / "out" / "static").iterdir()}
+    assert folders == {path.stem for path in (config_folder() / "benchmark").glob("*.yaml")}
+    scored = {path.parent.name for path in (tmp_path / "out" / "static").glob("*/scores.json")}
+    assert folders - scored == {"got10k_test", "trackingnet"}  # first boxes only
+    assert "publishes first boxes only" in capsys.readouterr().out
