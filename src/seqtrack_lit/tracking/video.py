@@ -55,12 +55,21 @@ class VideoWriter:
         self.frames += 1
 
     def close(self) -> None:
-        """Complete the file; without frames there is none."""
+        """Complete the file; without frames there is none.
+
+        Raises:
+            OSError: it cannot be written, say because the disk is full; what there was of it is removed.
+        """
         if self._container is None:
             return
         container, self._container = self._container, None
-        container.mux(self._stream.encode())
-        container.close()
+        try:
+            container.mux(self._stream.encode())
+            container.close()
+        except OSError as error:
+            self._partial.write_bytes(b"")  # FFmpeg may hold the file open: removing alone would not free its space
+            self._partial.unlink()
+            raise OSError(error.errno, f"could not write video {self.path}: {error.strerror}") from error
         self._partial.replace(self.path)
 
     def __enter__(self) -> "VideoWriter":
