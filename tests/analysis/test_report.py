@@ -121,6 +121,7 @@ def test_a_whole_run(run: Path):
     assert "<script" not in text
     assert "tiny &lt;b&gt;&amp;" in text
     assert text.index(">csrt<") < text.index(">kcf<") < text.index(">static<")  # sorted by AUC
+    assert re.search(r"tiny &lt;b&gt;&amp; has AUC [\d.]+ on 3 videos: above .*csrt", text)
     assert "2026-11-22 10:00 · Linux, 2 cores · revision 0123456789" in text
     assert "v1: 81.2" in text
     assert "frame 5: cx, cy, w, h" in text
@@ -185,6 +186,16 @@ def test_other_benchmarks_are_not_called_toys(tmp_path: Path):
 def test_only_baselines(tmp_path: Path):
     score(tmp_path / "run", "kcf", 3)
     page_of(tmp_path / "run")
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_the_place_among_others_is_said_as_it_is(tmp_path: Path):
+    for tracker, noise in (("ours", 5), ("kcf", 5), ("csrt", 0.1), ("static", 40)):
+        score(tmp_path / "run", tracker, noise)
+    text, _ = page_of(tmp_path / "run")
+    assert re.search(r"ours has AUC [\d.]+ on 3 videos: above static, level with kcf, below csrt\.", text)
+    score(tmp_path / "alone", "ours", 5)
+    assert "nothing beside it" in page_of(tmp_path / "alone")[0]
 
 
 def test_no_run(tmp_path: Path):

@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 from seqtrack_lit.analysis import plots
 from seqtrack_lit.analysis.run import Run, read_run
 from seqtrack_lit.data.video import VideoFrames
-from seqtrack_lit.evaluation.report import compare
+from seqtrack_lit.evaluation.report import SPEED, compare
 from seqtrack_lit.evaluation.results import write_atomic
 from seqtrack_lit.evaluation.scores import Scores
 from seqtrack_lit.evaluation.table import Table
@@ -29,13 +29,16 @@ _RELIANCE = """Template reliance is the overlap (IoU) of the box read out for a 
 minus that with the template of another sample. Zero means that the model found "the thing near the centre" and never
 looked at the template; only when the two lines part has it learned to track <em>this</em> object."""
 
-_TOY = """<p><b>It shows</b> that the whole path works: a box written as four tokens and read out one after the other,
-learned from nothing in minutes, then used to follow objects through whole videos; and whether the model looks at its
-template, which is what separates tracking from guessing.</p>
-<p><b>It does not show</b> how good SeqTrack is. The videos are generated: short, with smooth and rigid motion, which
+_TOY = """<p><b>Such a run can show</b> that the whole path works: a box written as four tokens and read out one after
+the other, learned from nothing in minutes, then used to follow objects through whole videos; and whether the model
+looks at its template, which is what separates tracking from guessing. How far it got is in the numbers above.</p>
+<p><b>It cannot show</b> how good SeqTrack is. The videos are generated: short, with smooth and rigid motion, which
 flatters classical trackers, too. The network of the quickstart is some sixty times smaller than SeqTrack-B256 and
 starts without pretraining, and its recipe departs from the paper's where so small a model needs it. None of these
 numbers can be put beside the paper's tables.</p>"""
+
+_ATTENTION = """Where the decoder looks in the search image while it reads out the box, token by token: the weights of
+its last cross-attention, averaged over heads. Under each map: how likely each bin was for that token."""
 
 
 def write_page(folder: Path, out: Path | None = None) -> Path:
@@ -132,6 +135,7 @@ def _scores(run: Run, page: Path) -> str:
     parts = []
     for benchmark in dict.fromkeys(one.benchmark for one in run.scores):
         of = [one for one in run.scores if one.benchmark == benchmark]
+        parts += [f"<p>{escape(_verdict(one, of))}</p>" for one in _main(run.ours) if one.benchmark == benchmark]
         parts.append(_table(compare(of, paper_rows="none"), {one.tracker for one in run.ours}))
         convention = of[0].convention
         same = [one for one in of if one.convention == convention]
@@ -143,11 +147,27 @@ def _scores(run: Run, page: Path) -> str:
     return "\n".join(parts)
 
 
+def _verdict(ours: Scores, others: Sequence[Scores]) -> str:
+    """Where our tracker stands among the others by its first score, in words."""
+    value = next(iter(ours.values))
+    rivals = [s for s in others if s.convention == ours.convention and s.tracker != ours.tracker]
+    if not rivals:
+        return f"{ours.tracker}: {value} {ours.values[value]:.1f} on {ours.sequences} videos; nothing beside it."
+    ahead = [s.tracker for s in rivals if round(s.values[value], 1) > round(ours.values[value], 1)]
+    behind = [s.tracker for s in rivals if round(s.values[value], 1) < round(ours.values[value], 1)]
+    level = [s.tracker for s in rivals if s.tracker not in (*ahead, *behind)]
+    places = [("above", behind), ("level with", level), ("below", ahead)]
+    words = ", ".join(f"{place} {' and '.join(names)}" for place, names in places if names)
+    return f"{ours.tracker} has {value} {ours.values[value]:.1f} on {ours.sequences} videos: {words}."
+
+
 def _table(table: Table, ours: set[str]) -> str:
     """The table as HTML; the best of each column is bold."""
     heads = "".join(f"<th>{escape(column)}</th>" for column in table.columns)
-    columns = list(zip(*table.rows, strict=True))
-    best = [max((cell for cell in column if isinstance(cell, float)), default=None) for column in columns]
+    best = [
+        max((cell for cell in column if isinstance(cell, float)), default=None) if head != SPEED else None
+        for head, column in zip(table.columns, zip(*table.rows, strict=True), strict=True)
+    ]
     rows = []
     for row in table.rows:
         cells = "".join(
@@ -248,13 +268,11 @@ def _attention(run: Run, page: Path) -> str:
                 name = f"media/{tracker}-{benchmark}-{source.name}"
                 _copy(source, page / name)
                 caption = f"<figcaption>{escape(str(picture.get('caption', '')))}</figcaption>"
-                figures.append(f'<figure><img src="{quote(name)}" alt="attention" loading="lazy">{caption}</figure>')
+                image = f'<img src="{quote(name)}" alt="attention" loading="lazy" class=strip>'
+                figures.append(f"<figure><div class=scroll>{image}</div>{caption}</figure>")
     if not figures:
         return _missing("No pictures of attention were found.", "seqtrack-evaluate media=true writes them.")
-    return (
-        "<p>Where the decoder looks in the search image while it reads out the box, token by token: the weights of its "
-        f'last cross-attention, averaged over heads.</p><div class="grid wide">{"".join(figures)}</div>'
-    )
+    return f"<p>{_ATTENTION}</p>{''.join(figures)}"
 
 
 def _facts(run: Run) -> str:

@@ -59,8 +59,10 @@ def read_run(folder: Path) -> Run:
     if not folder.is_dir():
         raise FileNotFoundError(f"no folder {folder}: train and evaluate first, or give run=FOLDER")
     config, metrics, results = folder / "config.yaml", folder / "metrics.csv", folder / "results"
-    if not any(path.exists() for path in (config, metrics, results)):
-        raise FileNotFoundError(f"{folder} holds no run: neither config.yaml nor metrics.csv nor results/ is in it")
+    if not (config.exists() or metrics.exists() or any(results.glob("*/*/scores.json"))):
+        raise FileNotFoundError(
+            f"{folder} holds no run: no config.yaml, no metrics.csv, no results/<tracker>/<benchmark>/scores.json"
+        )
     scores = [one for path in sorted(results.glob("*/*/scores.json")) for one in Scores.load_all(path).values()]
     media = {
         (path.parts[-4], path.parts[-3]): (path.parent, _read_json(path))

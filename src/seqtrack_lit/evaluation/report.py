@@ -12,6 +12,8 @@ from seqtrack_lit.evaluation.table import Cell, Table
 Column = tuple[str, str, str]  # benchmark, convention, value
 PaperRows = Literal["all", "seqtrack", "none"]
 
+SPEED = "frames/s"  # head of the last column of a single benchmark's table
+
 # The convention the paper's numbers of a benchmark are of; with another one they are not put beside.
 _PAPER_CONVENTION = {"trackingnet": "trackingnet", "got10k_test": "got10k_ao"}
 
@@ -69,10 +71,10 @@ def compare(scores: Sequence[Scores], *, paper_rows: PaperRows = "all") -> Table
     ours = sorted(cells, key=lambda tracker: -cells[tracker].get(columns[0], -1.0))
     rows: list[tuple[Cell, ...]] = [(tracker, *(cells[tracker].get(key) for key in columns)) for tracker in ours]
     theirs = _paper(columns, paper_rows)
-    speeds = {s.tracker: s.fps for s in scores if s.fps is not None}
+    speeds: dict[str, Cell] = {s.tracker: s.fps if s.fps < 100 else round(s.fps) for s in scores if s.fps is not None}
     heads = _heads(columns)
     if speeds and len({s.benchmark for s in scores}) == 1:
-        heads.append("frames/s")
+        heads.append(SPEED)
         rows = [(*row, speeds.get(tracker)) for row, tracker in zip(rows, ours, strict=True)]
         theirs = [(*row, None) for row in theirs]
     return Table(
