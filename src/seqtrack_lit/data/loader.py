@@ -6,6 +6,7 @@ see the same samples in each step, and a resumed run goes on with the very next 
 
 import logging
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 import cv2
 import torch
@@ -104,6 +105,18 @@ class TrainLoader:
             self._given += 1
             self._watch(len(batch.box), failures)
             yield batch
+
+    @property
+    def _iterator(self) -> Any:
+        """The name under which Lightning finds and stops workers when a run ends or fails (combined_loader.py).
+
+        Left to the garbage collector, each worker would be waited for in vain for five seconds.
+        """
+        return self._loader._iterator
+
+    @_iterator.setter
+    def _iterator(self, value: Any) -> None:
+        self._loader._iterator = value
 
     def state_dict(self) -> dict[str, int]:
         """Plain numbers: epoch, batches handed out in it, samples drawn and skipped in the whole run."""

@@ -1,0 +1,269 @@
+"""Which frames make a sample, samples as pure functions of their key, and what happens to those that fail."""
+
+from collections import Counter
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from tests.data.videos import ShadeVideos
+
+from seqtrack_lit.data.augment import Augmentation, Jitter, JitterSchedule, Windows
+from seqtrack_lit.data.generated import GeneratedVideos
+from seqtrack_lit.data.sampling import (
+    Batch,
+    Frameset,
+    Sample,
+    SamplingError,
+    Source,
+    TrainingSamples,
+    Videos,
+    collate,
+)
+
+PLAIN = Augmentation(grey=0.0, flip=0.0)
+TINY = Windows(48, 32, 3.0, 2.0, "S")
+
+
+def make(videos: dict[str, Videos] | Videos, weights: list[float] | None = None, **options: Any) -> TrainingSamples:
+    mix = videos if isinstance(videos, dict) else {"one": videos}
+    values: dict[str, Any] = {
+        "seed": 0, "windows": TINY, "frameset": Frameset(1), "augmentation": PLAIN,
+        "jitter": JitterSchedule(0.0, 0.0), "epoch_samples": 100, "total_samples": 1000, **options,
+    }  # fmt: skip
+    return TrainingSamples(mix, weights or [1.0] * len(mix), **values)
+
+
+def equal(a: Sample | Batch, b: Sample | Batch) -> bool:
+    return all(torch.equal(x, y) for x, y in zip(a, b, strict=True))
+
+
+def test_frames_are_near_each_other_ordered_and_in_half_of_the_samples_reversed() -> None:
+    rng, visible = np.random.default_rng(0), np.ones(3000, bool)
+    visible[1000:1100] = False
+    drawn = np.array([Frameset(2).order(visible, rng) for _ in range(4000)])
+    steps = np.diff(drawn, axis=1)
+    assert ((steps >= 0).all(1) | (steps <= 0).all(1)).all()
+    assert (steps.sum(1) < 0).mean() == pytest.approx(0.5, abs=0.03)
+    span = np.ptp(drawn, axis=1)
+    assert 700 < span.max() <= 800  # all within 400 of a common frame
+    assert visible[drawn].all()
+    assert np.ptp(drawn.ravel()) > 2900
+
+
+def test_frames_are_drawn_with_replacement_unless_distinct() -> None:
+    rng, visible = np.random.default_rng(0), np.ones(8, bool)
+    official = [Frameset(2).order(visible, rng) for _ in range(2000)]
+    # three of eight with replacement all differ with probability 7/8 * 6/8 = .656
+    assert np.mean([len(set(frames)) == 3 for frames in official]) == pytest.approx(0.656, abs=0.03)
+    assert all(len(set(Frameset(2, distinct=True).order(visible, rng))) == 3 for _ in range(200))
+
+
+def test_videos_need_enough_visible_frames() -> None:
+    # one template and one search frame: at least 20 frames and more than 4 visible ones
+    videos = ShadeVideos([19, 20, 24], hidden=range(4, 23))
+    assert make(videos)._usable[0].tolist() == [2]  # 19 is short, of 20 frames 4 can be seen, of 24 there are 5
+    assert make(videos, frameset=Frameset(1, min_length=19))._usable[0].tolist() == [2]
+    with pytest.raises(ValueError, match=r"'one' in /data/shades has 3 videos but none.*more than 6"):
+        make(videos, frameset=Frameset(2))
+    with pytest.raises(ValueError, match="target visible in 4 frames, more than 4 are needed"):
+        Frameset(1).order(videos.visible(1), np.random.default_rng(0))
+
+
+def test_the_crops_show_the_frames_that_were_drawn() -> None:
+    samples = make(ShadeVideos([40]), frameset=Frameset(2))
+    for index in range(20):
+        sample, failures = samples[3, index]
+        assert failures == []
+        assert sample.key.tolist() == [3, index, 0]
+        # without jitter the target is in the middle; its size in the crop: 12 and 8 over ceil(sqrt(96) * 3) = 30
+        torch.testing.assert_close(sample.box, torch.tensor([0.5, 0.5, 12 / 30, 8 / 30]))
+        torch.testing.assert_close(sample.template_boxes, torch.tensor([[0.5, 0.5, 12 / 20, 8 / 20]] * 2))
+        assert sample.search[:, 24, 24].tolist() == [255, 255, 255]
+        times = [int(sample.templates[0, 0, 0, 0]), int(sample.templates[1, 0, 0, 0]), int(sample.search[0, 0, 24])]
+        assert times in (sorted(times), sorted(times, reverse=True))
+        assert sample.past.shape == (0, 4)
+
+
+def test_images_are_repeated() -> None:
+    samples = make(ShadeVideos([1, 1], repeats_image=True), frameset=Frameset(2, past=2, past_jitter=Jitter(0, 0)))
+    sample, _ = samples[0, 0]
+    assert torch.equal(sample.templates[0], sample.templates[1])
+    torch.testing.assert_close(sample.past, sample.box.expand(2, 4))
+
+
+def test_a_sample_is_a_pure_function_of_its_key() -> None:
+    def build() -> TrainingSamples:
+        return make(
+            GeneratedVideos(3, kept_frames=6),
+            frameset=Frameset(1, min_length=6, any_object=0.5, contrast=0.5),
+            augmentation=Augmentation(channel_gain=0.2),
+            jitter=JitterSchedule(2.6, 0.5),
+        )
+
+    forward, backward = build(), build()
+    first = {index: forward[1, index][0] for index in range(12)}
+    assert all(equal(backward[1, index][0], first[index]) for index in reversed(range(12)))
+    assert not equal(forward[0, 3][0], first[3])
+    assert not any(equal(first[a]._replace(key=first[b].key), first[b]) for a in range(12) for b in range(a))
+    other = build()
+    other.seed = 1
+    assert not equal(other[1, 3][0], first[3])
+
+
+def test_the_mix_follows_its_weights() -> None:
+    mix: dict[str, Videos] = {name: ShadeVideos([30] * 3, dataset=name) for name in ("a", "b", "c")}
+    samples = make(mix, [2.0, 0.5, 1.5])
+    counts = Counter(int(samples[0, index][0].dataset) for index in range(1500))
+    # 2 : .5 : 1.5 of 4
+    assert [counts[i] / 1500 for i in range(3)] == pytest.approx([0.5, 0.125, 0.375], abs=0.04)
+
+
+def test_jitter_follows_the_position_in_the_run() -> None:
+    schedule = JitterSchedule(2.0, 0.0, 0.0, 0.0, begin=0.5, finish=0.5)
+    samples = make(ShadeVideos([40]), jitter=schedule)  # 10 epochs of 100
+    wide = torch.stack([samples[4, index][0].box for index in range(100)])
+    narrow = torch.stack([samples[5, index][0].box for index in range(100)])
+    # centre +-1 target size of a window three sizes wide
+    assert 0.25 < float((wide[:, :2] - 0.5).abs().max()) < 1 / 3 + 0.01
+    torch.testing.assert_close(narrow[:, :2], torch.full((100, 2), 0.5))
+
+
+def test_flip_mirrors_boxes_and_pixels_of_the_whole_sample() -> None:
+    options = {"jitter": JitterSchedule(1.0, 0.0), "frameset": Frameset(1, past=3, past_jitter=Jitter(0, 0))}
+    for index in range(6):
+        plain, _ = make(ShadeVideos([40]), **options)[0, index]
+        flipped, _ = make(ShadeVideos([40]), augmentation=Augmentation(grey=0.0, flip=1.0), **options)[0, index]
+        mirror = torch.tensor([1.0, 0, 0, 0])
+        for a, b in (
+            (plain.box, flipped.box),
+            (plain.past, flipped.past),
+            (plain.template_boxes, flipped.template_boxes),
+        ):
+            torch.testing.assert_close(b, (mirror - a).abs() * mirror + a * (1 - mirror))
+        # the window's corner is rounded to whole pixels on both sides, so pixels may be one image pixel off
+        white = [int((sample.search[0] > 250).sum()) for sample in (plain, flipped)]
+        assert white[0] == pytest.approx(white[1], rel=0.15)
+
+
+def test_past_boxes_are_those_before_the_search_frame() -> None:
+    # the target moves 1/4 px a frame, the window is ceil(sqrt(96) * 3) = 30 px: 1/120 of it a frame
+    frameset = Frameset(1, past=3, past_jitter=Jitter(0, 0))
+    samples = make(ShadeVideos([40]), frameset=frameset)
+    seen = set()
+    for index in range(60):
+        sample, _ = samples[0, index]
+        steps = ((sample.past[:, 0] - sample.box[0]) * 120).round().int().tolist()
+        seen.add(tuple(steps))
+        torch.testing.assert_close(sample.past[:, 1:], sample.box[1:].expand(3, 3))
+    assert {(-3, -2, -1), (3, 2, 1)} <= seen  # forwards and, in reversed samples, backwards
+    # at a video's end there is no older box: the oldest there is stands in, or the search frame's own
+    assert seen <= {(-3, -2, -1), (3, 2, 1), (-2, -2, -1), (2, 2, 1), (-1, -1, -1), (1, 1, 1), (0, 0, 0)}
+
+
+def test_past_boxes_of_unseen_frames_repeat_the_next_older_one() -> None:
+    videos = ShadeVideos([30], hidden=[12, 14])
+    samples = make(videos, frameset=Frameset(1, past=4, past_jitter=Jitter(0, 0)))
+    plan = samples._draw(np.random.default_rng(0), 0.0)._replace(frames=[3, 15])
+    rng = np.random.default_rng(0)
+    # before 15 come 11, 12, 13, 14, of which 12 and 14 are hidden: 11, 11, 13, 13; a frame moves the box 1/4 px
+    assert samples._past(plan, rng)[:, 0].tolist() == [10 + t / 4 for t in (11, 11, 13, 13)]
+    # backwards before 11 come 15, 14, 13, 12: 15, 15, 13, 13
+    assert samples._past(plan._replace(frames=[20, 11]), rng)[:, 0].tolist() == [10 + t / 4 for t in (15, 15, 13, 13)]
+
+
+def test_contrast_pairs_show_one_search_crop_and_ask_for_two_objects() -> None:
+    videos = GeneratedVideos(30, kept_frames=6)
+    frameset = Frameset(1, min_length=6, distinct=True, any_object=0.5, contrast=1.0)
+    samples = make(videos, frameset=frameset, jitter=JitterSchedule(2.6, 0.5), augmentation=Augmentation(grey=0.0))
+    drawn = [samples[0, index][0] for index in range(400)]
+    pairs = [(a, b) for a, b in zip(drawn[::2], drawn[1::2], strict=True) if torch.equal(a.search, b.search)]
+    assert 0.35 < len(pairs) / 200 < 0.65  # half of the search crops show a second object
+    for a, b in pairs:
+        assert not torch.equal(a.templates, b.templates)
+        assert not torch.equal(a.box, b.box)
+        assert 0.4 < float((b.box[2:].prod() / a.box[2:].prod()).sqrt()) < 2.5
+        low, high = b.box[:2] - b.box[2:] / 2, b.box[:2] + b.box[2:] / 2
+        shown = (high.clamp(0, 1) - low.clamp(0, 1)).prod() / b.box[2:].prod()
+        assert shown >= 0.6 - 0.1  # the window that is checked is not yet rounded to whole pixels
+    none = make(videos, frameset=Frameset(1, min_length=6, distinct=True, any_object=0.5))
+    for a, b in zip(drawn[::2], range(0, 400, 2), strict=True):
+        assert a.search.shape == none[0, b][0].search.shape
+
+
+def test_any_object_of_a_scene_may_be_the_target() -> None:
+    videos = GeneratedVideos(20, kept_frames=6)
+    anything = make(videos, frameset=Frameset(1, min_length=6, distinct=True, any_object=1.0))
+    plans = [anything._draw(np.random.default_rng(i), 0.0) for i in range(200)]
+    assert len({plan.target for plan in plans}) > 3
+    for plan in plans:
+        objects = videos.objects(plan.video)
+        assert objects.visible[plan.target, plan.frames].all()
+        assert np.array_equal(objects.boxes[plan.target], plan.boxes)
+    first = make(videos, frameset=Frameset(1, min_length=6, distinct=True))
+    assert {first._draw(np.random.default_rng(i), 0.0).target for i in range(50)} == {0}
+    with pytest.raises(ValueError, match="need generated videos"):
+        make(ShadeVideos([30]), frameset=Frameset(1, any_object=0.5))
+
+
+def test_a_bad_frame_is_replaced_by_another_sample() -> None:
+    good, bad = make(ShadeVideos([40])), make(ShadeVideos([40], broken=[7, 8, 9]))
+    replaced = 0
+    for index in range(150):
+        sample, failures = bad[0, index]
+        attempt = int(sample.key[2])
+        assert attempt == len(failures)
+        replaced += attempt > 0
+        for failure in failures:
+            assert failure.startswith("one, shades-0: /data/shades-0/0000000")
+        if attempt == 0:
+            assert equal(sample, good[0, index][0])  # the others are what they were
+    assert 0.05 < replaced / 150 < 0.3  # 3 of 40 frames, two a sample: 14 %
+    assert equal(bad[0, 5][0], bad[0, 5][0])
+
+
+def test_an_unusable_box_is_replaced_and_a_hopeless_set_stops() -> None:
+    samples = make({"good": ShadeVideos([30]), "flat": ShadeVideos([30], box=(5.0, 5, 0, 8))})
+    drawn = [samples[0, index] for index in range(40)]
+    assert all(int(sample.dataset) == 0 for sample, _ in drawn)
+    assert any("flat, shades-0: cannot crop around box" in failure for _, failures in drawn for failure in failures)
+    with pytest.raises(SamplingError, match=r"30 samples in a row.*\n(.*cannot be read\n?){5}"):
+        make(ShadeVideos([30], bad_videos=[0]))[0, 0]
+
+
+def test_empty_sets_and_wrong_values() -> None:
+    with pytest.raises(ValueError, match=r"data set 'one' in /data/shades is empty"):
+        make(ShadeVideos([]))
+    for name, value in (("templates", 0), ("past", -1), ("min_length", 2.5), ("any_object", 1.5), ("contrast", -0.1)):
+        frameset = Frameset()
+        object.__setattr__(frameset, name, value)
+        with pytest.raises(ValueError, match=f"data.frameset.{name}"):
+            frameset.__post_init__()
+
+
+def _open(root: str, split: str = "train") -> Videos:
+    return ShadeVideos([30], dataset=root + split)
+
+
+def test_a_source_finds_wrong_arguments_before_it_is_opened() -> None:
+    from functools import partial
+
+    assert len(Source(partial(_open, root="x"), 2.0).open()) == 1
+    with pytest.raises(ValueError, match="_open has no argument 'folder'; it takes root, split"):
+        Source(partial(_open, folder="x"))
+    with pytest.raises(ValueError, match="_open: missing a required argument: 'root'"):
+        Source(_open)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="weight of a data set must be a number >= 0, got -1"):
+        Source(partial(_open, root="x"), -1)
+
+
+def test_collate_stacks() -> None:
+    samples = make(ShadeVideos([40]), frameset=Frameset(2, past=4))
+    for size in (1, 2, 3):
+        batch = collate([samples[0, index][0] for index in range(size)])
+        assert batch.templates.shape == (size, 2, 3, 32, 32)
+        assert batch.search.shape == (size, 3, 48, 48)
+        assert batch.past.shape == (size, 4, 4)
+        assert batch.key[:, 1].tolist() == list(range(size))
+        assert batch.templates.dtype == batch.search.dtype == torch.uint8
+        assert batch.box.dtype == batch.past.dtype == torch.float32
