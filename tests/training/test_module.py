@@ -16,7 +16,7 @@ from seqtrack_lit.training.losses import uniform_loss
 from seqtrack_lit.training.module import NonFiniteError, SeqTrackModule
 from seqtrack_lit.training.optim import AdamWRecipe, MuonRecipe
 from seqtrack_lit.training.precision import choose_precision
-from seqtrack_lit.training.recording import Meter, MetricsFile, read_metrics
+from seqtrack_lit.training.recording import Meter, Record, RunFolder, read_metrics
 from seqtrack_lit.training.validation import Pictures, TrackHeldOut
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*many workers.*", "ignore:.*logging interval.*")
@@ -64,10 +64,13 @@ def test_learns_and_reports(make_net: Callable[..., SeqTrack], squares: Any, vid
     module = SeqTrackModule(
         make_net(dense=True), recipe=MuonRecipe(lr=3e-3), budget=budget, dense_weight=1.0, ema_decay=0.9, soft_bins=0.7
     )
-    metrics = MetricsFile(tmp_path / "metrics.csv", global_batch=16)
+    files = RunFolder(tmp_path, global_batch=16)
     shown: list[str] = []
 
     class Sink:
+        def numbers(self, values: Any, step: int) -> None:
+            raise AssertionError("numbers go through Record")
+
         def image(self, name: str, image: Any, step: int) -> None:
             shown.append(f"{name} {image.shape} {step}")
 
@@ -75,8 +78,14 @@ def test_learns_and_reports(make_net: Callable[..., SeqTrack], squares: Any, vid
             shown.append(f"{name} {[row['video'] for row in rows]} {step}")
 
     tracking = TrackHeldOut(lambda: videos, tracker={"search_factor": 2.0, "template_factor": 1.5}, sinks=[Sink()])
-    callbacks = [Meter(), tracking, Pictures([Sink()], count=2), Checkpoints(tmp_path / "checkpoints")]
-    fit = trainer(tmp_path, budget, logger=metrics, callbacks=callbacks)
+    callbacks = [
+        Meter(),
+        tracking,
+        Pictures([Sink()], count=2),
+        Record([files], every=1),
+        Checkpoints(tmp_path / "checkpoints"),
+    ]
+    fit = trainer(tmp_path, budget, callbacks=callbacks)
     fit.fit(module, datamodule=squares(batches=40, size=16))
     rows = read_metrics(tmp_path / "metrics.csv")
     assert len(rows) == 80

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 import cv2
 import torch
 from lightning.pytorch import Callback, Trainer, seed_everything
-from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig, OmegaConf
 
 from seqtrack_lit.cli.launch import first_process, processes
@@ -28,7 +27,7 @@ from seqtrack_lit.training.checks import whole
 from seqtrack_lit.training.module import SeqTrackModule
 from seqtrack_lit.training.precision import LIGHTNING, choose_precision
 from seqtrack_lit.training.progress import ProgressLines
-from seqtrack_lit.training.recording import DryRun, FolderSink, Meter, MetricsFile, Sink
+from seqtrack_lit.training.recording import DryRun, Meter, Record, RunFolder, Sink
 from seqtrack_lit.training.validation import Pictures, TrackHeldOut
 
 if TYPE_CHECKING:
@@ -43,8 +42,7 @@ _BUDGET = ("samples", "epoch_samples", "global_batch", "device_batch")
 class Reports:
     """Where numbers, pictures and tables go; empty in all processes but the first."""
 
-    metrics: MetricsFile | None = None
-    loggers: list[Logger] = field(default_factory=list)
+    files: RunFolder | None = None
     sinks: list[Sink] = field(default_factory=list)
     service: "Service | None" = None
 
@@ -100,13 +98,12 @@ def _fit(
     reports = _reports(config, folder, group, {**plain, "derived": derived}, module.budget)
     checkpoints = Checkpoints(folder / "checkpoints", every_steps=config.callbacks.checkpoint_steps)
     trainer.callbacks += _callbacks(config, plain, checkpoints, reports, data)  # type: ignore[attr-defined]
-    trainer.loggers = reports.loggers
     first = trainer.is_global_zero
     if first:
         OmegaConf.save(OmegaConf.create(dict(plain)), folder / "config.yaml")
         write_facts(folder, {"status": "running", "seed": config.seed, **derived, "environment": environment()})
-        if checkpoint is not None and reports.metrics is not None:
-            reports.metrics.cut(_steps_of(checkpoint))
+        if reports.files is not None:
+            reports.files.cut(0 if checkpoint is None else _steps_of(checkpoint))
         log.info("%s", "\n".join(_summary(folder, module, trainer, precision, checkpoint)))
     began, status, code = time.time(), "failed", 1
     try:
@@ -178,7 +175,14 @@ def _callbacks(
     pictures = [Pictures(reports.sinks, count=settings.pictures)] if settings.pictures else []
     extra = [instantiate(item) for item in (settings.extra or {}).values()]
     progress = ProgressLines(bar=None if settings.progress == "auto" else settings.progress)
-    return [Meter(), tracking, *pictures, *extra, progress, RandomState(), checkpoints, StopCleanly(checkpoints)]
+    last = [
+        Record(reports.sinks, every=settings.log_every),
+        progress,
+        RandomState(),
+        checkpoints,
+        StopCleanly(checkpoints),
+    ]
+    return [Meter(), tracking, *pictures, *extra, *last]
 
 
 def _reports(
@@ -188,15 +192,12 @@ def _reports(
         return Reports()
     reports = Reports()
     if config.logger.files:
-        reports.metrics = MetricsFile(folder / "metrics.csv", global_batch=budget.global_batch)
-        reports.loggers.append(reports.metrics)
-        reports.sinks.append(FolderSink(folder / "pictures"))
+        reports.files = RunFolder(folder, global_batch=budget.global_batch)
+        reports.sinks.append(reports.files)
     if config.logger.service is not None:
         reports.service = instantiate(config.logger.service)
         name = config.name if group is None else f"{group}/{folder.name}"
-        logger, sinks = reports.service.open(folder, name=name, group=group, config=everything)
-        reports.loggers.append(logger)
-        reports.sinks += sinks
+        reports.sinks.append(reports.service.open(folder, name=name, group=group, config=everything))
     return reports
 
 

@@ -2,13 +2,11 @@
 
 import os
 import secrets
-from argparse import Namespace
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
 
 import wandb
-from lightning.pytorch.loggers import Logger, TensorBoardLogger
 
 from seqtrack_lit.crops import Image
 from seqtrack_lit.training.recording import Sink
@@ -20,9 +18,7 @@ Mode = Literal["online", "offline", "disabled"]
 class Service(Protocol):
     """A service a run reports to; used by the first process only."""
 
-    def open(
-        self, folder: Path, *, name: str, group: str | None, config: Mapping[str, Any]
-    ) -> tuple[Logger, list[Sink]]:
+    def open(self, folder: Path, *, name: str, group: str | None, config: Mapping[str, Any]) -> Sink:
         """Begin or continue the run of this folder; gives back what takes numbers, pictures and tables."""
         ...
 
@@ -59,9 +55,7 @@ class WandbService:
         self.job_type, self.tags, self.mode = job_type, list(tags), mode
         self._run: Any = None
 
-    def open(
-        self, folder: Path, *, name: str, group: str | None, config: Mapping[str, Any]
-    ) -> tuple[Logger, list[Sink]]:
+    def open(self, folder: Path, *, name: str, group: str | None, config: Mapping[str, Any]) -> Sink:
         """Begin or continue the run of this folder."""
         path = folder / "wandb_id.txt"
         if not path.exists():
@@ -82,7 +76,7 @@ class WandbService:
         )
         self._run.define_metric("step")
         self._run.define_metric("*", step_metric="step")
-        return WandbMetrics(self._run), [WandbSink(self._run)]
+        return WandbSink(self._run)
 
     def close(self, exit_code: int) -> None:
         """Finish, so that a failed run does not look finished."""
@@ -91,36 +85,15 @@ class WandbService:
             self._run = None
 
 
-class WandbMetrics(Logger):
-    """Numbers over our own step, 1-based as in metrics.csv: a continued offline run counts from 0 by itself."""
-
-    def __init__(self, run: Any) -> None:
-        super().__init__()
-        self._run = run
-
-    @property
-    def name(self) -> str:
-        """Name of the logger."""
-        return "wandb"
-
-    @property
-    def version(self) -> str:
-        """Id of the run."""
-        return str(self._run.id)
-
-    def log_hyperparams(self, params: dict[str, Any] | Namespace, *args: Any, **kwargs: Any) -> None:
-        """The configuration was given when the run began."""
-
-    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        """Send numbers."""
-        self._run.log({**metrics, "step": (step or 0) + 1})
-
-
 class WandbSink:
-    """Pictures and tables."""
+    """Everything over our own step, as in metrics.csv: a continued offline run counts from 0 by itself."""
 
     def __init__(self, run: Any) -> None:
         self._run = run
+
+    def numbers(self, values: Mapping[str, float], step: int) -> None:
+        """Send numbers."""
+        self._run.log({**values, "step": step})
 
     def image(self, name: str, image: Image, step: int) -> None:
         """Send a picture."""
@@ -134,16 +107,36 @@ class WandbSink:
 
 
 class TensorBoardService:
-    """TensorBoard event files in `<folder>/tensorboard`; numbers only."""
+    """TensorBoard event files in `<folder>/tensorboard`."""
 
-    def open(
-        self, folder: Path, *, name: str, group: str | None, config: Mapping[str, Any]
-    ) -> tuple[Logger, list[Sink]]:
+    def open(self, folder: Path, *, name: str, group: str | None, config: Mapping[str, Any]) -> Sink:
         """Open the event file."""
         try:
-            return TensorBoardLogger(folder, name="", version="tensorboard"), []
+            from torch.utils.tensorboard.writer import SummaryWriter
         except ModuleNotFoundError as error:
             raise ValueError("logger=tensorboard needs a package: pip install tensorboard") from error
+        self._writer = SummaryWriter(folder / "tensorboard")
+        return TensorBoardSink(self._writer)
 
     def close(self, exit_code: int) -> None:
-        """Nothing to do."""
+        """Write what is left."""
+        self._writer.close()
+
+
+class TensorBoardSink:
+    """Numbers and pictures; TensorBoard has no tables."""
+
+    def __init__(self, writer: Any) -> None:
+        self._writer = writer
+
+    def numbers(self, values: Mapping[str, float], step: int) -> None:
+        """Write numbers."""
+        for name, value in values.items():
+            self._writer.add_scalar(name, value, step)
+
+    def image(self, name: str, image: Image, step: int) -> None:
+        """Write a picture."""
+        self._writer.add_image(name, image, step, dataformats="HWC")
+
+    def table(self, name: str, rows: Sequence[Mapping[str, object]], step: int) -> None:
+        """Nothing."""

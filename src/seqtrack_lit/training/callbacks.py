@@ -114,10 +114,14 @@ def _damage(path: Path) -> str | None:
     return None if broken is None else f"wrong check sum in {broken}"
 
 
+def step_done(trainer: Trainer) -> bool:
+    """In `on_train_batch_end`: whether this batch completed an optimizer step."""
+    return trainer.fit_loop.epoch_loop.batch_progress.current.ready % trainer.accumulate_grad_batches == 0
+
+
 def between_steps(trainer: Trainer) -> bool:
     """In `on_train_batch_end`: an optimizer step is complete and the epoch goes on, so a checkpoint is exact."""
-    progress = trainer.fit_loop.epoch_loop.batch_progress
-    return progress.current.ready % trainer.accumulate_grad_batches == 0 and not progress.is_last_batch
+    return step_done(trainer) and not trainer.fit_loop.epoch_loop.batch_progress.is_last_batch
 
 
 class RandomState(Callback):

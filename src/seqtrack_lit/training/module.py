@@ -141,11 +141,11 @@ class SeqTrackModule(LightningModule):
                 "optimizer.clip, or train with train.precision=fp32"
             )
 
-    def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
-        """Let the average follow, once a step."""
-        stepped = (batch_idx + 1) % self.trainer.accumulate_grad_batches == 0
-        if self._average and stepped:
-            self._average[0].update(self.net, self.global_step)
+    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
+        """Let the average follow each step, before any checkpoint can be written."""
+        super().optimizer_step(*args, **kwargs)
+        for average in self._average:
+            average.update(self.net, self.global_step + 1)
 
     def on_fit_start(self) -> None:
         """Bring the average to the device."""

@@ -3,24 +3,29 @@
 import csv
 import sys
 import time
-from argparse import Namespace
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import cv2
 import torch
-from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.loggers import Logger
 
 from seqtrack_lit.crops import Image
 from seqtrack_lit.training.budget import Budget
+from seqtrack_lit.training.callbacks import step_done
+from seqtrack_lit.training.checks import whole
+
+_TRAINING = ("train/", "time/", "memory/")
 
 
 @runtime_checkable
 class Sink(Protocol):
-    """Where named pictures, tables and files of a run go, beside the metrics."""
+    """Where the numbers, pictures and tables of a run go; `step` is the number of optimizer steps done."""
+
+    def numbers(self, values: Mapping[str, float], step: int) -> None:
+        """Take numbers by name."""
+        ...
 
     def image(self, name: str, image: Image, step: int) -> None:
         """Take a picture (RGB)."""
@@ -31,103 +36,98 @@ class Sink(Protocol):
         ...
 
 
-class FolderSink:
-    """Pictures as `<folder>/<name>_<step>.png`, tables as `.csv`."""
+class RunFolder:
+    """Files in the folder of a run: `metrics.csv`, `pictures/<name>_<step>.png` and tables as `.csv` beside them.
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    metrics.csv has a row a step and a column a number; `samples` are those seen so far.
+
+    Args:
+        folder: the run's folder.
+        global_batch: samples of a step.
+    """
+
+    def __init__(self, folder: Path, *, global_batch: int) -> None:
+        self.folder, self.global_batch = folder, global_batch
+        self.path = folder / "metrics.csv"
+        self._columns: list[str] = []
+        self._last = 0
+
+    def numbers(self, values: Mapping[str, float], step: int) -> None:
+        """Write a row, or add to the last one where it is of the same step; on the disk when this returns."""
+        row: dict[str, object] = {"step": step, "samples": step * self.global_batch, **values}
+        new = [name for name in row if name not in self._columns]
+        self._columns += new
+        if new or step == self._last:
+            rows: list[dict[str, object]] = [dict(row) for row in read_metrics(self.path)] if self._last else []
+            if step == self._last:
+                row = {**rows.pop(), **row}
+            self._write([*rows, row])
+        else:
+            with self.path.open("a", newline="") as file:
+                csv.DictWriter(file, self._columns, restval="").writerow(row)
+        self._last = step
+
+    def cut(self, steps: int) -> None:
+        """Forget rows after this many steps: they will come again in a run that is continued from there."""
+        rows = read_metrics(self.path) if self.path.exists() else []
+        kept = [row for row in rows if int(row["step"]) <= steps]
+        if kept:
+            self._columns, self._last = list(kept[0]), int(kept[-1]["step"])
+            self._write(kept)
+        else:
+            self.path.unlink(missing_ok=True)
 
     def image(self, name: str, image: Image, step: int) -> None:
         """Write a PNG."""
-        cv2.imwrite(str(self._path(name, step, ".png")), cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
+        cv2.imwrite(str(self._picture(name, step, ".png")), cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
 
     def table(self, name: str, rows: Sequence[Mapping[str, object]], step: int) -> None:
         """Write a CSV file."""
-        with self._path(name, step, ".csv").open("w", newline="") as file:
+        with self._picture(name, step, ".csv").open("w", newline="") as file:
             writer = csv.DictWriter(file, list(rows[0]) if rows else [])
             writer.writeheader()
             writer.writerows(rows)
 
-    def _path(self, name: str, step: int, suffix: str) -> Path:
-        self.folder.mkdir(parents=True, exist_ok=True)
-        return self.folder / f"{name.replace('/', '_')}_{step:07d}{suffix}"
-
-
-class MetricsFile(Logger):
-    """All logged numbers in `metrics.csv`: one row a step, a column a metric, `samples` seen so far.
-
-    Args:
-        path: the file.
-        global_batch: samples of a step.
-    """
-
-    def __init__(self, path: Path, *, global_batch: int) -> None:
-        super().__init__()
-        self.path, self.global_batch = path, global_batch
-        self._columns: list[str] = []
-        self._row: dict[str, object] = {}
-
-    @property
-    def name(self) -> str:
-        """Name of the logger."""
-        return "csv"
-
-    @property
-    def version(self) -> str:
-        """One file, no versions."""
-        return ""
-
-    @rank_zero_only
-    def log_hyperparams(self, params: dict[str, Any] | Namespace, *args: Any, **kwargs: Any) -> None:
-        """The configuration is a file of its own."""
-
-    @rank_zero_only
-    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        """Take numbers of a 0-based step; numbers of the same step share a row."""
-        done = (step or 0) + 1
-        if self._row.get("step") != done:
-            self._flush()
-            self._row = {"step": done, "samples": done * self.global_batch}
-        self._row.update({name: value for name, value in metrics.items() if name != "step"})
-
-    @rank_zero_only
-    def save(self) -> None:
-        """Nothing: a row is written when the next begins, or at the end."""
-
-    @rank_zero_only
-    def finalize(self, status: str) -> None:
-        """Write the last row."""
-        self._flush()
-        self._row = {}
-
-    @rank_zero_only
-    def cut(self, steps: int) -> None:
-        """Forget rows after this many steps: they will come again after a resume."""
-        rows = read_metrics(self.path) if self.path.exists() else []
-        kept = [row for row in rows if int(row["step"]) <= steps]
-        self._columns = list(rows[0]) if rows else []
-        self._write(kept)
-
-    def _flush(self) -> None:
-        if not self._row:
-            return
-        new = [name for name in self._row if name not in self._columns]
-        if new:
-            rows = read_metrics(self.path) if self._columns else []
-            self._columns += new
-            self._write([*rows, self._row])
-            return
-        with self.path.open("a", newline="") as file:
-            csv.DictWriter(file, self._columns, restval="").writerow(self._row)
-
     def _write(self, rows: Sequence[Mapping[str, object]]) -> None:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self.folder.mkdir(parents=True, exist_ok=True)
         part = self.path.with_suffix(".part")
         with part.open("w", newline="") as file:
             writer = csv.DictWriter(file, self._columns, restval="")
             writer.writeheader()
             writer.writerows(rows)
         part.replace(self.path)
+
+    def _picture(self, name: str, step: int, suffix: str) -> Path:
+        folder = self.folder / "pictures"
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder / f"{name.replace('/', '_')}_{step:07d}{suffix}"
+
+
+class Record(Callback):
+    """Hands what was logged to the sinks: training numbers every so many steps, all of validation.
+
+    Must stand between the callbacks that log and `Checkpoints`: a checkpoint then never knows more than the sinks.
+    """
+
+    def __init__(self, sinks: Sequence[Sink], *, every: int = 50) -> None:
+        self.sinks = sinks
+        self.every = whole(every, "callbacks.log_every", low=1)
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
+        """Numbers of training."""
+        if step_done(trainer) and trainer.global_step % self.every == 0:
+            self._send(trainer, _TRAINING)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Numbers of validation."""
+        self._send(trainer, ("val/",))
+
+    def _send(self, trainer: Trainer, kinds: tuple[str, ...]) -> None:
+        if not (self.sinks and trainer.is_global_zero):
+            return
+        values = {name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith(kinds)}
+        for sink in self.sinks:
+            sink.numbers({"epoch": trainer.current_epoch, **values}, trainer.global_step)
 
 
 def read_metrics(path: Path) -> list[dict[str, str]]:
@@ -144,8 +144,12 @@ class Meter(Callback):
     `memory/peak_gb` is of the GPU where there is one, else of the process; it never falls.
     """
 
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Start the clock; a run resumed inside an epoch begins here."""
+        self._end = time.perf_counter()
+
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Start the clock."""
+        """Leave out the validation before this epoch."""
         self._end = time.perf_counter()
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
