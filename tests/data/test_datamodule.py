@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from hydra import compose, initialize_config_dir
+from hydra.utils import instantiate
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from tests.data.videos import ShadeVideos
@@ -256,3 +258,36 @@ def test_data_sets_are_opened_late_and_errors_say_which() -> None:
     for name, value in (("pairs", 0), ("tracks", -1), ("track_frames", 1)):
         with pytest.raises(ValueError, match=f"data.validation.{name}"):
             Validation(VALIDATION, **{name: value})
+
+
+REAL = ["data.train.lasot.open.complete=false", "data.train.trackingnet.open.parts=[0,3]"]
+
+
+@pytest.mark.parametrize(
+    ("name", "needs", "overrides"),
+    [
+        ("generated", [], ["data.train.generated.open.count=3", "data.train.generated.open.width=96",
+                           "data.train.generated.open.height=96"]),
+        ("quickstart", [], ["data.train.generated.open.count=3", "model=seqtrack_tiny"]),
+        ("paper", ["coco", "lasot", "got10k", "trackingnet"], REAL),
+        ("official", ["coco", "lasot", "got10k", "trackingnet"], REAL),
+        ("got10k", ["got10k"], []),
+        ("folder", ["folder"], ["data.train.folder.open.share=0.4", "data.frameset.min_length=2",
+                                "model.encoder.templates=1"]),
+    ],
+)  # fmt: skip
+def test_configurations(name: str, needs: list[str], overrides: list[str], make_dataset: Any, tmp_path: Path) -> None:
+    for need in needs:
+        make_dataset(need)
+    settings = ["train.global_batch=2", "train.epoch_samples=4", "data.workers=0", "data.validation.pairs=2"]
+    with initialize_config_dir(str(Path(__file__).parents[2] / "conf"), version_base="1.3"):
+        config = compose("train", [f"data={name}", f"paths.data={tmp_path}/data", *overrides, *settings])
+    module: TrackingData = instantiate(config.data, _convert_="all")
+    templates, search = config.model.encoder.template_size, config.model.encoder.search_size
+    batch = next(iter(module.train_dataloader()))
+    assert batch.templates.shape == (2, config.model.encoder.templates, 3, templates, templates)
+    assert batch.search.shape == (2, 3, search, search)
+    assert sum(part["share"] for part in module.summary().values()) == pytest.approx(1)
+    wide, narrow = module.val_dataloader()
+    assert len(next(iter(wide)).box) == len(next(iter(narrow)).box) == 2
+    assert module.val_sequences()[0].visible[0]

@@ -7,6 +7,7 @@ F: frames.
 """
 
 from collections import OrderedDict
+from collections.abc import Sequence as Pair
 from typing import get_args
 
 import numpy as np
@@ -64,7 +65,7 @@ class GeneratedVideos:
         width: int = 192,
         height: int = 144,
         length: int = 60,
-        target: tuple[float, float] = (18.0, 48.0),
+        target: Pair[float] = (18.0, 48.0),
         kept_frames: int | None = None,
         cache_gb: float = 2.5,
     ) -> None:
@@ -74,6 +75,8 @@ class GeneratedVideos:
             raise ValueError(f"count of generated videos must be >= 1, got {count}")
         if kept_frames is not None and not 1 <= kept_frames <= length:
             raise ValueError(f"kept_frames must lie within 1 and length = {length}, got {kept_frames}")
+        if len(target) != 2:
+            raise ValueError(f"target must be two numbers, the smallest and the largest in pixels, got {list(target)}")
         self.count, self.stream, self.seed = count, stream, seed
         self.geometry = Geometry(width, height, length, (target[0], target[1]))
         self.kept_frames, self.cache_gb = kept_frames, cache_gb
@@ -161,7 +164,7 @@ def held_out(
     width: int = 192,
     height: int = 144,
     length: int = 60,
-    target: tuple[float, float] = (18.0, 48.0),
+    target: Pair[float] = (18.0, 48.0),
 ) -> list[Sequence]:
     """Videos that no training can have seen, whatever its seed: the test of the quickstart."""
     videos = GeneratedVideos(count, stream="test", seed=seed, width=width, height=height, length=length, target=target)

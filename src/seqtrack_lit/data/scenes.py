@@ -73,7 +73,7 @@ class Geometry:
                 f"generated videos need width and height >= 16 and length >= 1, "
                 f"got {self.width} x {self.height}, {self.length} frames"
             )
-        if len(self.target) != 2 or not 4 <= self.target[0] <= self.target[1] <= min(self.width, self.height):
+        if not 4 <= self.target[0] <= self.target[1] <= min(self.width, self.height):
             raise ValueError(
                 f"target must be a range (smallest, largest) of pixels within 4 and the picture's shorter side "
                 f"{min(self.width, self.height)}, got {tuple(self.target)}"
