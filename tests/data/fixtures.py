@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 W, H = 64, 48
-CYCLE = 20  # frames repeat after so many; further ones are hard links, which costs nothing
+CYCLE = 24  # frames repeat after so many; further ones are hard links, which costs nothing
 
 
 class Truth(NamedTuple):

@@ -59,7 +59,6 @@ def test_reads_back(
 def test_nfs(make_dataset: Callable[..., Made], fps: Any, annotation: Any, key: str) -> None:
     root, truth = make_dataset("nfs")
     index = benchmarks.nfs(root, fps=fps, annotation=annotation, complete=False)
-    assert index.dataset == f"nfs{fps}"
     assert_reads(index, {name: truth[f"{name}@{key}"] for name in ("Gymnastics", "airboard_1")})
 
 

@@ -206,7 +206,7 @@ def nfs(
     frames = {name: f"{name}/{fps}/{name}" if official else f"sequences/{name}" for name in names}
 
     def build() -> IndexBuilder:
-        builder = IndexBuilder(f"nfs{fps}", base, problems=problems)
+        builder = IndexBuilder("nfs" if annotation == "pytracking" else f"nfs{fps}_official", base, problems=problems)
         for name in names:
             with builder.video(name):
                 boxes = _nfs_official(files[name], fps) if official else read_boxes(files[name])

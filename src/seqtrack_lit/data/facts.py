@@ -23,3 +23,13 @@ def table(name: str) -> tuple[dict[str, str], ...]:
     """The rows of `lists/<name>.csv`, in the publisher's order."""
     with (FOLDER / f"{name}.csv").open(newline="", encoding="utf-8") as file:
         return tuple(csv.DictReader(file))
+
+
+# Sequences the publishers count, where no list of names is kept here.
+COUNTS = {"got10k_train": 9335, "got10k_val": 180, "got10k_test": 180, "trackingnet_train": 12 * 2511}
+
+
+def expected_frames(dataset: str) -> dict[str, int]:
+    """Frames of each sequence as the publisher counts them; empty where that is not known."""
+    column = {"lasot": "frames", "tnl2k": "frames", "nfs": "frames_30fps"}.get(dataset)
+    return {row["name"]: int(row[column]) for row in table(dataset)} if column else {}

@@ -38,15 +38,17 @@ def present(
         FileNotFoundError: none exists, or some are missing and `complete` asks for all.
     """
     found = [name for name, file in files.items() if file.exists()]
+    there = set(found)
+    missing = [name for name in files if name not in there] if complete or not found else []
     if problems is not None:
-        problems.expected = len(files)
-        for name in set(files) - set(found) if complete else ():
-            problems.add("missing", name, f"no {files[name]}")
+        problems.expected = list(files) if complete else found
+        problems.count = len(problems.expected)
+    if not missing:
+        return found
     if found and problems is not None:
+        for name in missing:
+            problems.add("missing", name, f"no {files[name]}")
         return found
-    if found and (len(found) == len(files) or not complete):
-        return found
-    missing = [name for name in files if name not in set(found)]
     raise FileNotFoundError(
         f"{dataset}: {len(missing)} of {len(files)} sequences are missing under {root.absolute()}, the first is "
         f"{missing[0]} (looked for {files[missing[0]]}); {HELP}"
@@ -54,7 +56,7 @@ def present(
     )
 
 
-def images_in(folder: Path) -> list[str]:
+def images_in(folder: str | Path) -> list[str]:
     """Names of the image files in a folder, numbers in names sorted as numbers; other files are ignored.
 
     Raises:

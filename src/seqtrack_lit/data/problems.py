@@ -5,21 +5,23 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-# kind -> (what it is, what to do). The first ones make training or scores wrong or impossible; those in `NOTES` are
-# known of published data, where nothing can be mended and the scoring convention says what they count.
+# kind -> (what it is, what to do). Those in `NOTES` are known of published data, where nothing can be mended and the
+# scoring convention says what they count; in one's own data they are problems like the others.
 REMEDIES: dict[str, tuple[str, str]] = {
     "missing": ("files or sequences that are not there", "unpack or download again; docs/datasets.md shows the layout"),
     "annotation": ("annotation that cannot be read or does not fit the frames", "unpack the annotation again"),
     "unreadable": ("images that are empty, cut off or damaged", "unpack or download these files again"),
     "frames": ("more or fewer frames than the publisher counts", "the video is incomplete or altered: unpack it again"),
     "duplicate": ("sequences that occur twice", "remove one of them"),
+    "twin": ("sequences with the same boxes as another", "look whether one is a copy of the other"),
+    "spare": ("videos with more images than boxes", "the last images are not used; if a row is lost, unpack again"),
     "zero": ("boxes without width or height", "write 0,0,0,0 or a flag where the target is absent"),
     "nan": ("boxes that are not a number", "write 0,0,0,0 where the target is absent"),
     "negative": ("boxes of negative size", "write x,y,w,h with the top-left corner, not two corners"),
     "outside": ("boxes wholly outside of their image", "check that boxes and frames belong together"),
     "size": ("videos whose frames change size", "boxes are in pixels of their own frame: check that they are"),
 }
-NOTES = ("zero", "nan", "negative", "outside", "size")
+NOTES = ("twin", "spare", "zero", "nan", "negative", "outside", "size")
 
 
 class Finding(NamedTuple):
@@ -36,11 +38,13 @@ class Problems:
 
     Attributes:
         findings: in the order found.
-        expected: sequences the publisher counts; 0 where unknown.
+        expected: sequences the publisher counts, by name where names are known.
+        count: their number; 0 where unknown.
     """
 
     findings: list[Finding] = field(default_factory=list)
-    expected: int = 0
+    expected: list[str] = field(default_factory=list)
+    count: int = 0
 
     def add(self, kind: str, sequence: str, text: str) -> None:
         """Note a problem."""

@@ -187,7 +187,8 @@ def got10k(
     if split == "train" and exclude_vot:
         forbidden = {row["name"] for row in table("got10k_vot_forbidden")}
         names = [name for name in names if name not in forbidden]
-    present("got10k", base, {name: base / name / "groundtruth.txt" for name in names}, complete=True, problems=problems)
+    known = {name: base / name / "groundtruth.txt" for name in names}
+    names = present("got10k", base, known, complete=True, problems=problems)
 
     def build() -> IndexBuilder:
         builder = IndexBuilder("got10k", base, problems=problems)
@@ -207,7 +208,7 @@ def got10k_names(base: Path) -> list[str]:
 
     Raises:
         FileNotFoundError: no list.txt.
-        ValueError: it is empty.
+        ValueError: it is empty, or names a sequence twice.
     """
     file = base / "list.txt"
     if not file.is_file():
@@ -215,6 +216,9 @@ def got10k_names(base: Path) -> list[str]:
     names = file.read_text(encoding="utf-8").split()
     if not names:
         raise ValueError(f"{file} is empty; expected one sequence name a line; unpack it again")
+    if len(set(names)) < len(names):
+        twice = next(name for i, name in enumerate(names) if name in names[:i])
+        raise ValueError(f"{file} names {twice} twice; remove one of the lines")
     return names
 
 

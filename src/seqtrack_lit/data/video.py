@@ -100,6 +100,9 @@ class _Decoder:
         self.process = os.getpid()
         self.container = av.open(str(path))
         self.stream = self.container.streams.video[0]
+        # No threads, here and in `_upright`: a worker that was forked from a process that had read the video drops
+        # that process's decoder, and would wait for ever for its threads, which were not forked.
+        self.stream.codec_context.thread_count = 1
         self.frames: Iterator[Any] = self.container.decode(self.stream)
         self.next = 0
 
@@ -128,6 +131,6 @@ class _Decoder:
 
 
 def _upright(frame: Any) -> Image:
-    image = np.asarray(frame.to_ndarray(format="rgb24"), np.uint8)
+    image = np.asarray(frame.to_ndarray(format="rgb24", threads=1), np.uint8)
     turns = round(frame.rotation / 90) % 4  # counter-clockwise, as phones write it
     return np.ascontiguousarray(np.rot90(image, turns)) if turns else image

@@ -1,0 +1,175 @@
+"""seqtrack-data: check a data set, look at it, measure how fast training samples come.
+
+    seqtrack-data check=lasot paths.data=/data          every annotation and every image
+    seqtrack-data check=lasot_train fast=true           annotations only: seconds
+    seqtrack-data check=tnl2k every=50 complete=false   a part of the sequences, every 50th frame
+    seqtrack-data show=folder root=MY_VIDEOS            pictures of sequences and of training samples
+    seqtrack-data bench=got10k_train                    samples/s; time by stage; loaders with 0 and 2 workers
+
+Names: coco, lasot_train, got10k_train, trackingnet_train, folder, generated, and every benchmark (lasot, lasot_ext,
+trackingnet, got10k_val, got10k_test, tnl2k, nfs, nfs_official, nfs240, uav123, otb100).
+Exit code of a check: 0 nothing found, 1 problems found, 2 a mistake in the command. docs/datasets.md shows layouts.
+"""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hydra import compose
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
+
+from seqtrack_lit.cli.overrides import options_of
+from seqtrack_lit.cli.runtime import config_folder, instantiate, run
+
+if TYPE_CHECKING:
+    from seqtrack_lit.data.check import Step
+    from seqtrack_lit.data.sampling import Videos
+
+JOBS = ("check", "show", "bench")
+
+
+def body(config: DictConfig) -> None:
+    """Do the one thing that is asked for."""
+    asked = [job for job in JOBS if config[job] is not None]
+    if len(asked) != 1:
+        raise ValueError(f"give one of check=NAME, show=NAME, bench=NAME; names: {', '.join(names(config))}")
+    job = asked[0]
+    name = str(config[job])
+    node = dataset_node(config, name)
+    {"check": check_dataset, "show": show_dataset, "bench": bench_dataset}[job](config, name, node)
+
+
+def names(config: DictConfig) -> list[str]:
+    """All data sets there are."""
+    return [*config.sets, *(name for name in options_of(config_folder(), "benchmark") if name not in config.sets)]
+
+
+def dataset_node(config: DictConfig, name: str) -> DictConfig:
+    """How to open a data set, with the root of the command line.
+
+    Raises:
+        ValueError: no such data set.
+    """
+    if name in config.sets:
+        node = config.sets[name]
+    elif name in names(config):
+        overrides = [*HydraConfig.get().overrides.task, f"+benchmark={name}"]
+        node = compose("data", overrides).benchmark
+    else:
+        raise ValueError(f"{name}: no such data set; names: {', '.join(names(config))}")
+    if config.root is not None:
+        node = OmegaConf.merge(node, {"root": config.root})
+    assert isinstance(node, DictConfig)
+    return node
+
+
+def check_dataset(config: DictConfig, name: str, node: DictConfig) -> None:
+    """Print what was found; leave with 1 where there are problems."""
+    if "root" not in node:
+        raise ValueError(f"check={name}: these videos are made when they are needed, there is nothing on disk to check")
+    if not isinstance(config.every, int) or config.every < 1:
+        raise ValueError(f"every must be a whole number >= 1, got {config.every}")
+    from seqtrack_lit.data.check import check
+    from seqtrack_lit.data.facts import COUNTS
+
+    with progress("frames") as step:
+        report = check(
+            name,
+            instantiate(node, _partial_=True),
+            count=COUNTS.get(name, 0) if config.complete and node.get("parts") is None else 0,
+            fast=config.fast,
+            every=config.every,
+            workers=config.workers,
+            strict=name == "folder",
+            step=step,
+        )
+    print(report.text())
+    path = _write(config, name, "check.json", json.dumps(report.as_dict(), indent=1) + "\n")
+    if report.problems:
+        print(f"{report.problems} problems; all findings in {path}")
+        raise SystemExit(1)
+    print(f"No problems ({'annotations only' if config.fast else 'images read'}); all findings in {path}")
+
+
+def show_dataset(config: DictConfig, name: str, node: DictConfig) -> None:
+    """Write sequences.png and samples.png."""
+    import cv2
+
+    from seqtrack_lit.data.contact_sheet import samples_sheet, sequences_sheet
+
+    for key in ("sequences", "samples"):
+        if not isinstance(config[key], int) or config[key] < 1:
+            raise ValueError(f"{key} must be a whole number >= 1, got {config[key]}")
+    recipe = instantiate(config.recipe)
+    videos: Videos = instantiate(node)
+    folder = Path(config.out).expanduser() / name
+    folder.mkdir(parents=True, exist_ok=True)
+
+    def save(file: str, picture: Any) -> None:
+        (folder / file).write_bytes(cv2.imencode(".png", picture[..., ::-1])[1].tobytes())
+        print(f"Written to {folder / file}")
+
+    save("sequences.png", sequences_sheet(videos, count=config.sequences))
+    try:
+        samples = recipe.samples(videos, config.samples)
+    except ValueError as error:
+        print(f"No training samples: {error}")
+        return
+    save("samples.png", samples_sheet(samples[0, index][0] for index in range(config.samples)))
+
+
+def bench_dataset(config: DictConfig, name: str, node: DictConfig) -> None:
+    """Print and write bench.md and bench.json."""
+    import platform
+    from dataclasses import asdict
+
+    import cv2
+
+    from seqtrack_lit.data.bench import measure
+
+    cv2.setNumThreads(0)
+    with progress("samples") as step:
+        speed = measure(
+            instantiate(node, _partial_=True),
+            instantiate(config.recipe),
+            samples=config.bench_samples,
+            batch=config.bench_batch,
+            workers=list(config.bench_workers),
+            step=step,
+        )
+    text = speed.markdown(f"Training samples of {name}")
+    facts = {"name": name, "machine": platform.processor() or platform.machine(), **asdict(speed)}
+    _write(config, name, "bench.json", json.dumps(facts, indent=1) + "\n")
+    path = _write(config, name, "bench.md", text)
+    print(f"{text}\nWritten to {path} and bench.json beside it")
+
+
+def _write(config: DictConfig, name: str, file: str, text: str) -> Path:
+    path = Path(config.out).expanduser() / name / file
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+@contextmanager
+def progress(unit: str) -> "Iterator[Step]":
+    """A bar on stderr; gives the function that moves it to (done, total)."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (BarColumn(), MofNCompleteColumn(), TextColumn(unit), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(unit, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def main() -> None:
+    """Entry point."""
+    run("data", body)
+
+
+if __name__ == "__main__":
+    main()

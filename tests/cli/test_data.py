@@ -1,0 +1,126 @@
+"""seqtrack-data from the command line: checks with their exit codes, pictures, speed, mistakes named."""
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import pytest
+from tests.data.fixtures import MAKERS, Made
+
+from seqtrack_lit.cli import data
+from seqtrack_lit.cli.overrides import options_of
+from seqtrack_lit.cli.runtime import config_folder
+
+BENCHMARKS = options_of(config_folder(), "benchmark")
+TRAINING = ["coco", "folder", "got10k_train", "lasot_train", "trackingnet_train"]
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
+    """Call the command in a folder that holds data/; gives back the exit code."""
+    monkeypatch.chdir(tmp_path)
+
+    def go(*arguments: str) -> int:
+        monkeypatch.setattr(sys, "argv", ["seqtrack-data", *arguments])
+        try:
+            data.main()
+        except SystemExit as stop:
+            return int(stop.code or 0)
+        return 0
+
+    return go
+
+
+@pytest.fixture
+def whole(tmp_path: Path) -> Path:
+    """All data sets there are, tiny."""
+    for name, make in MAKERS.items():
+        make(tmp_path / "data" / name)
+    return tmp_path
+
+
+@pytest.mark.filterwarnings("ignore:.*images for .* boxes")
+def test_every_name_is_checked(whole: Path, run: Callable[..., int], capsys: pytest.CaptureFixture[str]) -> None:
+    for name in [*TRAINING, *BENCHMARKS]:
+        if name == "generated":
+            continue
+        parts = ["sets.trackingnet_train.parts=[0,3]"] if name == "trackingnet_train" else []
+        code = run(f"check={name}", "complete=false", "fast=true", *parts)
+        said = capsys.readouterr()
+        assert code in (0, 1), said.err
+        assert f"{name} in " in said.out
+        report = json.loads((whole / "runs" / "data" / name / "check.json").read_text())
+        assert report["sequences"] >= 2
+        # these are tiny, so their frames are not as many as published; nothing else is wrong
+        assert {finding["kind"] for finding in report["findings"]} <= {"frames", "zero", "nan"}
+        assert code == (1 if any(finding["kind"] == "frames" for finding in report["findings"]) else 0)
+
+
+def test_exit_codes(
+    make_dataset: Callable[..., Made], run: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    root, _ = make_dataset("folder", names=("cat",))
+    assert run("check=folder", "workers=1") == 0
+    assert "No problems (images read)" in capsys.readouterr().out
+    (root / "cat" / "0004.jpg").write_bytes(b"")
+    assert run("check=folder", "workers=1") == 1
+    out = capsys.readouterr().out
+    assert "PROBLEM: images that are empty, cut off or damaged: 1\n  first:  cat: cannot read image" in out
+    assert "remedy: unpack or download these files again" in out
+    assert run("check=folder", "root=nowhere") == 2
+    assert "folder: no folder" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "give one of check=NAME, show=NAME, bench=NAME; names: coco, lasot_train"),
+        (["check=lasot", "show=lasot"], "give one of check=NAME"),
+        (["check=lassot"], "lassot: no such data set; names: coco"),
+        (["check=generated"], "nothing on disk to check"),
+        (["check=folder", "every=0"], "every must be a whole number >= 1, got 0"),
+        (["show=generated", "samples=0"], "samples must be a whole number >= 1, got 0"),
+        (["chek=folder"], "unknown key chek=folder"),
+        (["show=folder", "sets.folder.rot=x"], "unknown key sets.folder.rot"),
+    ],
+)
+def test_mistakes_are_named(
+    run: Callable[..., int], capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
+) -> None:
+    assert run(*arguments) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_show(make_dataset: Callable[..., Made], tmp_path: Path, run: Callable[..., int]) -> None:
+    make_dataset("folder")
+    small = ["recipe.windows.search_size=32", "recipe.windows.template_size=32", "samples=3", "sequences=3"]
+    assert run("show=folder", *small) == 0
+    for name in ("sequences", "samples"):
+        assert cv2.imread(str(tmp_path / "runs" / "data" / "folder" / f"{name}.png")).size > 0
+
+
+def test_show_where_there_are_first_boxes_only(
+    make_dataset: Callable[..., Made], tmp_path: Path, run: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_dataset("got10k")
+    assert run("show=got10k_test") == 0
+    assert "No training samples: " in capsys.readouterr().out
+    assert (tmp_path / "runs" / "data" / "got10k_test" / "sequences.png").is_file()
+
+
+def test_bench(tmp_path: Path, run: Callable[..., int], capsys: pytest.CaptureFixture[str]) -> None:
+    assert (
+        run("bench=generated", "bench_samples=4", "bench_batch=2", "bench_workers=[0]", "sets.generated.count=2") == 0
+    )
+    assert "| crop |" in capsys.readouterr().out
+    facts = json.loads((tmp_path / "runs" / "data" / "generated" / "bench.json").read_text())
+    assert facts["loader"]["0"] > 0
+    assert (tmp_path / "runs" / "data" / "generated" / "bench.md").is_file()
+
+
+def test_help_names_every_data_set(run: Callable[..., int], capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("--help") == 0
+    text = capsys.readouterr().out
+    assert all(name in text for name in [*TRAINING, *BENCHMARKS])

@@ -1,0 +1,200 @@
+"""The check finds what is wrong, says where and what to do, and finds nothing in whole data."""
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from tests.data.fixtures import Made, shade_of, write_image
+
+from seqtrack_lit.data import benchmarks, check, readers
+from seqtrack_lit.data.check import Report
+from seqtrack_lit.data.facts import expected_frames
+from seqtrack_lit.data.problems import NOTES, REMEDIES
+
+Change = Callable[[Path], object]
+
+
+def write(name: str, text: str) -> Change:
+    return lambda root: (root / name).write_text(text)
+
+
+def delete(name: str) -> Change:
+    return lambda root: (root / name).unlink()
+
+
+def line(name: str, row: int, text: str | None) -> Change:
+    """Line `row` of a file is `text` now, or gone."""
+
+    def change(root: Path) -> None:
+        lines = (root / name).read_text().splitlines()
+        lines[row : row + 1] = [] if text is None else [text]
+        (root / name).write_text("\n".join(lines) + "\n")
+
+    return change
+
+
+def cut(name: str) -> Change:
+    return lambda root: (root / name).write_bytes((root / name).read_bytes()[:-40])
+
+
+def small(name: str) -> Change:
+    return lambda root: write_image(root / name, np.full((20, 30, 3), shade_of(1), np.uint8))
+
+
+def run(read: Any, root: Path, **options: Any) -> Report:
+    return check.check("it", partial(read, root), workers=1, **options)
+
+
+CAT = "cat/groundtruth.txt"
+VIDEO = "train/GOT-10k_Train_000001"
+BOXES = f"{VIDEO}/groundtruth.txt"
+TEST_FRAME = "test/GOT-10k_Test_000001/00000005.jpg"
+WHOLE: list[tuple[str, Any, dict[str, Any]]] = [
+    ("folder", readers.folder, {}),
+    ("got10k", readers.got10k, {}),
+    ("got10k", benchmarks.got10k_val, {}),
+    ("got10k", benchmarks.got10k_test, {}),
+    ("coco", readers.coco, {}),
+    ("trackingnet", partial(readers.trackingnet, parts=[0, 3]), {}),
+    ("uav123", partial(benchmarks.uav123, complete=False), {}),
+]
+
+
+@pytest.mark.parametrize(("name", "read", "options"), WHOLE)
+@pytest.mark.parametrize("fast", [True, False])
+def test_whole_data_have_no_problem(
+    make_dataset: Callable[..., Made], name: str, read: Any, options: dict[str, Any], fast: bool
+) -> None:
+    report = run(read, make_dataset(name).root, fast=fast, strict=name == "folder", **options)
+    assert report.problems == 0, report.text()
+    assert report.sequences > 0
+    assert report.frames > 0
+
+
+# data set, reader, what is done to it, kind, sequence, text, whether it is found without images
+BROKEN: list[tuple[str, Any, Change, str, str, str, bool]] = [
+    ("folder", readers.folder, delete("cat/0003.jpg"), "annotation", "cat", "24 rows, but", True),
+    ("folder", readers.folder, line(CAT, 4, None), "annotation", "cat", "23 rows, but", True),
+    ("folder", readers.folder, line(CAT, 4, "1,2,-3,4"), "annotation", "cat", "line 5: box 1,2,-3,4 has no area", True),
+    ("folder", readers.folder, line(CAT, 4, "99,2,3,4"), "outside", "cat", "frame 5: 99,2,3,4", False),
+    ("folder", readers.folder, cut("cat/0003.jpg"), "unreadable", "cat", "0003.jpg", False),
+    ("folder", readers.folder, small("cat/0003.jpg"), "size", "cat", "64 x 48, from frame 3 on 30 x 20", False),
+    ("folder", readers.folder, delete(CAT), "missing", "cat", "no ", True),
+    ("got10k", readers.got10k, line(BOXES, 4, None), "annotation", "_000001", "24 flags", True),
+    ("got10k", readers.got10k, write(f"{VIDEO}/cover.label", "x"), "annotation", "_000001", "cover.label", True),
+    ("got10k", readers.got10k, delete(f"{VIDEO}/absence.label"), "missing", "_000001", "absence.label", True),
+    ("got10k", readers.got10k, delete(BOXES), "missing", "_000001", "no ", True),
+    ("got10k", readers.got10k, delete(f"{VIDEO}/00000009.jpg"), "unreadable", "_000001", "00000009.jpg", False),
+    ("got10k", readers.got10k, line(BOXES, 4, "1,2,0,4"), "zero", "_000001", "frame 5", True),
+    ("got10k", readers.got10k, line(BOXES, 4, "1,2,-3,4"), "negative", "_000001", "frame 5", True),
+    ("got10k", readers.got10k, line(BOXES, 4, "nan,2,3,4"), "nan", "_000001", "frame 5", True),
+    ("got10k", readers.got10k, line(BOXES, 4, "1,48,3,4"), "outside", "_000001", "frame 5", True),
+    (
+        "got10k",
+        readers.got10k,
+        write("train/list.txt", "GOT-10k_Train_000001\n" * 2),
+        "duplicate",
+        "_000001",
+        "2",
+        True,
+    ),
+    (
+        "got10k",
+        benchmarks.got10k_test,
+        delete("test/GOT-10k_Test_000001/00000005.jpg"),
+        "annotation",
+        "_000001",
+        "consecutive",
+        True,
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("name", "read", "change", "kind", "sequence", "text", "fast"),
+    BROKEN,
+    ids=[f"{case[0]}-{case[3]}-{number}" for number, case in enumerate(BROKEN)],
+)
+def test_what_is_broken_is_found(
+    make_dataset: Callable[..., Made],
+    name: str,
+    read: Any,
+    change: Change,
+    kind: str,
+    sequence: str,
+    text: str,
+    fast: bool,
+) -> None:
+    root, _ = make_dataset(name)
+    own = name == "folder"
+    change(root)
+    report = run(read, root, fast=fast, strict=own)
+    found = next((f for f in report.findings if f.kind == kind and f.sequence.endswith(sequence)), None)
+    assert found is not None, report.text()
+    assert text in found.text
+    problem = own or kind not in NOTES
+    assert report.problems == problem  # this one, and nothing else
+    assert f"{'PROBLEM' if problem else 'note'}: {REMEDIES[kind][0]}" in report.text()
+    assert (REMEDIES[kind][1] if problem else "none needed") in report.text()
+    assert report.as_dict()["findings"]
+
+
+def test_one_broken_video_does_not_hide_the_others(make_dataset: Callable[..., Made]) -> None:
+    root, _ = make_dataset("folder")
+    line(CAT, 4, None)(root)
+    (root / "größer hund" / "bild 3.png").write_bytes(b"")
+    report = run(readers.folder, root, strict=True)
+    assert [(finding.kind, finding.sequence) for finding in report.findings] == [
+        ("annotation", "cat"),
+        ("unreadable", "größer hund"),
+    ]
+    assert report.sequences == 3
+
+
+def test_notes_of_published_data_are_no_problems(make_dataset: Callable[..., Made]) -> None:
+    root, _ = make_dataset("uav123")
+    report = run(partial(benchmarks.uav123, complete=False), root, every=100)
+    assert {finding.kind for finding in report.findings} == {"nan"}
+    assert report.problems == 0
+    assert "note: boxes that are not a number: 2\n  first:  bird1_1: frame 10: nan,nan,nan,nan, 3 such" in report.text()
+
+
+def test_counts_of_the_publisher(make_dataset: Callable[..., Made]) -> None:
+    root, _ = make_dataset("lasot")
+    report = run(partial(readers.lasot), root)
+    assert (report.sequences, report.expected_sequences, report.expected_frames) == (2, 1120, 2_831_982)
+    kinds = [finding.kind for finding in report.findings]
+    assert kinds.count("missing") == 1118
+    assert kinds.count("frames") == 2  # these are tiny
+    missing = next(finding for finding in report.findings if finding.kind == "missing")
+    assert missing.text == f"no {root}/airplane/airplane-3/groundtruth.txt"  # the first missing of the list
+    part = run(partial(readers.lasot, complete=False), root, fast=True)
+    assert (part.expected_sequences, part.expected_frames) == (2, 8301 + 1580)
+    assert run(readers.got10k, make_dataset("got10k").root, fast=True, count=9335).problems == 1
+
+
+def test_spare_images_and_twins(make_dataset: Callable[..., Made]) -> None:
+    root, _ = make_dataset("lasot")
+    report = run(partial(benchmarks.lasot, complete=False), root)
+    spare = [finding for finding in report.findings if finding.kind == "spare"]
+    assert [(finding.sequence, finding.text[:19]) for finding in spare] == [("monkey-17", "27 images, 24 boxes")]
+    folder, _ = make_dataset("folder", names=("cat", "a", "b", "c", "dog"))
+    (folder / "dog/groundtruth.txt").write_text((folder / CAT).read_text())
+    assert ("twin", "dog") in [(f.kind, f.sequence) for f in run(readers.folder, folder, fast=True).findings]
+
+
+def test_several_processes_and_progress(make_dataset: Callable[..., Made]) -> None:
+    root, _ = make_dataset("got10k")
+    steps: list[tuple[int, int]] = []
+    report = check.check("it", partial(readers.got10k, root), workers=2, step=lambda *at: steps.append(at))
+    assert report.problems == 0
+    assert steps == [(24, 72), (48, 72), (72, 72)]
+
+
+def test_kinds() -> None:
+    assert set(NOTES) < set(REMEDIES)
+    assert sum(expected_frames("lasot").values()) == 3_517_342
+    assert expected_frames("uav123") == {}

@@ -1,0 +1,69 @@
+"""Contact sheets show boxes where they are; the stopwatch accounts for the time."""
+
+from collections.abc import Callable
+from functools import partial
+
+import numpy as np
+import pytest
+from tests.data.fixtures import Made
+
+from seqtrack_lit.data import readers
+from seqtrack_lit.data.augment import Augmentation, JitterSchedule, Windows
+from seqtrack_lit.data.bench import STAGES, Recipe, measure
+from seqtrack_lit.data.contact_sheet import BOX, LABEL, draw_box, samples_sheet, sequences_sheet
+from seqtrack_lit.data.sampling import Frameset
+
+RECIPE = Recipe(Windows(search_size=32, template_size=24), Frameset(), Augmentation(), JitterSchedule())
+
+
+def test_box_is_drawn_where_it_is() -> None:
+    picture = draw_box(np.zeros((40, 60, 3), np.uint8), np.array([10.0, 5, 20, 30]))
+    ys, xs = np.nonzero((picture == BOX).all(2))
+    assert (xs.min(), ys.min()) == (9, 4)  # lines are 2 px wide, outward to the left and above
+    assert (xs.max() - xs.min() + 1, ys.max() - ys.min() + 1) == (21, 31)
+    for absent in ([0.0] * 4, [np.nan] * 4, [1.0, 1, -5, 5]):
+        assert not draw_box(np.zeros((40, 60, 3), np.uint8), np.array(absent)).any()
+
+
+def test_sequences_sheet(make_dataset: Callable[..., Made]) -> None:
+    root, _ = make_dataset("folder")
+    sheet = sequences_sheet(readers.folder(root), count=4, shown=3, columns=2, height=48)
+    assert sheet.shape == (2 * (48 + 2 * LABEL + 8), 2 * (3 * 64 + 2 * 3 + 8), 3)
+    assert (sheet == BOX).all(2).any()
+
+
+def test_samples_sheet(make_dataset: Callable[..., Made]) -> None:
+    root, _ = make_dataset("folder")
+    samples = RECIPE.samples(readers.folder(root), 6)
+    sheet = samples_sheet((samples[0, k][0] for k in range(6)), columns=3, side=40)
+    assert sheet.shape == (2 * (40 + LABEL + 8), 3 * (3 * 40 + 2 * 3 + 8), 3)
+    assert (sheet == BOX).all(2).any()
+    with pytest.raises(ValueError, match="nothing to show"):
+        samples_sheet([])
+
+
+def test_bench(make_dataset: Callable[..., Made]) -> None:
+    root, _ = make_dataset("got10k")
+    steps: list[tuple[int, int]] = []
+    speed = measure(
+        partial(readers.got10k, root), RECIPE, samples=8, batch=4, workers=(0,), step=lambda *at: steps.append(at)
+    )
+    assert list(speed.stages) == [*STAGES, "rest"]
+    assert all(ms >= 0 for ms in speed.stages.values())
+    assert speed.stages["read"] > 0
+    assert speed.loader[0] > 0
+    assert steps == [(4, 16), (8, 16), (16, 16)]
+    text = speed.markdown("title")
+    assert text.startswith("# title\n\nOpened in ")
+    assert "| read |" in text
+    assert "| 0 |" in text
+
+
+def test_the_stopwatch_changes_no_sample(make_dataset: Callable[..., Made]) -> None:
+    from seqtrack_lit.data.bench import Stopwatch, _TimedVideos
+
+    videos, watch = readers.got10k(make_dataset("got10k").root), Stopwatch()
+    plain, timed = RECIPE.samples(videos, 4), RECIPE.timed(watch).samples(_TimedVideos(videos, watch), 4)
+    for k in range(4):
+        for a, b in zip(plain[0, k][0], timed[0, k][0], strict=True):
+            assert a.equal(b)
