@@ -141,7 +141,8 @@ class Meter(Callback):
     """Logs seconds waiting for data and computing per batch, samples per second, and memory in GB.
 
     On a GPU the computing time of a single batch is only the time to submit it; the samples per second are right.
-    `memory/peak_gb` is of the GPU where there is one, else of the process; it never falls.
+    `memory/peak_gb` is of the GPU where there is one, else of the process; it never falls. `data/skipped` counts the
+    samples that could not be made and were replaced, since the run began, in the first process.
     """
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -169,6 +170,7 @@ class Meter(Callback):
                 "time/step": computed,
                 "time/samples_per_second": len(batch.box) * trainer.world_size / (waited + computed),
                 "memory/peak_gb": peak_memory(pl_module.device),
+                "data/skipped": float(getattr(trainer.datamodule, "skipped", 0)),  # type: ignore[attr-defined]
             },
             batch_size=len(batch.box),
         )
