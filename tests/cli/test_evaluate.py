@@ -8,11 +8,13 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import torch
 
 from seqtrack_lit.cli import evaluate
 from seqtrack_lit.cli.runtime import config_folder
 from seqtrack_lit.evaluation.results import read_result
 from seqtrack_lit.evaluation.scores import Scores
+from seqtrack_lit.models.weights import build_model
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "model"
 
@@ -146,6 +148,35 @@ def test_wrong_tracker_values_stop_before_the_data(run, capsys: pytest.CaptureFi
     arguments = [f"checkpoint={case / 'SEQTRACK_ep0007.pth.tar'}", f"official_config={case / 'cfg.yaml'}"]
     assert run(*arguments, "tracker.update_threshold=0.6", "tracker.update_interval=0") == 2
     assert "tracker.update_interval" in capsys.readouterr().err
+
+
+def test_the_best_checkpoint_of_a_run(tmp_path: Path, run, capsys: pytest.CaptureFixture[str]) -> None:
+    sizes = {"search_size": 32, "template_size": 32, "templates": 1, "patch": 16, "width": 32, "depth": 1, "heads": 2}
+    model = {
+        "encoder": {"_target_": "seqtrack_lit.models.encoder.ViTEncoder", **sizes},
+        "decoder": {"_target_": "seqtrack_lit.models.decoder.Decoder", "width": 32, "depth": 1, "heads": 2, "ffn": 32},
+    }
+    described = {"format": 1, "tokenizer": {"bins": 40}, "model": model, "tracker": {"name": "mine", "window": False}}
+    state = build_model(described["tokenizer"], model).state_dict()
+    path = tmp_path / "a run" / "checkpoints" / "best.ckpt"
+    path.parent.mkdir(parents=True)
+    weights = {f"net.{key}": tensor for key, tensor in state.items()}
+    torch.save({"seqtrack": described, "state_dict": weights}, path)
+    arguments = ["run=a run", "benchmark.count=2", "+benchmark.length=6", "device=cpu"]
+    assert run(*arguments) == 0
+    folder = tmp_path / "a run" / "results" / "mine" / "generated"
+    assert Scores.load(folder / "scores.json").tracker == "mine"
+    kept = json.loads((folder / "run.json").read_text())["tracker"]
+    assert kept["window"] is False  # the checkpoint's
+    assert kept["update_interval"] == 9999  # the benchmark's
+    capsys.readouterr()
+    assert run(*arguments, "inference=paper") == 2  # other answers: not into the same folder
+    assert "tracker was" in capsys.readouterr().err
+    assert run(*arguments, "inference=paper", "tracker.name=paper", "tracker.update_interval=3") == 0
+    kept = json.loads((folder.parents[1] / "paper" / "generated" / "run.json").read_text())["tracker"]
+    assert kept["window"] is True
+    assert kept["update_interval"] == 3  # the command line wins over inference, and that over the benchmark
+    assert kept["update_threshold"] == 0.015
 
 
 @pytest.mark.slow
