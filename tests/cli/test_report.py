@@ -167,7 +167,7 @@ def test_the_page_of_a_run(run: Go, tmp_path: Path, capsys: pytest.CaptureFixtur
     folder = tmp_path / "runs" / "quickstart"
     folder.mkdir(parents=True)
     (folder / "metrics.csv").write_text("step,samples,val/auc\n10,480,40.5\n20,960,50\n")
-    assert run("experiment=quickstart", "paths.runs=runs") == 0
+    assert run("run=runs/quickstart") == 0
     assert "runs/quickstart/report/index.html" in capsys.readouterr().out
     assert "Learning" in (folder / "report" / "index.html").read_text()
     assert run("run=runs/quickstart", "page=somewhere/else") == 0

@@ -1,7 +1,6 @@
 """seqtrack-report: pages, tables and server files from what is on disk; no model, no GPU.
 
     seqtrack-report run=runs/quickstart                      the page of a run: <run>/report/index.html
-    seqtrack-report experiment=quickstart                    the same, by the experiment's name
     seqtrack-report results=[FOLDERS] benchmark=lasot        score result files of any tracker, one table
     seqtrack-report results=[raw/seqtrack] benchmark=uav123 conventions=[seqtrack,pysot] save=tables
     seqtrack-report scores=[runs/results] format=latex       one table of what has been scored already
@@ -39,7 +38,7 @@ def body(config: DictConfig) -> None:
     else:
         from seqtrack_lit.analysis.report import write_page
 
-        folder = Path(config.run).expanduser() if config.run is not None else Path(config.paths.runs) / config.name
+        folder = Path(config.run).expanduser()
         print(f"Report: {write_page(folder, None if config.page is None else Path(config.page).expanduser())}")
 
 
@@ -95,13 +94,7 @@ def submit(config: DictConfig) -> None:
 
 def _check(config: DictConfig) -> None:
     """What can be refused before anything is imported or read."""
-    if (
-        config.submit is None
-        and not config.results
-        and not config.scores
-        and config.run is None
-        and config.name is None
-    ):
+    if config.submit is None and not config.results and not config.scores and config.run is None:
         raise ValueError(
             "nothing to report: give run=FOLDER (the page of a run), results=[FOLDERS] or scores=[FOLDERS] (a table), "
             "or submit=got10k|trackingnet (a zip)"
