@@ -19,8 +19,8 @@ RECIPE = Recipe(Windows(search_size=32, template_size=24), Frameset(), Augmentat
 def test_box_is_drawn_where_it_is() -> None:
     picture = draw_box(np.zeros((40, 60, 3), np.uint8), np.array([10.0, 5, 20, 30]))
     ys, xs = np.nonzero((picture == BOX).all(2))
-    assert (xs.min(), ys.min()) == (9, 4)  # lines are 2 px wide, outward to the left and above
-    assert (xs.max() - xs.min() + 1, ys.max() - ys.min() + 1) == (21, 31)
+    assert (xs.min(), ys.min()) == (9, 4)  # lines are 2 px wide, half of them outside
+    assert (xs.max() - xs.min() + 1, ys.max() - ys.min() + 1) == (22, 32)
     for absent in ([0.0] * 4, [np.nan] * 4, [1.0, 1, -5, 5]):
         assert not draw_box(np.zeros((40, 60, 3), np.uint8), np.array(absent)).any()
 
