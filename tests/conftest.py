@@ -5,7 +5,12 @@ import sys
 import types
 
 os.environ.update(
-    WANDB_MODE="offline", WANDB_SILENT="true", HF_HUB_OFFLINE="1", NO_ALBUMENTATIONS_UPDATE="1", MPLBACKEND="Agg"
+    WANDB_MODE="offline",
+    WANDB_SILENT="true",
+    HF_HUB_OFFLINE="1",
+    NO_ALBUMENTATIONS_UPDATE="1",
+    MPLBACKEND="Agg",
+    OMP_NUM_THREADS="1",  # threads that wait for each other on a busy machine take twenty times as long
 )
 
 from beartype import BeartypeConf, beartype

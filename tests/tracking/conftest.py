@@ -1,9 +1,12 @@
 """Small videos of a moving blob, made once."""
 
+import cv2
 import numpy as np
 import pytest
 
 from seqtrack_lit.data.sequence import Sequence
+
+cv2.setNumThreads(0)
 
 
 def blob_video(name: str, frames: int, seed: int = 0, size: tuple[int, int] = (96, 72)) -> Sequence:

@@ -137,6 +137,7 @@ def test_a_folder_belongs_to_one_tracker(videos: list[Sequence], tmp_path: Path)
         claim(tmp_path, identity)
 
 
+@pytest.mark.slow
 def test_several_processes_give_the_same_files(videos: list[Sequence], tmp_path: Path) -> None:
     videos[2].boxes[0, 0] = np.nan
     one = run_benchmark(STATIC, videos, tmp_path / "1", show=False)
