@@ -1,5 +1,7 @@
 """Any frame of a video file by its number, the same frame in whatever order it is asked for."""
 
+import multiprocessing
+import os
 import pickle
 from pathlib import Path
 
@@ -84,3 +86,19 @@ def test_damaged_in_the_middle(tmp_path: Path) -> None:
     assert 0 < len(frames) < COUNT  # what is left is announced and can be read
     whole = [frames[k] for k in range(len(frames))]
     assert len(whole) == len(frames)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+def test_a_worker_forked_in_the_middle_reads_on(tmp_path: Path) -> None:
+    write_video(tmp_path / "a.mp4", pictures())
+    frames = VideoFrames(tmp_path / "a.mp4")
+    expected = frames[7].mean()
+    # The child inherits the open decoder and replaces it: this hung while decoders had threads.
+    reader, writer = multiprocessing.Pipe()
+    child = multiprocessing.get_context("fork").Process(target=lambda: writer.send(float(frames[7].mean())))
+    child.start()
+    assert reader.poll(60)
+    assert reader.recv() == expected
+    child.join()
+    np.testing.assert_array_equal(frames[8], VideoFrames(tmp_path / "a.mp4")[8])
