@@ -172,6 +172,18 @@ def test_past_boxes_of_unseen_frames_repeat_the_next_older_one() -> None:
     assert samples._past(plan._replace(frames=[20, 11]), rng)[:, 0].tolist() == [10 + t / 4 for t in (15, 15, 13, 13)]
 
 
+def test_past_boxes_of_a_pool_come_from_the_whole_video() -> None:
+    pool, whole = GeneratedVideos(3, kept_frames=6), GeneratedVideos(3)
+    samples = make(pool, frameset=Frameset(1, past=3, past_jitter=Jitter(0, 0), min_length=6, distinct=True))
+    for seed in range(30):
+        plan = samples._draw(np.random.default_rng(seed), 0.0)
+        boxes = whole.boxes(plan.video)
+        search = int(np.flatnonzero((boxes == plan.boxes[plan.frames[-1]]).all(1))[0])
+        step = 1 if plan.frames[0] < plan.frames[1] else -1
+        expected = [boxes[np.clip(search - step * back, 0, 59)] for back in (3, 2, 1)]
+        np.testing.assert_allclose(samples._past(plan, np.random.default_rng(0)), expected, atol=1e-9)
+
+
 def test_contrast_pairs_show_one_search_crop_and_ask_for_two_objects() -> None:
     videos = GeneratedVideos(30, kept_frames=6)
     frameset = Frameset(1, min_length=6, distinct=True, any_object=0.5, contrast=1.0)

@@ -62,9 +62,12 @@ class Jitter(NamedTuple):
 
     def apply(self, box: Box, rng: np.random.Generator) -> Box:
         """The jittered box (official: lib/train/data/processing.py, _get_jittered_box)."""
-        wh = box[2:] * np.exp(rng.normal(size=2) * self.size)
-        center = box[:2] + 0.5 * box[2:] + (rng.random(2) - 0.5) * (self.center * math.sqrt(wh[0] * wh[1]))
-        return np.concatenate([center - 0.5 * wh, wh])
+        (x, y, w, h), (wide, high), (right, down) = box.tolist(), rng.normal(size=2).tolist(), rng.random(2).tolist()
+        new_w, new_h = w * math.exp(wide * self.size), h * math.exp(high * self.size)
+        reach = self.center * math.sqrt(new_w * new_h)
+        new_x = x + 0.5 * w + (right - 0.5) * reach - 0.5 * new_w
+        new_y = y + 0.5 * h + (down - 0.5) * reach - 0.5 * new_h
+        return np.array([new_x, new_y, new_w, new_h])
 
 
 @dataclass(frozen=True)
@@ -102,13 +105,15 @@ class JitterSchedule:
         >>> JitterSchedule(2.0, 0.4, 1.0, 0.2, begin=0.5, finish=0.7).at(0.6)
         Jitter(center=1.5, size=0.3)
         """
+        if progress < self.begin:
+            return Jitter(self.center, self.size)
         end = Jitter(
             self.center if self.end_center is None else self.end_center,
             self.size if self.end_size is None else self.end_size,
         )
         if progress >= self.finish:
             return end
-        share = max(0.0, progress - self.begin) / max(self.finish - self.begin, 1e-12)
+        share = (progress - self.begin) / (self.finish - self.begin)
         return Jitter(*(round(a + (b - a) * share, 9) for a, b in zip((self.center, self.size), end, strict=True)))
 
 
@@ -267,9 +272,9 @@ class Augmentation:
 
 
 _MID_GREY = 255 * 0.449  # mean of ImageNet, what the model's input is centred on
+_LEVELS = np.arange(256, dtype=np.float32)[:, None] - np.float32(_MID_GREY)
 
 
 def _gain_table(factors: Float32[np.ndarray, "3"]) -> UInt8[np.ndarray, "256 3"]:
     """For every value of each channel, what becomes of it."""
-    levels = np.arange(256, dtype=np.float32)[:, None]
-    return np.asarray((_MID_GREY + (levels - _MID_GREY) * factors).round().clip(0, 255), np.uint8)
+    return np.asarray((_LEVELS * factors + np.float32(_MID_GREY + 0.5)).clip(0, 255), np.uint8)

@@ -8,7 +8,7 @@ F: frames.
 
 from collections import OrderedDict
 from collections.abc import Sequence as Pair
-from typing import get_args
+from typing import NamedTuple, get_args
 
 import numpy as np
 import torch.utils.data
@@ -38,6 +38,15 @@ class SceneFrames:
 
     def __reduce__(self) -> tuple[type["SceneFrames"], tuple[int, Stream, int, Geometry]]:
         return SceneFrames, self.key
+
+
+class _Opened(NamedTuple):
+    """A video as it is kept: what it shows, and the scene it was taken from."""
+
+    objects: Objects
+    frames: Frames
+    scene: Objects
+    kept: Int64[np.ndarray, "F"]  # number in the scene of each frame of the video
 
 
 class GeneratedVideos:
@@ -82,7 +91,7 @@ class GeneratedVideos:
         self.kept_frames, self.cache_gb = kept_frames, cache_gb
         self.dataset = f"generated-{stream}"
         self.root = "(generated, no files)"
-        self._cache: OrderedDict[int, tuple[Objects, Frames]] = OrderedDict()
+        self._cache: OrderedDict[int, _Opened] = OrderedDict()
 
     def __len__(self) -> int:
         return self.count
@@ -110,21 +119,26 @@ class GeneratedVideos:
 
     def boxes(self, index: int) -> Float64[np.ndarray, "F 4"]:
         """The target's image boxes, xywh in pixels, clipped to the image."""
-        return np.asarray(self._open(index)[0].boxes[0])
+        return np.asarray(self._open(index).objects.boxes[0])
 
     def visible(self, index: int) -> Bool[np.ndarray, "F"]:
         """Where the target can be seen."""
-        return np.asarray(self._open(index)[0].visible[0])
+        return np.asarray(self._open(index).objects.visible[0])
 
     def objects(self, index: int) -> Objects:
         """Boxes and visibility of all objects of a scene, the target first."""
-        return self._open(index)[0]
+        return self._open(index).objects
+
+    def moment(self, index: int, frame: int) -> tuple[Objects, int]:
+        """Boxes and visibility of all objects over the whole scene, and which of its frames a frame of the video is."""
+        opened = self._open(index)
+        return opened.scene, int(opened.kept[frame])
 
     def frames(self, index: int) -> Frames:
         """The frames of one video."""
-        return self._open(index)[1]
+        return self._open(index).frames
 
-    def _open(self, index: int) -> tuple[Objects, Frames]:
+    def _open(self, index: int) -> "_Opened":
         """Boxes and frames of a video, from the cache when it was opened lately."""
         if not 0 <= index < self.count:
             raise IndexError(f"video {index} of {self.dataset}, which has {self.count}")
@@ -133,12 +147,13 @@ class GeneratedVideos:
             return self._cache[index]
         scene, frames = Scene(self.seed, self.stream, index, self.geometry), self.kept_frames
         if frames is None:
-            opened: tuple[Objects, Frames] = scene.objects, SceneFrames(self.seed, self.stream, index, self.geometry)
+            rendered = SceneFrames(self.seed, self.stream, index, self.geometry)
+            opened = _Opened(scene.objects, rendered, scene.objects, np.arange(self.geometry.length))
         else:
             key = np.random.SeedSequence(self.seed, spawn_key=(get_args(Stream).index(self.stream), index, _POOL_KEY))
             kept = np.sort(np.random.default_rng(key).choice(self.geometry.length, frames, replace=False))
             objects = Objects(scene.objects.boxes[:, kept], scene.objects.visible[:, kept])
-            opened = objects, [scene.frame(int(t)) for t in kept]
+            opened = _Opened(objects, [scene.frame(int(t)) for t in kept], scene.objects, kept)
         self._cache[index] = opened
         while len(self._cache) > self._capacity():
             self._cache.popitem(last=False)

@@ -115,6 +115,10 @@ class Scenes(Videos, Protocol):
         """Boxes and visibility of all objects, the target first."""
         ...
 
+    def moment(self, index: int, frame: int) -> tuple[Objects, int]:
+        """The same over the whole scene, of which the video may keep few frames, and a frame's place in it."""
+        ...
+
 
 @dataclass(frozen=True)
 class Source:
@@ -181,8 +185,8 @@ class Frameset:
 
     @property
     def min_visible(self) -> int:
-        """A video is used when the target is visible in more frames than this."""
-        return 2 * (self.templates + 1)
+        """A video is used when the target is visible in more frames than this; distinct ones need to be there once."""
+        return self.templates if self.distinct else 2 * (self.templates + 1)
 
     def order(self, visible: Bool[np.ndarray, "F"], rng: np.random.Generator) -> list[int]:
         """Template frames and, last, the search frame.
@@ -194,9 +198,11 @@ class Frameset:
         if len(seen) <= self.min_visible:
             raise ValueError(f"target visible in {len(seen)} frames, more than {self.min_visible} are needed")
         base = seen[rng.integers(len(seen))]
-        near = seen[np.searchsorted(seen, base - REACH) : np.searchsorted(seen, base + REACH, side="right")]
+        near = seen
+        if seen[-1] - seen[0] > REACH:
+            near = seen[np.searchsorted(seen, base - REACH) : np.searchsorted(seen, base + REACH, side="right")]
         if self.distinct and len(near) >= count:
-            frames = sorted(rng.choice(near, count, replace=False).tolist())
+            frames = sorted(near[rng.permutation(len(near))[:count]].tolist())
         else:
             frames = sorted(near[rng.integers(len(near), size=count)].tolist())
         return frames[::-1] if rng.random() < 0.5 else frames
@@ -322,16 +328,18 @@ class TrainingSamples(torch.utils.data.Dataset[tuple[Sample, list[str]]]):
             return None
         objects = self._scenes[plan.source].objects(plan.video)
         search = objects.boxes[:, plan.frames[-1]]
-        window, area = self.windows.search(plan.around), search[:, 2:].prod(1)
+        window, area = self.windows.search(plan.around), search[:, 2] * search[:, 3]
         low = np.maximum(search[:, :2], np.subtract(window.center, window.side / 2))
         high = np.minimum(search[:, :2] + search[:, 2:], np.add(window.center, window.side / 2))
-        smallest, largest = np.square(CONTRAST_SIZES) * area[plan.target]
+        shown = np.maximum(high - low, 0)
+        smallest, largest = (factor**2 * area[plan.target] for factor in CONTRAST_SIZES)
         good = objects.visible[:, plan.frames].all(1) & (area > smallest) & (area < largest)
-        good &= (high - low).clip(0).prod(1) >= CONTRAST_INSIDE * area
+        good &= shown[:, 0] * shown[:, 1] >= CONTRAST_INSIDE * area
         good[plan.target] = False
-        if not good.any():
+        others = np.flatnonzero(good)
+        if not len(others):
             return None
-        target = int(rng.choice(np.flatnonzero(good)))
+        target = int(others[rng.integers(len(others))])
         return plan._replace(target=target, boxes=objects.boxes[target], visible=objects.visible[target])
 
     def _make(self, plan: Plan, rng: np.random.Generator, key: tuple[int, int, int]) -> Sample:
@@ -341,16 +349,16 @@ class TrainingSamples(torch.utils.data.Dataset[tuple[Sample, list[str]]]):
         colors = self.augmentation.colors(rng)
         *earlier, last = plan.frames
         shown = [
-            self._cut(self.windows.template, plan.boxes[[t, t]], images[t], plan.joint, colors, rng) for t in earlier
+            self._cut(self.windows.template, plan.boxes[t : t + 1], images[t], plan.joint, colors, rng) for t in earlier
         ]
-        boxes = np.concatenate([plan.around[None], plan.boxes[[last]], self._past(plan, rng)])
+        boxes = np.concatenate([plan.around[None], plan.boxes[last : last + 1], self._past(plan, rng)])
         search, inside = self._cut(self.windows.search, boxes, images[last], plan.joint, colors, rng)
         return Sample(
             templates=to_chw(np.stack([image for image, _ in shown])),
             search=to_chw(self.augmentation.gain(search, rng)),
-            box=inside[0],
+            box=inside[1],
             template_boxes=torch.cat([boxes for _, boxes in shown]),
-            past=inside[1:],
+            past=inside[2:],
             key=torch.tensor(key),
             dataset=torch.tensor(plan.source),
         )
@@ -363,11 +371,11 @@ class TrainingSamples(torch.utils.data.Dataset[tuple[Sample, list[str]]]):
         joint: Joint,
         colors: Callable[[CropImage], CropImage],
         rng: np.random.Generator,
-    ) -> tuple[CropImage, Float32[Tensor, "rest 4"]]:
-        """A crop of the frame around the first of some image boxes, and the others in its coordinates."""
+    ) -> tuple[CropImage, Float32[Tensor, "rows 4"]]:
+        """A crop of the frame around the first of some image boxes, and all of them in its coordinates."""
         boxes = joint.boxes(boxes, image.shape[1], self.augmentation.flip_offset)
         crop = window(boxes[0])
-        pixels, inside = colors(self.windows.cut(crop, joint.image(image))), self.windows.to_crop(crop, boxes[1:])
+        pixels, inside = colors(self.windows.cut(crop, joint.image(image))), self.windows.to_crop(crop, boxes)
         return self.augmentation.crop(pixels, inside, rng)
 
     def _past(self, plan: Plan, rng: np.random.Generator) -> Float64[np.ndarray, "P 4"]:
@@ -376,16 +384,19 @@ class TrainingSamples(torch.utils.data.Dataset[tuple[Sample, list[str]]]):
         "Before" follows the direction of time the sample is drawn in. Where there is no such frame, or no target in
         it, stands the next older box; where there is none, the oldest there is.
         """
-        count, search = self.frameset.past, plan.frames[-1]
-        if not count:
+        if not (count := self.frameset.past):
             return np.zeros((0, 4))
+        boxes, visible, search = plan.boxes, plan.visible, plan.frames[-1]
         step = 1 if plan.frames[0] <= search else -1
+        if plan.source in self._scenes:  # a pool of few frames: its neighbours are not the frames before
+            objects, search = self._scenes[plan.source].moment(plan.video, search)
+            boxes, visible = objects.boxes[plan.target], objects.visible[plan.target]
         wanted = [search - step * back for back in range(count, 0, -1)]
-        known = [t for t in wanted if 0 <= t < len(plan.visible) and plan.visible[t]] or [search]
+        known = [t for t in wanted if 0 <= t < len(visible) and visible[t]] or [search]
         older = [known[max(bisect_right(known, step * w, key=lambda t: step * t) - 1, 0)] for w in wanted]
-        return np.stack([self.frameset.past_jitter.apply(plan.boxes[t], rng) for t in older])
+        return np.stack([self.frameset.past_jitter.apply(boxes[t], rng) for t in older])
 
 
 def to_chw(images: UInt8[np.ndarray, "*stack H W 3"]) -> UInt8[Tensor, "*stack 3 H W"]:
     """Images as a tensor, channels first."""
-    return torch.from_numpy(np.ascontiguousarray(images)).movedim(-1, -3).contiguous()
+    return torch.from_numpy(np.ascontiguousarray(np.einsum("...hwc->...chw", images)))
