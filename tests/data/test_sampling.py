@@ -184,6 +184,35 @@ def test_past_boxes_of_a_pool_come_from_the_whole_video() -> None:
         np.testing.assert_allclose(samples._past(plan, np.random.default_rng(0)), expected, atol=1e-9)
 
 
+def test_past_boxes_in_a_pool_are_those_of_the_scene() -> None:
+    # the pool keeps six of sixty frames; a tracker's last boxes are those of the frames just before, not of kept ones
+    pool, whole = GeneratedVideos(3, kept_frames=6), GeneratedVideos(3)
+    still = Frameset(1, min_length=6, distinct=True, any_object=1.0, past=4, past_jitter=Jitter(0, 0))
+    samples = make(pool, frameset=still)
+    rng, steps = np.random.default_rng(0), set()
+    for index in range(60):
+        plan = samples._draw(np.random.default_rng(index), 0.0)
+        objects = whole.objects(plan.video)
+        earlier, now = (
+            int(np.flatnonzero((objects.boxes[plan.target] == plan.boxes[t]).all(1))[0]) for t in plan.frames
+        )
+        step = 1 if earlier < now else -1
+        wanted = [min(max(now - step * back, 0), 59) for back in (4, 3, 2, 1)]
+        if objects.visible[plan.target, wanted].all():
+            steps.add(step)
+            np.testing.assert_allclose(samples._past(plan, rng), objects.boxes[plan.target, wanted])
+    assert steps == {1, -1}
+
+
+def test_distinct_frames_need_to_be_visible_once() -> None:
+    videos = ShadeVideos([6, 6], hidden=[0, 1])  # four visible frames
+    several = Frameset(2, min_length=6, distinct=True)
+    assert make(videos, frameset=several)._usable[0].tolist() == [0, 1]
+    assert len(set(several.order(videos.visible(0), np.random.default_rng(0)))) == 3
+    with pytest.raises(ValueError, match="more than 4"):
+        make(videos, frameset=Frameset(4, min_length=6, distinct=True))
+
+
 def test_contrast_pairs_show_one_search_crop_and_ask_for_two_objects() -> None:
     videos = GeneratedVideos(30, kept_frames=6)
     frameset = Frameset(1, min_length=6, distinct=True, any_object=0.5, contrast=1.0)

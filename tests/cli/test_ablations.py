@@ -1,0 +1,225 @@
+"""The rows of the paper's ablations: each is what it says on every base, learns and tracks; and their sweeps."""
+
+import json
+import re
+import sys
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
+
+from seqtrack_lit.cli import train
+from seqtrack_lit.cli.overrides import options_of
+from seqtrack_lit.cli.runtime import config_folder
+from seqtrack_lit.data.datamodule import TrackingData
+from seqtrack_lit.data.sequence import Sequence
+from seqtrack_lit.models.seqtrack import SeqTrack, normalise
+from seqtrack_lit.tracking.seqtrack import SeqTrackTracker
+from seqtrack_lit.tracking.tracker import run_tracker
+from seqtrack_lit.training.budget import Budget
+from seqtrack_lit.training.module import SeqTrackModule
+from seqtrack_lit.training.optim import AdamWRecipe
+
+CONF = config_folder()
+BASES = {"b256": ["model=seqtrack_b256"], "tiny": ["experiment=quickstart"]}
+SMALL = [
+    "experiment=quickstart", "model.encoder.width=16", "model.encoder.depth=1", "model.decoder.width=16",
+    "model.decoder.ffn=16", "data.train.generated.open.count=2", "data.validation.open.count=1",
+    "data.validation.pairs=2", "data.validation.tracks=1", "train.global_batch=4", "train.samples=8",
+    "train.epoch_samples=4",
+]  # fmt: skip
+
+# What each row changes beside tracker.name.
+ROWS: dict[str, dict[str, Any]] = {
+    "baseline": {},
+    "bidirectional": {"model.decoder.bidirectional": True},
+    "separate": {"model.memory": "both", "model.encoder.joint": False},
+    "whcxcy": {"tokenizer.order": "whcxcy"},
+    "xyxy": {"tokenizer.order": "xyxy"},
+    "memory_both": {"model.memory": "both"},
+    "memory_mean": {"model.memory": "mean"},
+    "likelihood_update": {"model.encoder.templates": 2, "tracker.update": "likelihood"},
+    "naive_update": {"model.encoder.templates": 2, "tracker.update": "naive"},
+    "no_window": {"tracker.window": False},
+    "temporal": {"model.decoder.past": 4},
+}
+SWEEPS = {
+    "tab4_ablations": {"ablation": list(ROWS)[:8], "seed": ["0", "1", "2"]},
+    "tab5_temporal": {"ablation": ["baseline", "temporal"], "seed": ["0", "1", "2"]},
+    "fig6_bins": {
+        "ablation": ["baseline"], "tokenizer.bins": ["16", "32", "64", "128", "256", "512"], "seed": ["0", "1", "2"],
+    },
+}  # fmt: skip
+
+
+@cache
+def composed(*overrides: str) -> Any:
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return compose("train", [*overrides], return_hydra_config=True)
+
+
+def settings(*overrides: str) -> dict[str, Any]:
+    """What a training is made of, flat, interpolations resolved except those of the rows' own keys."""
+    config = composed(*overrides)
+    flat: dict[str, Any] = {}
+    for part in ("tokenizer", "model", "tracker", "data", "train", "optimizer"):
+        flat |= _flat(OmegaConf.to_container(config[part], resolve=part in ("tokenizer", "tracker")), part)
+    return flat
+
+
+def _flat(tree: Any, prefix: str) -> dict[str, Any]:
+    if not isinstance(tree, dict):
+        return {prefix: tree}
+    return {key: value for name, child in tree.items() for key, value in _flat(child, f"{prefix}.{name}").items()}
+
+
+def small(row: str) -> tuple[SeqTrack, TrackingData, dict[str, Any]]:
+    config = composed(*SMALL, f"ablation={row}")
+    torch.manual_seed(0)
+    tracker: dict[str, Any] = OmegaConf.to_container(config.tracker, resolve=True)  # type: ignore[assignment]
+    return instantiate(config.model, _convert_="all"), instantiate(config.data, _convert_="all"), tracker
+
+
+def test_all_rows_are_listed() -> None:
+    assert sorted(ROWS) == options_of(CONF, "ablation")
+
+
+@pytest.mark.parametrize("row", ROWS)
+@pytest.mark.parametrize("base", BASES)
+def test_a_row_changes_what_it_says_and_nothing_else(base: str, row: str) -> None:
+    first, other = (settings(*BASES[base], f"ablation={name}") for name in ("baseline", row))
+    assert first.keys() == other.keys()
+    changed = {key: other[key] for key in first if other[key] != first[key]}
+    assert changed == {**ROWS[row], **({} if row == "baseline" else {"tracker.name": row})}
+
+
+@pytest.mark.parametrize("base", BASES)
+def test_the_baseline(base: str) -> None:
+    config = composed(*BASES[base], "ablation=baseline")
+    assert (config.model.encoder.templates, config.data.frameset.templates, config.data.frameset.past) == (1, 1, 0)
+    tracker = OmegaConf.to_container(config.tracker, resolve=False)
+    assert tracker == {
+        "name": "baseline", "window": True, "update": "none", "update_interval": 25, "update_threshold": 0.015,
+        "search_factor": "${data.windows.search_factor}", "template_factor": "${data.windows.template_factor}",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("row", ROWS)
+def test_full_size(row: str) -> None:
+    config = composed(*BASES["b256"], f"ablation={row}")
+    with torch.device("meta"):
+        net = instantiate(config.model, _convert_="all")
+    changes = ROWS[row]
+    assert net.templates == changes.get("model.encoder.templates", 1)
+    assert net.encoder.joint is changes.get("model.encoder.joint", True)
+    assert net.decoder.bidirectional is changes.get("model.decoder.bidirectional", False)
+    assert net.past == config.data.frameset.past == changes.get("model.decoder.past", 0)
+    assert net.tokenizer.order == net.decoder.tokenizer.order == changes.get("tokenizer.order", "cxcywh")
+    memory = {"search": 256, "both": 512, "mean": 1}[changes.get("model.memory", "search")]
+    assert net.memory_position.shape == (1, memory, 256)
+
+
+@pytest.mark.parametrize("row", ROWS)
+def test_a_row_learns_and_tracks(row: str) -> None:
+    net, data, tracker = small(row)
+    batch = next(iter(data.train_dataloader()))
+    assert batch.templates.shape[1] == net.templates
+    assert batch.past.shape == (4, net.past, 4)
+    module = SeqTrackModule(net, recipe=AdamWRecipe(lr=1e-2), budget=Budget(8, 4, 4), soft_bins=1.5, dense_weight=3.0)
+    optimizer = module.recipe.build(net, 4)
+    losses = []
+    for _ in range(4):
+        optimizer.zero_grad()
+        losses.append(module.losses(net, batch)["loss"])
+        losses[-1].backward()
+        optimizer.step()
+    assert losses[-1] < losses[0]
+
+    whole = data.val_sequences()[0]
+    video = Sequence(whole.name, [whole.frames[t] for t in range(12)], whole.boxes[:12], whole.visible[:12])
+    changes = {"update_interval": 5, "update_threshold": 0.0}
+    track = run_tracker(SeqTrackTracker(net, **{**tracker, **changes}), video)
+    assert np.isfinite(track.boxes).all()
+    assert np.flatnonzero(track.updated).tolist() == ([5, 10] if "update" in row else [])
+    never = run_tracker(SeqTrackTracker(net, **{**tracker, "update_interval": 5, "update_threshold": 1.0}), video)
+    assert np.flatnonzero(never.updated).tolist() == ([5, 10] if row == "naive_update" else [])
+
+
+@pytest.mark.parametrize(("row", "rounds"), [("baseline", 4), ("bidirectional", 1), ("temporal", 4)])
+def test_rounds_of_the_decoder(row: str, rounds: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A sentence takes a round of the decoder for each token; bidirectional decoding a single one."""
+    net, data, _ = small(row)
+    batch, read, calls = next(iter(data.train_dataloader())), net.decoder.read, []
+
+    def counted(tokens: Any, context: Any, **rest: Any) -> Any:
+        calls.append(tokens.shape[1])
+        return read(tokens, context, **rest)
+
+    monkeypatch.setattr(net.decoder, "read", counted)
+    SeqTrackModule(net, recipe=AdamWRecipe(), budget=Budget(8, 4, 4)).boxes(batch)
+    first = {"baseline": 1, "bidirectional": 4, "temporal": 17}[row]  # temporal: 4 boxes x 4 tokens and START
+    assert calls == [first, 1, 1, 1][:rounds]
+
+
+def test_separate_search_features_know_nothing_of_the_template() -> None:
+    for row, known in (("separate", False), ("memory_both", True)):
+        net, data, _ = small(row)
+        batch = next(iter(data.train_dataloader()))
+        templates, search = normalise(batch.templates), normalise(batch.search)
+        before, after = net.encode(templates, search), net.encode(templates.flip(0), search)
+        tokens = net.encoder.search_tokens
+        assert torch.equal(before[:, :tokens], after[:, :tokens]) is not known
+        assert not torch.equal(before[:, tokens:], after[:, tokens:])
+
+
+def test_past_boxes_of_a_batch_reach_the_loss() -> None:
+    net, data, _ = small("temporal")
+    batch = next(iter(data.train_dataloader()))
+    module = SeqTrackModule(net, recipe=AdamWRecipe(), budget=Budget(8, 4, 4))
+    first = batch._replace(past=batch.past.clone())
+    first.past[:, 0] = torch.tensor([0.2, 0.2, 0.1, 0.1])  # the oldest box of each sample
+    assert module.losses(net, batch)["loss_cx"] != module.losses(net, first)["loss_cx"]
+
+
+@pytest.mark.parametrize("path", sorted([*CONF.glob("ablation/*.yaml"), *CONF.glob("experiment/*.yaml")]), ids=str)
+def test_files_begin_with_their_command(path: Path) -> None:
+    lines = path.read_text().splitlines()
+    assert lines[0] == "# @package _global_"
+    assert lines[1].startswith("# seqtrack-train ")
+    assert lines[1].endswith(f"{path.parent.name}={path.stem}")
+    assert composed(*lines[1].split()[2:])
+    if path.parent.name == "ablation":
+        number = r"Tab\. 4 #\d+: LaSOT AUC \d\d\.\d, GOT-10k AO \d\d\.\d\.|Tab\. 5: .* not given"
+        assert re.search(number, path.read_text())
+
+
+@pytest.mark.parametrize("name", SWEEPS)
+def test_sweeps(name: str) -> None:
+    config = composed(f"experiment={name}")
+    assert str(config.hydra.mode) == "RunMode.MULTIRUN"
+    assert {key: str(value).split(",") for key, value in config.hydra.sweeper.params.items()} == SWEEPS[name]
+    assert config.train.samples % config.train.epoch_samples == 0
+    assert config.train.precision == "fp32"
+    last = composed(f"experiment={name}", *(f"{key}={values[-1]}" for key, values in SWEEPS[name].items()))
+    assert last.name == name
+    assert last.tracker.name == {"fig6_bins": "bins_512"}.get(name, last.hydra.runtime.choices.ablation)
+
+
+def test_a_sweep_starts_as_printed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    chosen = ["experiment=tab4_ablations", "ablation=xyxy,likelihood_update", "seed=1", "trainer=cpu", "logger=none"]
+    sizes = [item for item in SMALL if not item.startswith("experiment=")]
+    quick = ["callbacks.pictures=0", "data.validation.track_frames=4"]
+    monkeypatch.setattr(sys, "argv", ["seqtrack-train", *chosen, *sizes, *quick])
+    train.main()
+    runs = {path.parent.name: json.loads(path.read_text()) for path in tmp_path.glob("runs/tab4_ablations/*/run.json")}
+    assert sorted(runs) == ["ablation-likelihood_update", "ablation-xyxy"]
+    assert {run["status"] for run in runs.values()} == {"finished"}
+    kept = OmegaConf.load(tmp_path / "runs/tab4_ablations/ablation-likelihood_update/config.yaml")
+    assert (kept.model.encoder.templates, kept.tracker.update_interval, kept.tracker.update_threshold) == (2, 10, 0.1)
