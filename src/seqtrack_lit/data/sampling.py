@@ -78,33 +78,26 @@ class Videos(Protocol):
 
     def __getitem__(self, index: int, /) -> Video:
         """One video whole."""
-        ...
 
     @property
     def lengths(self) -> Integer[np.ndarray, "videos"]:
         """Number of frames of each video."""
-        ...
 
     @property
     def visible_counts(self) -> Integer[np.ndarray, "videos"]:
         """Number of frames of each video in which the target can be seen, or an upper bound of it."""
-        ...
 
     def name(self, index: int) -> str:
         """Name of a video."""
-        ...
 
     def boxes(self, index: int) -> Float64[np.ndarray, "F 4"]:
         """The target's image boxes, xywh in pixels."""
-        ...
 
     def visible(self, index: int) -> Bool[np.ndarray, "F"]:
         """Where the target can be seen."""
-        ...
 
     def frames(self, index: int) -> Frames:
         """The images."""
-        ...
 
 
 @runtime_checkable
@@ -113,11 +106,9 @@ class Scenes(Videos, Protocol):
 
     def objects(self, index: int) -> Objects:
         """Boxes and visibility of all objects, the target first."""
-        ...
 
     def moment(self, index: int, frame: int) -> tuple[Objects, int]:
         """The same over the whole scene, of which the video may keep few frames, and a frame's place in it."""
-        ...
 
 
 @dataclass(frozen=True)
