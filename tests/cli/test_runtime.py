@@ -176,8 +176,9 @@ def test_sweep_over_odd_paths(run: Callable[..., int]) -> None:
 
 
 def test_sweep_without_failures_exits_0(run: Callable[..., int]) -> None:
+    """-m may stand anywhere."""
     seen: list[str] = []
-    assert run("-m", "model=small,large", body=lambda config: seen.append(config.model.width)) == 0
+    assert run("train.samples=3", "-m", "model=small,large", body=lambda config: seen.append(config.model.width)) == 0
     assert seen == [1, 2]
 
 

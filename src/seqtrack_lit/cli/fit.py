@@ -15,7 +15,7 @@ from lightning.pytorch import Callback, Trainer, seed_everything
 from omegaconf import DictConfig, OmegaConf
 
 from seqtrack_lit.cli.launch import first_process, processes
-from seqtrack_lit.cli.record import environment, read_facts, write_facts
+from seqtrack_lit.cli.record import check_same, environment, read_facts, write_facts
 from seqtrack_lit.cli.runtime import instantiate
 from seqtrack_lit.data.datamodule import TrackingData
 from seqtrack_lit.models.seqtrack import SeqTrack
@@ -70,7 +70,7 @@ def fit(config: DictConfig, folder: Path, *, group: str | None) -> float | None:
         resume = config.resume is not None or group is not None
         checkpoint = resumable(folder / "checkpoints") if resume else None
         if checkpoint is not None:
-            _check_same(folder, plain)
+            check_same(folder, plain, ("tokenizer", "model"))
         elif config.init_from is not None:
             log.info("weights of %s", load_weights(net, Path(config.init_from).expanduser()))
         precision = _precision(config, net, read_facts(folder) if checkpoint is not None else {})
@@ -279,30 +279,6 @@ def _out_of_memory(error: Exception) -> str:
     )
 
 
-def _check_same(folder: Path, plain: Mapping[str, Any]) -> None:
-    """A run is continued with the model it was begun with.
-
-    Raises:
-        ValueError: names the first setting that differs.
-    """
-    former = OmegaConf.to_container(OmegaConf.load(folder / "config.yaml"))
-    assert isinstance(former, dict)
-    for part in ("tokenizer", "model"):
-        then, now = _flat(former[part], part), _flat(plain[part], part)
-        for key in sorted(then.keys() | now.keys()):
-            if then.get(key) != now.get(key):
-                raise ValueError(
-                    f"{folder} was begun with {key}={then.get(key)} and cannot go on with {now.get(key)}; use another "
-                    "name=..., overwrite=true, or init_from=CHECKPOINT for a new run from its weights"
-                )
-
-
-def _flat(tree: Any, prefix: str) -> dict[str, Any]:
-    if not isinstance(tree, Mapping):
-        return {prefix: tree}
-    return {key: value for name, child in tree.items() for key, value in _flat(child, f"{prefix}.{name}").items()}
-
-
 def _steps_of(checkpoint: Path) -> int:
     return int(torch.load(checkpoint, weights_only=True, map_location="cpu", mmap=True)["global_step"])
 
@@ -328,6 +304,7 @@ def _quiet() -> None:
         ".*`LightningModule.forward`.*",
     ):
         warnings.filterwarnings("ignore", message=text)
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
     if not first_process():
         logging.getLogger().setLevel(logging.WARNING)

@@ -38,7 +38,7 @@ def job_command(local_rank: int) -> tuple[Sequence[str], str]:
         sys.executable, "-m", f"seqtrack_lit.cli.{settings.job.name}",
         "--config-path", str(folder / ".hydra"), "--config-name", "config",
         f"hydra.run.dir={quoted(folder)}", "hydra.output_subdir=null", "hydra.mode=RUN", "hydra.job.chdir=False",
-        f"hydra.job.name=process_{local_rank}",
+        f"hydra.job.name=process_{local_rank}", "resume=auto", "overwrite=false",
     ]  # fmt: skip
     return command, os.getcwd()  # noqa: PTH109 - Lightning wants a string
 

@@ -21,6 +21,18 @@ from omegaconf.errors import OmegaConfBaseException
 _KEY = re.compile(r"(?:Could not (?:override|append to|delete from) .*?'|Key ')([^']+)'")
 
 
+def options_first(arguments: Sequence[str]) -> list[str]:
+    """Options such as -m before the overrides: Hydra's parser rejects overrides on both sides of one."""
+    overrides = [item for item in arguments if not item.startswith("-") and ("=" in item or item.startswith("~"))]
+    return [*(item for item in arguments if item not in overrides), *overrides]
+
+
+def constant_keys(arguments: Sequence[str]) -> list[str]:
+    """Keys of the overrides that are the same in all jobs of a sweep; a job's folder is named by the others."""
+    parsed = (_parse(item) for item in arguments if not item.startswith("-"))
+    return [str(item.key_or_group) for item in parsed if item is not None and not item.is_sweep_override()]
+
+
 def quote_paths(arguments: Iterable[str]) -> list[str]:
     """Quote the values Hydra cannot read as they stand but that are plain text: `source=vidéo.mp4`, `a(1).mp4`,
     `epoch=3.ckpt`, names with a comma that exist as a file.

@@ -4,10 +4,12 @@ import json
 import platform
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
+
+from omegaconf import OmegaConf
 
 PACKAGES = (
     "seqtrack-lit", "torch", "torchvision", "lightning", "timm", "numpy", "opencv-contrib-python-headless",
@@ -65,3 +67,27 @@ def read_facts(folder: Path) -> dict[str, Any]:
     except (FileNotFoundError, ValueError):
         return {}
     return facts if isinstance(facts, dict) else {}
+
+
+def check_same(folder: Path, settings: Mapping[str, Any], parts: Sequence[str]) -> None:
+    """These parts of a configuration are those the run in this folder was begun with.
+
+    Raises:
+        ValueError: names the first setting that differs.
+    """
+    path = folder / "config.yaml"
+    former: Any = OmegaConf.to_container(OmegaConf.load(path)) if path.is_file() else {}
+    for part in parts:
+        then, now = _flat(former.get(part), part), _flat(settings.get(part), part)
+        for key in sorted(then.keys() | now.keys()):
+            if then.get(key) != now.get(key):
+                raise ValueError(
+                    f"{folder} was begun with {key}={then.get(key)} and cannot go on with {now.get(key)}; use another "
+                    "name=..., overwrite=true, or init_from=CHECKPOINT for a new run from its weights"
+                )
+
+
+def _flat(tree: Any, prefix: str) -> dict[str, Any]:
+    if not isinstance(tree, Mapping):
+        return {prefix: tree}
+    return {key: value for name, child in tree.items() for key, value in _flat(child, f"{prefix}.{name}").items()}

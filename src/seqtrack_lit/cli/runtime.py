@@ -28,7 +28,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from seqtrack_lit.cli.overrides import explain, options_of, quote_paths
+from seqtrack_lit.cli.overrides import constant_keys, explain, options_first, options_of, quote_paths
 
 Body = Callable[[DictConfig], Any]
 # What a user can cause and mend; anything else is a bug and keeps its traceback.
@@ -49,7 +49,10 @@ def run(config_name: str, body: Body) -> None:
     everything = os.environ.get("HYDRA_FULL_ERROR") == "1"
     folder = config_folder()
     # Lightning starts further processes from sys.argv, so the quoted form must be there too.
-    sys.argv = [sys.argv[0], *quote_paths(arguments)]
+    quoted = quote_paths(options_first(arguments))
+    constant = ",".join(dict.fromkeys(["resume", "overwrite", *constant_keys(quoted)]))
+    naming = [f"hydra.job.config.override_dirname.exclude_keys=[{constant}]"] if "--config-path" not in quoted else []
+    sys.argv = [sys.argv[0], *quoted, *naming]
     os.environ["HYDRA_FULL_ERROR"] = "1"  # makes Hydra raise; it would print and exit with 1 otherwise
     task = partial(_job, body, command, everything)
     task.__module__ = f"seqtrack_lit.cli.{config_name}"  # names the job

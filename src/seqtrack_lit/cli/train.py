@@ -21,7 +21,6 @@ The folder of a run holds config.yaml, run.json (revision, versions, data, budge
 checkpoints/ (best.ckpt by val/auc, last.ckpt, previous.ckpt). Ctrl-C or SIGTERM save and stop; resume goes on.
 """
 
-import json
 import logging
 import sys
 from pathlib import Path
@@ -36,37 +35,41 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from seqtrack_lit.cli.overrides import key_of, quote_paths
+from seqtrack_lit.cli.record import check_same, read_facts
 from seqtrack_lit.cli.runtime import config_folder, existing, run
 
 log = logging.getLogger(__name__)
+# What a result depends on: a finished run counts as done only if all of it is the same.
+_DECISIVE = ("seed", "train", "tokenizer", "model", "optimizer", "data", "tracker", "init_from")
 
 
-def body(config: DictConfig) -> None:
-    """Check what needs no torch, then train."""
+def body(config: DictConfig) -> float | None:
+    """Check what needs no torch, then train; gives back the best `val/auc`, for sweepers that optimise."""
     settings = HydraConfig.get()
     folder = Path(settings.runtime.output_dir)
     sweep = settings.mode == RunMode.MULTIRUN
     if config.init_from is not None:
         existing(config.init_from, "init_from")
-    if status(folder) == "finished" and (config.resume is not None or sweep) and not config.overwrite:
+    begun = (folder / "checkpoints").exists() and not config.overwrite
+    if begun and (sweep or status(folder) == "finished"):
+        check_same(folder, OmegaConf.to_container(config, resolve=True), _DECISIVE)  # type: ignore[arg-type]
+    if begun and status(folder) == "finished" and (config.resume is not None or sweep):
         log.info("%s: already finished, nothing to do (overwrite=true trains again)", folder)
-        return
-    if (folder / "checkpoints").exists() and config.resume is None and not (sweep or config.overwrite or config.fit):
+        return read_facts(folder).get("best")
+    if begun and config.resume is None and not (sweep or config.fit):
         raise ValueError(
             f"{folder} already holds a run: go on with it by resume=auto, delete it by overwrite=true, or give this "
             "one another name=..."
         )
     from seqtrack_lit.cli.fit import fit
 
-    fit(config, folder, group=Path(settings.sweep.dir).name if sweep else None)
+    return fit(config, folder, group=Path(settings.sweep.dir).name if sweep else None)
 
 
 def status(folder: Path) -> str | None:
     """What became of the run in a folder: running, finished, stopped, failed; None where there is none."""
-    try:
-        return str(json.loads((folder / "run.json").read_text())["status"])
-    except (FileNotFoundError, ValueError, KeyError):
-        return None
+    found = read_facts(folder).get("status")
+    return None if found is None else str(found)
 
 
 def continued(arguments: list[str]) -> list[str]:

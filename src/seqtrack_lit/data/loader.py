@@ -5,6 +5,7 @@ see the same samples in each step, and a resumed run goes on with the very next 
 """
 
 import logging
+import signal
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -173,6 +174,11 @@ def _collate(items: list[tuple[Sample, list[str]]]) -> tuple[Batch, list[str]]:
 
 
 def _one_thread(worker: int) -> None:
-    """Workers are the parallelism; more threads in each would fight over the cores."""
+    """Workers are the parallelism; more threads in each would fight over the cores.
+
+    Signals that ask training to stop reach the whole process group; the training process decides when to stop.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     cv2.setNumThreads(0)
     torch.set_num_threads(1)

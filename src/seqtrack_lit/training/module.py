@@ -75,6 +75,10 @@ class SeqTrackModule(LightningModule):
         self.nonfinite_limit = whole(nonfinite_limit, "train.nonfinite_limit", low=1)
         if self.dense_weight and net.dense is None:
             raise ValueError(f"train.dense_weight = {dense_weight} needs model.dense_head=true")
+        # what no loss reaches gets no gradient; several processes would wait for it
+        for module, used in ((net.dense, self.dense_weight > 0), (net.linear, net.apply_linear)):
+            if module is not None:
+                module.requires_grad_(used)
         self.net, self.recipe, self.budget = net, recipe, budget
         self.description = dict(description or {})
         # no submodule: its weights belong under ckpt["ema"], not into the state dict

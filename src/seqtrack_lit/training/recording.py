@@ -64,7 +64,7 @@ class RunFolder:
             self._write([*rows, row])
         else:
             with self.path.open("a", newline="") as file:
-                csv.DictWriter(file, self._columns, restval="").writerow(row)
+                csv.DictWriter(file, self._columns, restval="", lineterminator="\n").writerow(row)
         self._last = step
 
     def cut(self, steps: int) -> None:
@@ -84,7 +84,7 @@ class RunFolder:
     def table(self, name: str, rows: Sequence[Mapping[str, object]], step: int) -> None:
         """Write a CSV file."""
         with self._picture(name, step, ".csv").open("w", newline="") as file:
-            writer = csv.DictWriter(file, list(rows[0]) if rows else [])
+            writer = csv.DictWriter(file, list(rows[0]) if rows else [], lineterminator="\n")
             writer.writeheader()
             writer.writerows(rows)
 
@@ -92,7 +92,7 @@ class RunFolder:
         self.folder.mkdir(parents=True, exist_ok=True)
         part = self.path.with_suffix(".part")
         with part.open("w", newline="") as file:
-            writer = csv.DictWriter(file, self._columns, restval="")
+            writer = csv.DictWriter(file, self._columns, restval="", lineterminator="\n")
             writer.writeheader()
             writer.writerows(rows)
         part.replace(self.path)

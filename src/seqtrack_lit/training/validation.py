@@ -62,7 +62,8 @@ class TrackHeldOut(Callback):
         truths = [truth_of(v.name, v.boxes, v.visible, _meta(v), benchmark="validation") for v in videos]
         auc = score_sequences(truths, boxes)
         ao = score_sequences(truths, boxes, convention="got10k_ao")
-        pl_module.log_dict({"val/auc": auc.values["AUC"], "val/ao": ao.values["AO"]}, rank_zero_only=False)
+        values = {"val/auc": auc.values["AUC"], "val/ao": ao.values["AO"]}  # the same in all processes
+        pl_module.log_dict(values, sync_dist=trainer.world_size > 1)
         if trainer.is_global_zero:
             rows = [{"video": name, **values, **ao.per_sequence[name]} for name, values in auc.per_sequence.items()]
             for sink in self.sinks:

@@ -1,0 +1,246 @@
+"""seqtrack-train from the command line, with a model that takes milliseconds a step."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import torch
+from lightning.pytorch import Callback
+from omegaconf import OmegaConf
+
+from seqtrack_lit import load_tracker
+from seqtrack_lit.cli import train
+from seqtrack_lit.models.weights import load_model
+from seqtrack_lit.training.recording import read_metrics
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*GPU available.*", "ignore:Starting from v1.9.0.*tensorboardX.*")
+TINY = [
+    "model=seqtrack_tiny", "model.encoder.width=32", "model.encoder.depth=1", "model.decoder.width=32",
+    "model.decoder.ffn=32", "data=quickstart", "data.train.generated.open.count=4", "data.validation.open.count=4",
+    "data.validation.pairs=4", "data.validation.tracks=1", "data.validation.track_frames=4", "optimizer=muon",
+    "debug=fast", "trainer=cpu", "callbacks.pictures=2", "train.ema_decay=0.9",
+]  # fmt: skip
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
+    """Run the command in a folder of its own; returns the exit code."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
+    torch.set_num_threads(1)
+
+    def go(*arguments: str) -> int:
+        monkeypatch.setattr(sys, "argv", ["seqtrack-train", *arguments])
+        try:
+            train.main()
+        except SystemExit as stop:
+            return int(stop.code or 0)
+        return 0
+
+    return go
+
+
+def tiny(folder: str, *arguments: str) -> list[str]:
+    return [*TINY, f"hydra.run.dir={folder}", *arguments]
+
+
+def numbers(folder: Path) -> list[dict[str, str]]:
+    """metrics.csv without what depends on the clock."""
+    rows = read_metrics(folder / "metrics.csv")
+    return [{k: v for k, v in row.items() if not k.startswith(("time/", "memory/"))} for row in rows]
+
+
+def weights(path: Path) -> dict[str, Any]:
+    saved: dict[str, Any] = torch.load(path, weights_only=True)
+    return saved["state_dict"]  # type: ignore[no-any-return]
+
+
+class Stop(Callback):
+    """Asks training to stop in its fifth step."""
+
+    def on_train_batch_end(self, trainer: Any, *_: Any) -> None:
+        if trainer.global_step == 5:
+            import os
+            import signal
+
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
+@pytest.fixture
+def stop(monkeypatch: pytest.MonkeyPatch) -> str:
+    """An override that stops a run; importable for Hydra."""
+    module = ModuleType("stopping")
+    module.Stop = Stop  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "stopping", module)
+    return "+callbacks.extra.stop._target_=stopping.Stop"
+
+
+def test_a_run_leaves_everything_behind(run: Callable[..., int], tmp_path: Path, capsys: Any) -> None:
+    assert run(*tiny("out", "tracker.update_interval=7")) == 0
+    out = tmp_path / "out"
+    names = {str(path.relative_to(out)) for path in out.rglob("*") if path.is_file()}
+    assert names >= {
+        "config.yaml", "run.json", "metrics.csv", "train.log", ".hydra/overrides.yaml", "checkpoints/best.ckpt",
+        "checkpoints/last.ckpt", "checkpoints/previous.ckpt", "pictures/train_samples_0000000.png",
+        "pictures/val_pairs_0000004.png", "pictures/val_videos_0000008.csv",
+    }  # fmt: skip
+    facts = json.loads((out / "run.json").read_text())
+    assert facts["status"] == "finished"
+    assert facts["budget"]["steps"] == 8
+    assert facts["environment"]["versions"]["torch"] == torch.__version__.partition("+")[0]
+    assert len(facts["environment"]["revision"]["commit"]) == 40
+    assert facts["data"]["generated"]["videos"] == 4
+    assert facts["learning_rates"]["muon"] == pytest.approx(3.75e-3 * (8 / 48) ** 0.5)
+    rows = read_metrics(out / "metrics.csv")
+    assert [row["step"] for row in rows] == [str(i) for i in range(1, 9)]
+    assert float(rows[-1]["val/pair_iou_narrow"]) >= 0
+    assert OmegaConf.load(out / "config.yaml").model.encoder.width == 32
+    screen = capsys.readouterr().out
+    for text in ("64 samples = 2 epochs x 4 steps x batch 8", "x 0.408", "epoch 2/2  step 8", "best.ckpt"):
+        assert text in screen
+    loaded = load_model(out / "checkpoints" / "best.ckpt")
+    assert loaded.tracker == {
+        "name": "debug", "search_factor": 3.0, "template_factor": 2.0, "window": True, "update": "likelihood",
+        "update_interval": 7, "update_threshold": 0.015,
+    }  # fmt: skip
+    assert load_tracker(out / "checkpoints" / "best.ckpt", device="cpu").search_factor == 3.0
+    ema = torch.load(out / "checkpoints" / "best.ckpt", weights_only=True)["ema"]
+    assert all(torch.equal(value, ema[name]) for name, value in loaded.model.state_dict().items())
+
+
+def test_a_second_run_in_the_same_folder(run: Callable[..., int], tmp_path: Path, capsys: Any) -> None:
+    assert run(*tiny("out")) == 0
+    first = weights(tmp_path / "out/checkpoints/last.ckpt")
+    assert run(*tiny("out")) == 2
+    assert "out already holds a run: go on with it by resume=auto" in capsys.readouterr().err
+    assert run(*tiny("out", "resume=auto")) == 0
+    assert "already finished" in capsys.readouterr().out
+    assert run(*tiny("out", "resume=auto", "train.samples=96")) == 2
+    assert "out was begun with train.samples=64 and cannot go on with 96" in capsys.readouterr().err
+    assert run(*tiny("out", "overwrite=true", "seed=1")) == 0
+    second = weights(tmp_path / "out/checkpoints/last.ckpt")
+    assert any(not torch.equal(first[name], second[name]) for name in first)
+    assert len(read_metrics(tmp_path / "out/metrics.csv")) == 8
+
+
+@pytest.mark.parametrize("how", ["folder", "auto", "newest"])
+def test_stop_and_resume(run: Callable[..., int], tmp_path: Path, stop: str, how: str, capsys: Any) -> None:
+    assert run(*tiny("whole", "model.decoder.dropout=0.1")) == 0
+    if how == "newest":  # dated folders under the name of the run
+        dated = [*TINY, "model.decoder.dropout=0.1", "name=dated"]
+        assert run(*dated, stop) == 143
+        parts = next((tmp_path / "runs/dated").iterdir())
+        resume = [*dated, "resume=auto"]
+    else:
+        assert run(*tiny("parts", "model.decoder.dropout=0.1", stop)) == 143
+        parts = tmp_path / "parts"
+        resume = ["resume=parts"] if how == "folder" else tiny("parts", "model.decoder.dropout=0.1", "resume=auto")
+    assert json.loads((parts / "run.json").read_text())["status"] == "stopped"
+    assert len(read_metrics(parts / "metrics.csv")) == 5
+    assert run(*resume) == 0
+    assert "going on from last.ckpt" in capsys.readouterr().out
+    assert json.loads((parts / "run.json").read_text())["status"] == "finished"
+    mine, whole = weights(parts / "checkpoints/last.ckpt"), weights(tmp_path / "whole/checkpoints/last.ckpt")
+    assert all(torch.equal(whole[name], mine[name]) for name in whole)
+    assert numbers(parts) == numbers(tmp_path / "whole")
+
+
+def test_resume_with_another_model(run: Callable[..., int], stop: str, capsys: Any) -> None:
+    assert run(*tiny("out", stop)) == 143
+    assert run("resume=out", "tokenizer.bins=32") == 2
+    assert "out was begun with tokenizer.bins=64 and cannot go on with 32" in capsys.readouterr().err
+
+
+def test_start_from_weights(run: Callable[..., int], tmp_path: Path, capsys: Any) -> None:
+    assert run(*tiny("first")) == 0
+    assert run(*tiny("second", "init_from=first/checkpoints/best.ckpt", "optimizer.lr=0", "optimizer.muon_lr=0")) == 0
+    first = torch.load(tmp_path / "first/checkpoints/best.ckpt", weights_only=True)["ema"]
+    second = weights(tmp_path / "second/checkpoints/last.ckpt")
+    assert all(torch.allclose(first[name], second[f"net.{name}"]) for name in first)
+    assert run(*tiny("third", "init_from=first/checkpoints/best.ckpt", "tokenizer.bins=32")) == 2
+    assert "has shape" in capsys.readouterr().err
+
+
+def test_dry_run(run: Callable[..., int], tmp_path: Path, capsys: Any) -> None:
+    assert run(*tiny("out", "fit=true", "train.device_batch=4")) == 0
+    screen = capsys.readouterr().out
+    assert "fits     peak memory" in screen
+    assert "samples/s" in screen
+    assert "1 device(s) x 4 x 2 accumulated" in screen
+    assert not (tmp_path / "out/checkpoints").exists()
+
+
+def test_without_files(run: Callable[..., int], tmp_path: Path) -> None:
+    assert run(*tiny("out", "logger=none")) == 0
+    assert not (tmp_path / "out/metrics.csv").exists()
+    assert (tmp_path / "out/checkpoints/best.ckpt").exists()
+
+
+def test_sweep_over_bins_and_order(run: Callable[..., int], tmp_path: Path, capsys: Any) -> None:
+    """Four runs with comparable results; the same command again finds them finished."""
+    sweep = [*TINY, "-m", "tokenizer.bins=16,32", "tokenizer.order=cxcywh,whcxcy", "hydra.sweep.dir=sweep"]
+    assert run(*sweep) == 0
+    names = {f"tokenizer.bins-{bins}__tokenizer.order-{order}" for bins in (16, 32) for order in ("cxcywh", "whcxcy")}
+    assert {path.name for path in (tmp_path / "sweep").iterdir() if path.is_dir()} == names
+    found = {}
+    for path in (tmp_path / "sweep").glob("*/checkpoints/best.ckpt"):
+        saved = torch.load(path, weights_only=True)
+        facts = saved["seqtrack"]["tokenizer"]
+        found[facts["bins"], facts["order"]] = saved["state_dict"]["net.decoder.embedding.weight"].shape[0]
+        header = set(read_metrics(path.parents[1] / "metrics.csv")[-1])
+        assert {"val/auc", "train/loss_cx", "train/loss_w"} <= header
+    assert found == {(16, "cxcywh"): 18, (16, "whcxcy"): 18, (32, "cxcywh"): 34, (32, "whcxcy"): 34}
+    capsys.readouterr()
+    assert run(*sweep) == 0
+    assert capsys.readouterr().out.count("already finished") == 4
+
+
+WRONG = {
+    "train.global_batch=abc": "train.global_batch must be a whole number >= 1, got 'abc'",
+    "train.samples=-5": "train.samples must be a whole number >= 1, got -5",
+    "train.device_batch=3": "train.global_batch = 8 is no multiple of 1 device(s) x train.device_batch = 3",
+    "tokenizer.bins=one": "tokenizer.bins must be a whole number >= 2, got 'one'",
+    "optimizer.lr=fast": "optimizer.lr must be a number >= 0, got 'fast'",
+    "optimizer.schedule.warmup=2": "optimizer.schedule.warmup must be a number >= 0 and <= 1, got 2",
+    "train.precision=fp8": "train.precision must be one of fp32, bf16, auto, got 'fp8'",
+    "train.dense_weight=3 model.dense_head=false": "train.dense_weight = 3 needs model.dense_head=true",
+    "tracker.update_interval=-1": "update_interval",
+    "seed=x": "seed must be a whole number >= 0, got 'x'",
+    "callbacks.log_every=0": "callbacks.log_every must be a whole number >= 1, got 0",
+    "model.encoder.search_size=50": "model.encoder.search_size must be a multiple of the patch size 8, got 50",
+    "+model.encoder.widht=3": "unknown key model.encoder.widht",
+    "+trainer.gradient_clip=3": "unknown key",
+    "data.train.generated.open.count=0": "data.train.generated",
+    "logger=wandb logger.service.mode=fast": "logger.service.mode must be online, offline, disabled or null",
+    "trainer.devices=0": "trainer",
+}
+
+
+def test_wrong_values_are_one_line_and_exit_2(tmp_path: Path) -> None:
+    """All in one process without the tests' type checks, which would stop a wrong type earlier."""
+    script = (
+        "import sys, json\nfrom seqtrack_lit.cli.train import main\n"
+        "tiny, cases = json.loads(sys.argv[1])\n"
+        "for number, case in enumerate(cases):\n"
+        "    sys.argv = ['seqtrack-train', *tiny, f'hydra.run.dir=out{number}', *case.split()]\n"
+        "    print('#', case, file=sys.stderr)\n"
+        "    try:\n        main()\n    except SystemExit as stop:\n        print('exit', stop.code, file=sys.stderr)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", script, json.dumps([TINY, list(WRONG)])],
+        capture_output=True, text=True, cwd=tmp_path, check=False, timeout=300,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    answers = {part.splitlines()[0].strip(): part.splitlines()[1:] for part in done.stderr.split("# ")[1:]}
+    for case, text in WRONG.items():
+        lines = answers[case]
+        assert len(lines) == 2, (case, lines)
+        assert lines[1] == "exit 2"
+        assert lines[0].startswith("seqtrack-train: ")
+        assert text in lines[0], (case, lines[0])
+    assert not list(tmp_path.glob("out*/checkpoints"))

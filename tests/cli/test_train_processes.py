@@ -1,0 +1,204 @@
+"""seqtrack-train in processes of its own: killed, resumed, several processes, a sweep of them, Weights & Biases."""
+
+import json
+import os
+import signal
+import struct
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from seqtrack_lit.training.recording import read_metrics
+
+pytestmark = pytest.mark.slow
+TINY = [
+    "model=seqtrack_tiny", "model.encoder.width=32", "model.encoder.depth=1", "model.decoder.width=32",
+    "model.decoder.ffn=32", "model.decoder.dropout=0.1", "data=quickstart", "data.train.generated.open.count=4",
+    "data.validation.open.count=4", "data.validation.pairs=4", "data.validation.tracks=2",
+    "data.validation.track_frames=4", "optimizer=muon", "debug=fast", "train.samples=160", "train.epoch_samples=80",
+    "callbacks.pictures=2", "callbacks.checkpoint_steps=3", "train.ema_decay=0.9",
+]  # fmt: skip
+TWO = ["trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2"]
+LIMIT = 600  # seconds; a process takes half a minute to import everything on a busy machine
+
+
+def start(folder: Path, *arguments: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "seqtrack_lit.cli.train", *TINY, *arguments]
+    env = {**os.environ, "OMP_NUM_THREADS": "1"}
+    pipes: Any = {"text": True, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "start_new_session": True}
+    return subprocess.Popen(command, cwd=folder, env=env, **pipes)
+
+
+def finish(process: subprocess.Popen[str]) -> tuple[int, str]:
+    try:
+        screen, _ = process.communicate(timeout=LIMIT)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        raise
+    return process.returncode, screen
+
+
+def last(folder: Path) -> dict[str, Any]:
+    saved: dict[str, Any] = torch.load(folder / "checkpoints/last.ckpt", weights_only=True)
+    return saved
+
+
+def numbers(folder: Path) -> list[dict[str, str]]:
+    rows = read_metrics(folder / "metrics.csv")
+    return [{k: v for k, v in row.items() if not k.startswith(("time/", "memory/"))} for row in rows]
+
+
+def wait_for_step(folder: Path, step: int) -> None:
+    for _ in range(LIMIT * 20):
+        path = folder / "metrics.csv"
+        if path.exists() and any(int(row["step"]) >= step for row in read_metrics(path)):
+            return
+        time.sleep(0.05)
+    raise TimeoutError
+
+
+@pytest.mark.timeout(3 * LIMIT)
+@pytest.mark.parametrize("workers", [0, 2])
+def test_killed_at_once_and_resumed(tmp_path: Path, workers: int) -> None:
+    """kill -9 in the middle; the rest is bitwise what an uninterrupted run does."""
+    settings = [f"data.workers={workers}", "trainer=cpu"]
+    assert finish(start(tmp_path, *settings, "hydra.run.dir=whole"))[0] == 0
+    process = start(tmp_path, *settings, "hydra.run.dir=parts")
+    wait_for_step(tmp_path / "parts", 12)
+    os.killpg(process.pid, signal.SIGKILL)
+    assert finish(process)[0] == -signal.SIGKILL
+    assert json.loads((tmp_path / "parts/run.json").read_text())["status"] == "running"
+    code, screen = finish(start(tmp_path, "resume=parts"))
+    assert code == 0, screen
+    assert "going on from" in screen
+    whole, parts = last(tmp_path / "whole"), last(tmp_path / "parts")
+    for part in ("state_dict", "ema"):
+        assert all(torch.equal(value, parts[part][name]) for name, value in whole[part].items())
+    assert numbers(tmp_path / "whole") == numbers(tmp_path / "parts")
+
+
+@pytest.mark.timeout(3 * LIMIT)
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_asked_to_stop_from_outside(tmp_path: Path, number: signal.Signals, code: int) -> None:
+    """The signal reaches the loader's workers too, as Ctrl-C does."""
+    process = start(tmp_path, "data.workers=2", "trainer=cpu", "hydra.run.dir=run")
+    wait_for_step(tmp_path / "run", 4)
+    os.killpg(process.pid, number)
+    found, screen = finish(process)
+    assert found == code, screen
+    assert "saved; go on with resume=" in screen
+    assert json.loads((tmp_path / "run/run.json").read_text())["status"] == "stopped"
+    assert last(tmp_path / "run")["global_step"] >= 4
+
+
+@pytest.mark.timeout(4 * LIMIT)
+def test_two_processes_learn_what_one_does(tmp_path: Path) -> None:
+    """Same samples, same step: weights agree up to the order of sums; a stopped pair goes on exactly."""
+    one = ["trainer=cpu", "model.decoder.dropout=0.0", "hydra.run.dir=one"]
+    assert finish(start(tmp_path, *one))[0] == 0
+    code, screen = finish(start(tmp_path, *TWO, "model.decoder.dropout=0.0", "hydra.run.dir=two"))
+    assert code == 0, screen
+    assert "2 device(s) x 4 x 1 accumulated" in screen
+    single, pair = last(tmp_path / "one"), last(tmp_path / "two")
+    for name, value in single["state_dict"].items():
+        assert torch.allclose(value, pair["state_dict"][name], atol=2e-2), name
+    assert len(read_metrics(tmp_path / "two/metrics.csv")) == 20
+    process = start(tmp_path, *TWO, "model.decoder.dropout=0.0", "hydra.run.dir=parts")
+    wait_for_step(tmp_path / "parts", 5)
+    os.kill(process.pid, signal.SIGTERM)  # the first process only: both must stop
+    code, screen = finish(process)
+    assert code == 143, screen
+    code, screen = finish(start(tmp_path, "resume=parts"))
+    assert code == 0, screen
+    parts = last(tmp_path / "parts")
+    assert all(torch.equal(value, parts["state_dict"][name]) for name, value in pair["state_dict"].items())
+
+
+@pytest.mark.timeout(3 * LIMIT)
+def test_two_processes_inside_a_sweep(tmp_path: Path) -> None:
+    code, screen = finish(start(tmp_path, *TWO, "train.samples=80", "-m", "tokenizer.bins=16,32", "name=sweep"))
+    assert code == 0, screen
+    for bins in (16, 32):
+        folder = tmp_path / f"runs/sweep/tokenizer.bins-{bins}"
+        assert last(folder)["state_dict"]["net.decoder.embedding.weight"].shape[0] == bins + 2
+        assert json.loads((folder / "run.json").read_text())["status"] == "finished"
+
+
+@pytest.mark.timeout(4 * LIMIT)
+def test_a_sweep_with_a_failing_job_then_repeated(tmp_path: Path) -> None:
+    """The second of three jobs is wrong: the others run, exit code 1; mended, only what is missing runs."""
+    sweep = ["trainer=cpu", "train.samples=80", "-m", "name=sweep"]
+    code, screen = finish(start(tmp_path, *sweep, "optimizer.clip=1.0,-1.0,2.0"))
+    assert code == 1, screen
+    assert "job 1 (optimizer.clip--1.0) failed: optimizer.clip must be a number > 0, got -1.0" in screen
+    before = {path: path.stat().st_mtime for path in tmp_path.glob("runs/sweep/*/checkpoints/last.ckpt")}
+    assert len(before) == 2
+    code, screen = finish(start(tmp_path, *sweep, "optimizer.clip=1.0,3.0,2.0"))
+    assert code == 0, screen
+    assert screen.count("already finished") == 2
+    assert all(path.stat().st_mtime == when for path, when in before.items())
+    assert len(list(tmp_path.glob("runs/sweep/*/checkpoints/last.ckpt"))) == 3
+
+
+def records(path: Path) -> Iterator[Any]:
+    """The protobuf records of an offline .wandb file: a LevelDB log behind a header of seven bytes."""
+    from wandb.proto import wandb_internal_pb2
+
+    data, at, parts = path.read_bytes(), 7, b""
+    assert data[:4] == b":W&B"
+    while at + 7 <= len(data):
+        left = 32768 - at % 32768
+        if left < 7:
+            at += left
+            continue
+        length, kind = struct.unpack("<HB", data[at + 4 : at + 7])
+        parts += data[at + 7 : at + 7 + length]
+        at += 7 + length
+        if kind in (1, 4):  # whole, or last part
+            record = wandb_internal_pb2.Record()
+            record.ParseFromString(parts)
+            yield record
+            parts = b""
+
+
+@pytest.mark.timeout(4 * LIMIT)
+def test_wandb_offline_logs_what_was_promised(tmp_path: Path) -> None:
+    """Stopped and continued: one id, our own step, group of the sweep, exit state."""
+    settings = ["trainer=cpu", "logger=wandb", "logger.service.tags=[a,b]", "logger.service.group=mine"]
+    process = start(tmp_path, *settings, "hydra.run.dir=run")
+    wait_for_step(tmp_path / "run", 5)
+    os.kill(process.pid, signal.SIGTERM)
+    assert finish(process)[0] == 143
+    code, screen = finish(start(tmp_path, "resume=run"))
+    assert code == 0, screen
+    name = (tmp_path / "run/wandb_id.txt").read_text().strip()
+    files = sorted((tmp_path / "run/wandb").glob(f"offline-run-*-{name}/run-{name}.wandb"))
+    assert len(files) == 2
+    steps: list[int] = []
+    keys: set[str] = set()
+    for number, path in enumerate(files):
+        exits = []
+        for record in records(path):
+            kind = record.WhichOneof("record_type")
+            if kind == "run":
+                assert (record.run.run_group, record.run.job_type) == ("mine", "train")
+                assert list(record.run.tags) == ["a", "b"]
+                values = {item.key: item.value_json for item in record.run.config.update}
+                assert json.loads(values["tokenizer"])["bins"] == 64
+                assert json.loads(values["derived"])["budget"]["steps"] == 20
+            elif kind == "history":
+                row = {item.key or item.nested_key[0]: item.value_json for item in record.history.item}
+                keys |= row.keys()
+                if "train/loss" in row:
+                    steps.append(int(json.loads(row["step"])))
+            elif kind == "exit":
+                exits.append(record.exit.exit_code)
+        assert exits == [143 if number == 0 else 0]
+    assert sorted(set(steps)) == list(range(1, 21))
+    assert {"val/auc", "val/pairs", "val/videos", "train/samples", "train/gradient_norm", "time/data"} <= keys
