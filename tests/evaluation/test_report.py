@@ -95,6 +95,16 @@ def test_two_results_under_one_name():
         compare([])
 
 
+def test_repetitions_are_averaged_where_asked_for():
+    seeds = [scores("ours", values={"AUC": value, "P": 65.0}, fps=50.0) for value in (60.0, 61.0, 63.0)]
+    table = compare([*seeds, scores("better", values={"AUC": 62.0, "P": 66.0})], paper_rows="none", average=True)
+    # mean 184 / 3, squared distances 16/9 + 1/9 + 25/9 = 14/3, over two: 7/3
+    assert table.rows == (("better", 62.0, 66.0), ("ours", "61.3 ± 1.5", "65.0 ± 0.0"))
+    assert table.columns == ("tracker", "AUC", "P")
+    assert table.notes[0] == "mean ± standard deviation of 1 or 3 runs"
+    assert "61.3 ± 1.5" in table.latex()
+
+
 def test_attributes():
     of = {"IV": {"AUC": 50.0, "sequences": 47}, "SV": {"AUC": 55.0, "sequences": 273}}
     table = attribute_table([scores("ours", per_attribute=of), scores("other", per_attribute={"IV": {"AUC": 40.0}})])

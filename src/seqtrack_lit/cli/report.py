@@ -4,6 +4,7 @@
     seqtrack-report results=[FOLDERS] benchmark=lasot        score result files of any tracker, one table
     seqtrack-report results=[raw/seqtrack] benchmark=uav123 conventions=[seqtrack,pysot] save=tables
     seqtrack-report scores=[runs/results] format=latex       one table of what has been scored already
+    seqtrack-report scores=[runs/fig6_bins] average=true     mean and standard deviation over runs of the same name
     seqtrack-report submit=got10k benchmark=got10k_test results=[runs/results/seqtrack]
     seqtrack-report submit=trackingnet benchmark=trackingnet check=FILE.zip
 
@@ -50,9 +51,9 @@ def table(config: DictConfig) -> None:
 
     scores = _scored(config) if config.results else []
     scores += _collected([existing(folder, "scores") for folder in _list(config.scores)])
-    whole = compare(scores, paper_rows=config.paper)
+    whole = compare(scores, paper_rows=config.paper, average=config.average)
     if config.save is not None:
-        _save(scores, whole, Path(config.save).expanduser())
+        _save([] if config.average else scores, whole, Path(config.save).expanduser())
     if config.format == "terminal":
         console = Console()
         wide = console.measure(whole.rich()).maximum

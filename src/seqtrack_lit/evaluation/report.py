@@ -1,9 +1,11 @@
 """Several trackers in one table, with the paper's rows beside ours."""
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib.resources import files
+from statistics import mean, stdev
 from typing import Any, Literal
 
 from seqtrack_lit.evaluation.scores import Scores
@@ -40,7 +42,7 @@ def paper_values(benchmark: str) -> dict[str, dict[str, float | None]]:
     return found
 
 
-def compare(scores: Sequence[Scores], *, paper_rows: PaperRows = "all") -> Table:
+def compare(scores: Sequence[Scores], *, paper_rows: PaperRows = "all", average: bool = False) -> Table:
     """All trackers on all benchmarks: ours sorted by their first score, then the paper's.
 
     On a single benchmark the last column is the median speed, where times were written (on whatever machine that was).
@@ -48,32 +50,34 @@ def compare(scores: Sequence[Scores], *, paper_rows: PaperRows = "all") -> Table
     Args:
         scores: any trackers, benchmarks and conventions; at most one for each of the three together.
         paper_rows: the paper's rows for the benchmarks that are there: all, SeqTrack's four, or none.
+        average: take several for the same tracker, benchmark and convention as repetitions (seeds): their mean and
+            standard deviation stand in the table.
 
     Raises:
-        ValueError: no scores, or two for the same tracker, benchmark and convention.
+        ValueError: no scores, or several for the same tracker, benchmark and convention and no average asked for.
     """
     columns = list(
         dict.fromkeys((s.benchmark, s.convention, name) for s in sorted(scores, key=_place) for name in s.values)
     )
     if not columns:
         raise ValueError("there are no scores to compare")
-    cells: dict[str, dict[Column, float]] = {}
+    cells: dict[str, dict[Column, list[float]]] = {}
     for one in scores:
         row = cells.setdefault(one.tracker, {})
         for name, value in one.values.items():
             key = (one.benchmark, one.convention, name)
-            if key in row:
+            if key in row and not average:
                 raise ValueError(
                     f"two results of tracker {one.tracker!r} on {one.benchmark} ({one.convention}): give the folders "
-                    "different tracker names"
+                    "different tracker names, or ask for average=true if they are repetitions of one"
                 )
-            row[key] = value
-    ours = sorted(cells, key=lambda tracker: -cells[tracker].get(columns[0], -1.0))
-    rows: list[tuple[Cell, ...]] = [(tracker, *(cells[tracker].get(key) for key in columns)) for tracker in ours]
+            row.setdefault(key, []).append(value)
+    ours = sorted(cells, key=lambda tracker: -mean(cells[tracker].get(columns[0], [-1.0])))
+    rows: list[tuple[Cell, ...]] = [(tracker, *(_cell(cells[tracker].get(key)) for key in columns)) for tracker in ours]
     theirs = _paper(columns, paper_rows)
     speeds: dict[str, Cell] = {s.tracker: s.fps if s.fps < 100 else round(s.fps) for s in scores if s.fps is not None}
     heads = _heads(columns)
-    if speeds and len({s.benchmark for s in scores}) == 1:
+    if speeds and len({s.benchmark for s in scores}) == 1 and not average:
         heads.append(SPEED)
         rows = [(*row, speeds.get(tracker)) for row, tracker in zip(rows, ours, strict=True)]
         theirs = [(*row, None) for row in theirs]
@@ -81,7 +85,7 @@ def compare(scores: Sequence[Scores], *, paper_rows: PaperRows = "all") -> Table
         title="Scores in percent" if len(_groups(columns)) > 1 else f"{columns[0][0]}, scores in percent",
         columns=("tracker", *heads),
         rows=(*rows, *theirs),
-        notes=(*_notes(scores), *([f"(paper) rows: {paper()['source']}"] if theirs else [])),
+        notes=(*_notes(scores, average), *([f"(paper) rows: {paper()['source']}"] if theirs else [])),
     )
 
 
@@ -145,9 +149,19 @@ def _paper(columns: Sequence[Column], which: PaperRows) -> list[tuple[Cell, ...]
     return rows
 
 
-def _notes(scores: Sequence[Scores]) -> list[str]:
-    """By which convention, over how many sequences."""
+def _cell(values: Sequence[float] | None) -> Cell:
+    """One value; or mean and standard deviation of repetitions."""
+    if values is None or len(values) == 1:
+        return None if values is None else values[0]
+    return f"{mean(values):.1f} ± {stdev(values):.1f}"
+
+
+def _notes(scores: Sequence[Scores], average: bool) -> list[str]:
+    """By which convention, over how many sequences, of how many repetitions."""
     notes = []
+    if average:
+        repetitions = sorted(set(Counter((s.benchmark, s.convention, s.tracker) for s in scores).values()))
+        notes.append(f"mean ± standard deviation of {' or '.join(map(str, repetitions))} runs")
     for benchmark, convention in dict.fromkeys((s.benchmark, s.convention) for s in sorted(scores, key=_place)):
         counts = {s.tracker: s.sequences for s in scores if (s.benchmark, s.convention) == (benchmark, convention)}
         most = max(counts.values())
