@@ -185,6 +185,7 @@ def test_sweep_over_bins_and_order(run: Callable[..., int], tmp_path: Path, caps
     """Four runs with comparable results; the same command again finds them finished."""
     sweep = [*TINY, "-m", "tokenizer.bins=16,32", "tokenizer.order=cxcywh,whcxcy", "hydra.sweep.dir=sweep"]
     assert run(*sweep) == 0
+    assert capsys.readouterr().out.count("missing, is run") == 4
     names = {f"tokenizer.bins-{bins}__tokenizer.order-{order}" for bins in (16, 32) for order in ("cxcywh", "whcxcy")}
     assert {path.name for path in (tmp_path / "sweep").iterdir() if path.is_dir()} == names
     found = {}
@@ -195,9 +196,10 @@ def test_sweep_over_bins_and_order(run: Callable[..., int], tmp_path: Path, caps
         header = set(read_metrics(path.parents[1] / "metrics.csv")[-1])
         assert {"val/auc", "train/loss_cx", "train/loss_w"} <= header
     assert found == {(16, "cxcywh"): 18, (16, "whcxcy"): 18, (32, "cxcywh"): 34, (32, "whcxcy"): 34}
-    capsys.readouterr()
-    assert run(*sweep) == 0
-    assert capsys.readouterr().out.count("already finished") == 4
+    screen = run(*sweep), capsys.readouterr().out
+    assert screen[0] == 0
+    assert "tokenizer.bins-32__tokenizer.order-whcxcy: finished, is skipped" in screen[1]
+    assert screen[1].count("already finished") == 4
 
 
 WRONG = {

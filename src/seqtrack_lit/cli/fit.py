@@ -73,9 +73,12 @@ def fit(config: DictConfig, folder: Path, *, group: str | None) -> float | None:
             check_same(folder, plain, ("tokenizer", "model"))
         elif config.init_from is not None:
             log.info("weights of %s", load_weights(net, Path(config.init_from).expanduser()))
-        precision = _precision(config, net, read_facts(folder) if checkpoint is not None else {})
+        known = read_facts(folder) if checkpoint is not None or not first_process() else {}
+        precision = _precision(config, net, known)
         trainer = _trainer(config, folder, precision)
         module, data = _parts(config, plain, net, trainer)
+        if not first_process():
+            torch.manual_seed(config.seed + 7919 * trainer.global_rank)  # dropout of its own for every process
         if config.fit:
             _dry_run(trainer, module, data)
             return None
@@ -202,7 +205,7 @@ def _reports(
 
 
 def _precision(config: DictConfig, net: SeqTrack, facts: Mapping[str, Any]) -> str:
-    """As configured; a run that is continued keeps what was chosen for it."""
+    """As configured; a run that is continued, and its further processes, keep what was chosen for it."""
     if config.train.precision == "auto" and facts.get("precision") in LIGHTNING:
         return str(facts["precision"])
     gpu = config.trainer.accelerator in ("gpu", "cuda") or (

@@ -59,7 +59,7 @@ class Checkpoints(Callback):
         best = value is not None and bool(value.isfinite()) and (self.best is None or float(value) > self.best)
         if best:
             self.best = float(value)  # type: ignore[arg-type]
-        self.save(trainer, best=best or not (self.folder / BEST).exists())
+        self.save(trainer, best=best or self.best is None)
 
     def save(self, trainer: Trainer, *, best: bool = False) -> None:
         """Write `last.ckpt`, and `best.ckpt` where asked for; all processes must call it."""

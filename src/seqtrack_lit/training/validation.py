@@ -54,6 +54,8 @@ class TrackHeldOut(Callback):
             return
         assert isinstance(pl_module, SeqTrackModule)
         videos = self.videos()
+        if not videos:
+            return
         tracker = SeqTrackTracker(pl_module.tracked_net, device=pl_module.device, **self.tracker)
         mine = {
             video.name: run_tracker(tracker, video).boxes for video in videos[trainer.global_rank :: trainer.world_size]
