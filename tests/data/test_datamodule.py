@@ -1,5 +1,7 @@
 """Order of the batches over processes, workers and resumed runs; validation; what the data module refuses."""
 
+import subprocess
+import sys
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -291,3 +293,19 @@ def test_configurations(name: str, needs: list[str], overrides: list[str], make_
     wide, narrow = module.val_dataloader()
     assert len(next(iter(wide)).box) == len(next(iter(narrow)).box) == 2
     assert module.val_sequences()[0].visible[0]
+
+
+@pytest.mark.slow
+def test_python_ends_although_a_loader_is_in_the_middle_of_an_epoch() -> None:
+    program = (
+        "from tests.data.test_datamodule import *\n"
+        "loader = TrainLoader(samples(), BatchOrder(6, 4), workers=2)\n"
+        "batches = iter(loader)\n"
+        "next(batches)\n"
+        "print('one', flush=True)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=Path(__file__).parents[2], capture_output=True, text=True, timeout=600
+    )
+    assert done.stdout.strip() == "one"
+    assert done.returncode == 0, done.stderr

@@ -4,8 +4,10 @@ Which samples make a batch depends on the epoch and the batch's number alone, so
 see the same samples in each step, and a resumed run goes on with the very next batch.
 """
 
+import atexit
 import logging
 import signal
+import weakref
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -92,6 +94,15 @@ class TrainLoader:
         self._epoch, self._given, self._resumed = 0, 0, False
         self.drawn, self.skipped = 0, 0
         self.failures: list[str] = []
+        if workers:
+            # Workers do not obey SIGTERM, with which Python would end them at its exit and then wait for them for ever.
+            atexit.register(_close, weakref.ref(self))
+
+    def close(self) -> None:
+        """Stop the workers; another iteration would start new ones."""
+        if self._iterator is not None:
+            self._iterator._shutdown_workers()
+            self._iterator = None
 
     def __len__(self) -> int:
         return len(self.sampler)
@@ -166,6 +177,12 @@ class PairLoader:
             if number == len(self._batches):
                 self._batches.append(collate([self.samples[0, index][0] for index in part]))
             yield self._batches[number]
+
+
+def _close(reference: "weakref.ref[TrainLoader]") -> None:
+    loader = reference()
+    if loader is not None:
+        loader.close()
 
 
 def _collate(items: list[tuple[Sample, list[str]]]) -> tuple[Batch, list[str]]:
