@@ -140,6 +140,38 @@ class IndexBuilder:
             self._cover += cover.astype(np.uint8).tobytes()
         self._rows.append(self._rows[-1] + len(boxes))
 
+    def add_images(
+        self,
+        names: Sequence[str],
+        boxes: Float64[np.ndarray, "images 4"],
+        visible: Bool[np.ndarray, "images"],
+        *,
+        folder: str,
+        files: Sequence[str],
+        object_classes: Sequence[str],
+        resolutions: Integer[np.ndarray, "images 2"],
+    ) -> None:
+        """Append many videos of one image each; the same as `add` for each of them, ten times faster."""
+        number, texts, count = self._numbers, self._texts, len(names)
+        for name in names:
+            texts["names"].add(name)
+        columns: dict[str, Any] = {
+            "lengths": np.ones(count),
+            "visible_counts": visible,
+            "kind": np.full(count, LISTED),
+            "first": [self._list((file,)) for file in files],
+            "folder": np.full(count, texts["folders"].number(folder)),
+            "suffix": np.full(count, texts["suffixes"].number("")),
+            "object_class": [texts["classes"].number(name) for name in object_classes],
+            "width": resolutions[:, 0],
+            "height": resolutions[:, 1],
+        }
+        for name, values in number.items():
+            values.frombytes(np.asarray(columns.get(name, np.zeros(count)), np.dtype(values.typecode)).tobytes())
+        self._boxes.frombytes(boxes.tobytes())
+        self._visible += visible.astype(np.uint8).tobytes()
+        self._rows.extend(range(self._rows[-1] + 1, self._rows[-1] + count + 1))
+
     def _list(self, files: Sequence[str]) -> int:
         """Where these file names begin in the table; videos that share all names share the entries."""
         key = tuple(files)
@@ -177,7 +209,8 @@ class IndexBuilder:
         index = SequenceIndex(
             self.dataset, self.root, columns, self.attribute_names, self.repeats_image, hash=_content_hash(columns)
         )
-        for name, count in Counter(index.names).items() if len(set(index.names)) < len(index) else ():
+        names = index.names
+        for name, count in Counter(names).items() if len(set(names)) < len(names) else ():
             if count > 1 and self.problems is None:
                 raise ValueError(
                     f"{self.dataset}: {count} sequences are called {name!r} under {self.root}; rename or remove one"

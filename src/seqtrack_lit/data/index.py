@@ -113,7 +113,8 @@ class SequenceIndex:
     @property
     def names(self) -> list[str]:
         """Names of all videos."""
-        return [self.name(i) for i in range(len(self))]
+        texts = self._texts["names"]
+        return list(texts) if self.positions is None else [texts[i] for i in self.positions.tolist()]
 
     def name(self, index: int) -> str:
         """Name of one video."""

@@ -5,6 +5,7 @@ stay as published; absent targets keep what was written. docs/datasets.md shows 
 """
 
 import json
+import math
 import re
 import warnings
 from collections.abc import Mapping, Sequence
@@ -61,25 +62,24 @@ def _coco(root: Path, file: Path, folder: str) -> IndexBuilder:
         with file.open(encoding="utf-8") as stream:
             # Polygons are nine tenths of the file and never needed: dropped while parsing.
             content = json.load(stream, object_hook=_without_polygons)
-        images = {item["id"]: (item["file_name"], item["width"], item["height"]) for item in content["images"]}
+        images = {item["id"]: item for item in content["images"]}
         classes = {item["id"]: item["name"] for item in content["categories"]}
-        builder = IndexBuilder("coco", root, repeats_image=True)
-        for item in content["annotations"]:
-            if item.get("iscrowd", 0):
-                continue
-            name, width, height = images[item["image_id"]]
-            boxes = np.array([item["bbox"]], np.float64)
-            if boxes.shape != (1, 4) or not np.isfinite(boxes).all():
+        targets = [item for item in content["annotations"] if not item.get("iscrowd", 0)]
+        for item in targets:
+            if len(item["bbox"]) != 4 or not all(map(math.isfinite, item["bbox"])):
                 raise ValueError(f"annotation {item['id']}: bbox {item['bbox']}, expected [x,y,w,h]")
-            builder.add(
-                f"{item['image_id']}-{item['id']}",
-                boxes,
-                has_area(boxes),
-                folder=folder,
-                files=(name,),
-                object_class=classes[item["category_id"]],
-                resolution=(width, height),
-            )
+        shown = [images[item["image_id"]] for item in targets]
+        boxes = np.array([item["bbox"] for item in targets], np.float64).reshape(-1, 4)
+        builder = IndexBuilder("coco", root, repeats_image=True)
+        builder.add_images(
+            [f"{item['image_id']}-{item['id']}" for item in targets],
+            boxes,
+            has_area(boxes),
+            folder=folder,
+            files=[image["file_name"] for image in shown],
+            object_classes=[classes[item["category_id"]] for item in targets],
+            resolutions=np.array([(image["width"], image["height"]) for image in shown]).reshape(-1, 2),
+        )
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(
             f"{file} is no COCO annotation file ({type(error).__name__}: {error}); download it again"
