@@ -146,3 +146,41 @@ def test_every_list_has_its_publisher() -> None:
     for file in FOLDER.glob("*.csv"):
         assert f"| {file.name} |" in readme
         assert all(row.keys() == table(file.stem)[0].keys() for row in csv.DictReader(file.open()))
+
+
+def test_nfs_cuts_one_frame_and_refuses_more(make_dataset: Callable[..., Made]) -> None:
+    root, truth = make_dataset("nfs")
+    images = root / "Gymnastics" / "240" / "Gymnastics"
+    last = sorted(images.iterdir())[-1]
+    last.unlink()
+    index = benchmarks.nfs(root, fps=240, annotation="official", complete=False)
+    np.testing.assert_array_equal(index[0].boxes, truth["Gymnastics@240"].boxes[:-1])
+    sorted(images.iterdir())[-1].unlink()
+    with pytest.raises(ValueError, match=r"Gymnastics\.txt has boxes for 49 frames, but there are 47 images"):
+        benchmarks.nfs(root, fps=240, annotation="official", complete=False)
+
+
+@pytest.mark.parametrize(
+    ("name", "read", "file", "message"),
+    [
+        ("otb100", benchmarks.otb100, "David/groundtruth_rect.txt", "has 470 rows; this sequence has 471"),
+        ("uav123", benchmarks.uav123, "anno/UAV123/bird1_2.txt", "has 702 rows; this sequence has 703"),
+        ("tnl2k", benchmarks.tnl2k, "INF_bike/groundtruth.txt", "has 23 rows, but"),
+    ],
+)
+def test_a_lost_row_is_noticed(
+    make_dataset: Callable[..., Made], name: str, read: Callable[..., Any], file: str, message: str
+) -> None:
+    root, _ = make_dataset(name)
+    lines = (root / file).read_text().splitlines()
+    (root / file).write_text("\n".join(lines[:3] + lines[4:]) + "\n")
+    with pytest.raises(ValueError, match=r"\.txt") as error:
+        read(root, complete=False)
+    assert message in str(error.value)
+
+
+def test_a_lost_frame_is_noticed(make_dataset: Callable[..., Made]) -> None:
+    root, _ = make_dataset("uav123")
+    (root / "data_seq/UAV123/bird1/000900.jpg").unlink()
+    with pytest.raises(FileNotFoundError, match=r"bird1/000900\.jpg is missing: 703 boxes"):
+        benchmarks.uav123(root, complete=False)

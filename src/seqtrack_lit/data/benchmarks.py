@@ -209,13 +209,11 @@ def nfs(
         builder = IndexBuilder("nfs" if annotation == "pytracking" else f"nfs{fps}_official", base, problems=problems)
         for name in names:
             with builder.video(name):
-                boxes = _nfs_official(files[name], fps) if official else read_boxes(files[name])
-                require_first_box(files[name], boxes)
                 images = images_in(base / frames[name])
-                # The last frame or row is missing in some videos (got10k toolkit, nfs.py: cut to the shorter).
-                if len(boxes) - len(images) == 1 and official:
-                    boxes = boxes[:-1]
-                require_numbered(base / frames[name], 1, 5, ".jpg", len(boxes), extra="ignore" if official else "warn")
+                boxes = _nfs_official(files[name], len(images)) if official else read_boxes(files[name])
+                require_first_box(files[name], boxes)
+                extra: Literal["warn", "ignore"] = "ignore" if official else "warn"
+                require_numbered(base / frames[name], 1, 5, ".jpg", len(boxes), extra=extra)
                 visible = np.ones(len(boxes), np.bool_)
                 builder.add(name, boxes, visible, folder=frames[name], numbered=(1, 5, ".jpg"), frame_rate=float(fps))
         return builder
@@ -224,16 +222,21 @@ def nfs(
     return cached(f"nfs-{fps}-{annotation}", base, inputs, build, cache, problems)
 
 
-def _nfs_official(file: Path, fps: int) -> Float64[np.ndarray, "rows 4"]:
+def _nfs_official(file: Path, images: int) -> Float64[np.ndarray, "rows 4"]:
     """Boxes by frame number; the folder of 30 fps holds the annotation of 240 fps, of which every eighth row counts.
 
-    The columns lost and occluded are not used, as in the got10k toolkit and pytracking.
+    The columns lost and occluded are not used, and the last frame or row may be missing, both as in the got10k toolkit
+    (got10k/datasets/nfs.py).
     """
     numbers, boxes = read_vatic(file)
     numbers = numbers - min(int(numbers[0]), 1)  # frames count from 1, in some exports from 0
     every = np.zeros((int(numbers[-1]) + 1, 4))
     every[numbers] = boxes
-    return every[::8] if fps == 30 else every
+    if len(every) > 4 * images:
+        every = every[::8]
+    if abs(len(every) - images) > 1:
+        raise ValueError(f"{file} has boxes for {len(every)} frames, but there are {images} images; unpack it again")
+    return every[:images]
 
 
 def uav123(
