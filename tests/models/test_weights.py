@@ -1,5 +1,6 @@
 """Checkpoints of all kinds become models; what does not fit is named."""
 
+import re
 from dataclasses import replace
 
 import pytest
@@ -170,7 +171,11 @@ CONTRADICTIONS = [
     ({"DATA": {"TEMPLATE": {"NUMBER": 3}}}, r"TEST\.NUM_TEMPLATES = 2, but .*templates = 3; the two must agree"),
     ({"TEST": {"NUM_TEMPLATES": 1}}, r"TEST\.NUM_TEMPLATES = 1, but"),
     ({"TEST": {"SEARCH_SIZE": 64}}, r"TEST\.SEARCH_SIZE = 64, but"),
+    ({"MODEL": {"DECODER": {"PRE_NORM": "false"}}}, "pre_norm"),
+    ({"DATA": {"SEQ_FORMT": "corner"}}, r"unknown key DATA\.SEQ_FORMT; known are DATA"),
     ({"TEST": {"WINDOWS": True}}, r"unknown key TEST\.WINDOWS"),
+    ({"TEST": {"UPDATE_INTERVAL": {"LASOT": 3}}}, r"unknown key TEST\.UPDATE_INTERVAL\.LASOT; .*UPDATE_INTERVALS"),
+    ({"TEST": None}, r"unknown key TEST; known are TEST\."),
     ({"TEST": {"UPDATE_INTERVALS": {"DEFAULT": "often"}}}, "whole numbers"),
 ]
 
@@ -256,6 +261,7 @@ def test_the_table_of_official_values():
             "width = 24, but model.encoder.width says 48",
         ),
         ({"encoder": {"heads": 5}, "decoder": {"heads": 4}}, "multiple of"),
+        ({"memory": "token", "encoder": {"heads": 2}}, r"model\.memory must be one of search, both, mean, got 'token'"),
     ],
 )
 def test_too_little_or_wrong_facts(tmp_path, known, says):
@@ -279,6 +285,20 @@ def test_our_keys_instead_of_a_file_and_none_means_not_known(tmp_path):
     )
     assert by_file.description.model == by_keys.description.model
     assert by_keys.model.tokenizer.order == "xyxy"
+
+
+SHOWING = ("pos_embed", "encoder.body.blocks.0.mlp.fc1.weight", "encoder.body.norm.weight")
+
+
+@pytest.mark.parametrize("damage", ["missing", "scalar", "one dimension more", "empty"])
+@pytest.mark.parametrize("name", SHOWING)
+def test_damaged_tensors_that_show_the_model_are_named(name, damage):
+    state = state_of(SMALL)
+    tensor = state.pop(name)
+    if damage != "missing":
+        state[name] = {"scalar": tensor.sum(), "one dimension more": tensor[None], "empty": tensor[:0]}[damage]
+    with pytest.raises(ValueError, match=rf"it: key {re.escape(name)} (is missing|has shape)"):
+        describe(state, source="it", known={"model.encoder.heads": 2, "model.decoder.heads": 4})
 
 
 MISFITS = [
@@ -370,6 +390,14 @@ def test_pretrained_weights_are_not_fetched_again(tmp_path):
         load_model(path)
 
 
+def test_a_checkpoint_of_ours_without_weights(tmp_path):
+    content, path = lightning(tiny()), tmp_path / "x.ckpt"
+    for weights in ({}, {"state_dict": None}, {"state_dict": {"net.linear.bias": "text"}}):
+        torch.save({"seqtrack": content["seqtrack"], **weights}, path)
+        with pytest.raises(ValueError, match=r"x\.ckpt: state_dict.* must"):
+            load_model(path)
+
+
 def test_a_description_of_the_future_or_with_wrong_arguments(tmp_path):
     path = tmp_path / "x.ckpt"
     content = lightning(tiny())
@@ -409,6 +437,16 @@ def test_bare_state_dicts(tmp_path, names, suffix):
     loaded = load_model(path, model={"encoder": {"heads": 2}, "decoder": {"heads": 4}})
     assert same(loaded.model, model)
     assert loaded.tracker.get("padding") == ("official" if names == "official" else None)
+
+
+def test_bare_state_dicts_that_leave_something_open(tmp_path):
+    path, told = tmp_path / "a.pt", {"encoder": {"heads": 2}, "decoder": {"heads": 4}}
+    model = tiny(dense_head=True)
+    torch.save(model.state_dict(), path)  # the dense head serves training only
+    assert torch.equal(load_model(path, model=told).model.memory_position, model.memory_position)
+    torch.save(tiny(decoder={"width": 24}, map_equal_widths=True).state_dict(), path)
+    with pytest.raises(ValueError, match=r"same width 24.*\(\.ckpt\)"):
+        load_model(path, model=told)
 
 
 def test_other_tensors_are_named(tmp_path):

@@ -127,8 +127,10 @@ def test_a_folder_belongs_to_one_tracker(videos: list[Sequence], tmp_path: Path)
     claim(tmp_path, identity)
     run(videos, tmp_path)
     claim(tmp_path, identity)
-    with pytest.raises(ValueError, match=r"weights was 'abc'.*replace=true"):
+    with pytest.raises(ValueError, match=r"weights was 'abc', now 'def'\).*replace=true"):
         claim(tmp_path, {**identity, "weights": "def"})
+    with pytest.raises(ValueError, match=r"run \(tracker\.window was True, now False\)"):
+        claim(tmp_path, {**identity, "tracker": {"window": False}})
     assert run(videos, tmp_path).found == 3
     claim(tmp_path, {**identity, "weights": "def"}, replace=True)
     assert run(videos, tmp_path).found == 0

@@ -251,6 +251,8 @@ def test_looking_does_not_move_the_tracker(video: Sequence) -> None:
         ({"padding": "black"}, "tracker.padding must be exact or official"),
         ({"dtype": "int8"}, "tracker.dtype must be one of float32, bfloat16, float16"),
         ({"window": "yes"}, "tracker.window must be true or false"),
+        ({"device": "gpu"}, "device=gpu: no such device; give cpu, cuda or"),
+        ({"device": "cuda:99"}, r"device=cuda:99: PyTorch finds \d+ GPUs"),
     ],
 )
 def test_wrong_values_are_named(values: dict[str, object], message: str) -> None:

@@ -27,6 +27,8 @@ def body(config: DictConfig) -> None:
         raise ValueError(f"frames must be at least 1, got {config.frames}")
     if config.checkpoint is not None:
         existing(config.checkpoint, "checkpoint")
+    if config.official_config is not None:
+        existing(config.official_config, "official_config")
     import torch
 
     from seqtrack_lit.analysis.profile import count_macs, count_parameters, time_tracker
@@ -65,7 +67,8 @@ def _tracker(config: DictConfig) -> tuple[str, "SeqTrackTracker"]:
 
     device = config.device or ("cuda" if torch.cuda.is_available() else "cpu")
     if config.checkpoint is not None:
-        return Path(config.checkpoint).stem, load_tracker(config.checkpoint, device=device, dtype=config.dtype)
+        path = Path(config.checkpoint).expanduser()
+        return path.stem, load_tracker(path, device=device, dtype=config.dtype, official_config=config.official_config)
     choice = str(HydraConfig.get().runtime.choices["model"])
     return choice, SeqTrackTracker(instantiate(config.model), device=device, dtype=config.dtype)
 

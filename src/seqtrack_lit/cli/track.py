@@ -52,7 +52,7 @@ def body(config: DictConfig) -> None:
         check_first_box(start, first, f"{'boxes' if len(starts) > 1 else 'box'} {number + 1}")
     trackers = _trackers(config, len(starts))
     count = min((n for n in (source.count, config.frames) if n is not None), default=None)
-    with Output(base, config, source.rate, count) as output:
+    with Output(base, config, source.rate, count, getattr(trackers[0], "settings", {})) as output:
         for tracker, start in zip(trackers, starts, strict=True):
             tracker.init(first, start)
         output.write(first, [Estimate(start) for start in starts], 0.0)
@@ -66,13 +66,15 @@ def body(config: DictConfig) -> None:
 class Output:
     """The three files. They are complete after an error or Ctrl-C, too, with the frames tracked so far."""
 
-    def __init__(self, base: Path, config: DictConfig, rate: float, count: int | None) -> None:
+    def __init__(
+        self, base: Path, config: DictConfig, rate: float, count: int | None, settings: dict[str, object]
+    ) -> None:
         from rich.console import Console
         from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
         from seqtrack_lit.tracking.video import VideoWriter
 
-        self.base, self.config = base, config
+        self.base, self.config, self.settings = base, config, settings
         self.frames, self.seconds = 0, 0.0
         self.boxes: list[list[list[float]]] = []  # frame, target
         self.confidences: list[list[float]] = []
@@ -154,12 +156,12 @@ class Output:
         return self.base.with_name(self.base.name + suffix)
 
     def _facts(self, *, finished: bool) -> dict[str, Any]:
-        keys = ("checkpoint", "baseline", "lost_below")
+        keys = ("checkpoint", "official_config", "baseline", "lost_below")
         targets = range(len(self.boxes[0]) if self.boxes else 0)
         return {
             "source": str(self.config.source),
             **{key: self.config[key] for key in keys},
-            "tracker": OmegaConf.to_container(self.config.tracker),
+            "tracker": self.settings,
             "size": list(self.size),
             "rate": self.rate,
             "frames": self.frames,
@@ -209,6 +211,9 @@ def _check(config: DictConfig) -> None:
             existing(config[key], key)
     if config.frames is not None and not (isinstance(config.frames, int) and config.frames >= 1):
         raise ValueError(f"frames must be a whole number >= 1, got {config.frames}")
+    limit = config.lost_below
+    if limit is not None and not (type(limit) in (int, float) and 0 <= limit <= 1):
+        raise ValueError(f"lost_below must be a confidence from 0 to 1, got {limit!r}")
 
 
 def _trackers(config: DictConfig, count: int) -> "list[Tracker]":

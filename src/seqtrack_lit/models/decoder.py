@@ -17,7 +17,7 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 
 from seqtrack_lit.models.attention import Heads, attend, merge_heads, split_heads
-from seqtrack_lit.models.checks import number, whole
+from seqtrack_lit.models.checks import flag, number, whole
 from seqtrack_lit.tokens import BoxTokenizer
 
 Memory = Float[Tensor, "B M D"]
@@ -169,6 +169,7 @@ class Decoder(nn.Module):
         whole("model.decoder", 1, width=width, depth=depth, heads=heads, ffn=ffn)
         whole("model.decoder", 0, past=past)
         number("model.decoder", 0, 1, dropout=dropout)
+        flag("model.decoder", pre_norm=pre_norm, bidirectional=bidirectional, xavier=xavier)
         if width % heads:
             raise ValueError(f"model.decoder.width must be a multiple of model.decoder.heads = {heads}, got {width}")
         if past and bidirectional:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from seqtrack_lit.models.attention import attend, merge_heads
-from seqtrack_lit.models.checks import whole
+from seqtrack_lit.models.checks import flag, whole
 
 Templates = Float[Tensor, "B T 3 h w"]
 Search = Float[Tensor, "B 3 H W"]
@@ -40,6 +40,7 @@ class Encoder(nn.Module):
     ) -> None:
         super().__init__()
         whole("model.encoder", 1, search_size=search_size, template_size=template_size, templates=templates)
+        flag("model.encoder", joint=joint)
         for name, size in (("search_size", search_size), ("template_size", template_size)):
             if size < patch or size % patch:
                 down = max(patch, size // patch * patch)
@@ -160,6 +161,7 @@ class ViTEncoder(Encoder):
     ) -> None:
         whole("model.encoder", 1, patch=patch, width=width, heads=heads)
         whole("model.encoder", 0, depth=depth)
+        flag("model.encoder", checkpoint=checkpoint, xavier=xavier)
         if width % heads:
             raise ValueError(f"model.encoder.width must be a multiple of model.encoder.heads = {heads}, got {width}")
         super().__init__(

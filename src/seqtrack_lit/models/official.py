@@ -84,7 +84,11 @@ _TRAINING_ONLY = {
         "TEST.EPOCH",
     ),
     *(f"DATA.{crop}.{key}" for crop in ("SEARCH", "TEMPLATE") for key in ("FACTOR", "CENTER_JITTER", "SCALE_JITTER")),
+    *(f"DATA.{key}" for key in ("MEAN", "STD", "MAX_SAMPLE_INTERVAL", "SAMPLER_MODE", "LOADER")),
+    *(f"DATA.TRAIN.{key}" for key in ("DATASETS_NAME", "DATASETS_RATIO", "SAMPLE_PER_EPOCH")),
 }
+_SECTIONS = ("MODEL", "DATA", "TEST")
+_UPDATE = re.compile(r"TEST\.UPDATE_(INTERVALS|THRESHOLD)\.[^.]+")  # .<name of a data set>
 
 
 class Row(NamedTuple):
@@ -216,7 +220,7 @@ class OfficialConfig:
 
         Raises:
             FileNotFoundError: no such file.
-            ValueError: not YAML, not a configuration, or a key the official code does not know.
+            ValueError: not YAML, not a configuration, or a key of MODEL, DATA or TEST the official code does not know.
         """
         if not Path(path).is_file():
             raise FileNotFoundError(f"official_config {path} does not exist; give an official YAML file")
@@ -224,7 +228,7 @@ class OfficialConfig:
             tree = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
         except (yaml.YAMLError, UnicodeDecodeError) as error:
             raise ValueError(f"official_config {path} is not a YAML file: {error}") from error
-        if not isinstance(tree, dict) or not {"MODEL", "DATA", "TEST"} & set(tree):
+        if not isinstance(tree, dict) or not any(isinstance(tree.get(section), dict) for section in _SECTIONS):
             raise ValueError(
                 f"official_config {path}: sections MODEL, DATA, TEST are expected, as in the official code"
             )
@@ -232,8 +236,9 @@ class OfficialConfig:
         known = _READ | _TRAINING_ONLY
         for key in given:
             section = key.split(".")[0]
-            if section in ("MODEL", "TEST") and key not in known and not key.startswith("TEST.UPDATE_"):
-                allowed = sorted(name for name in known if name.startswith(section))
+            if section in _SECTIONS and key not in known and not _UPDATE.fullmatch(key):
+                allowed = sorted(name for name in known if name.startswith(f"{section}."))
+                allowed += ["TEST.UPDATE_INTERVALS.*", "TEST.UPDATE_THRESHOLD.*"] if section == "TEST" else []
                 raise ValueError(f"official_config {path}: unknown key {key}; known are {', '.join(allowed)}")
         return cls(str(path), given)
 

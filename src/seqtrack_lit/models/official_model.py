@@ -44,6 +44,18 @@ _KEYS = {
     "model.decoder.dropout": "MODEL.DECODER.DROPOUT",
     "model.decoder.pre_norm": "MODEL.DECODER.PRE_NORM",
 }
+# the tensors whose shapes are read, and how many dimensions they have
+_SHOWING = {
+    "pos_embed": 3,
+    "encoder.body.pos_embed": 3,
+    "encoder.body.patch_embed.proj.weight": 4,
+    "encoder.body.blocks.0.mlp.fc1.weight": 2,
+    "encoder.body.norm.weight": 1,
+    "decoder.embedding.word_embeddings.weight": 2,
+    "decoder.body.layers.0.linear1.weight": 2,
+}
+# the words each of these is told in: ours, then the official ones
+_WORDS = {"tokenizer.order": ORDERS, "model.memory": MEMORIES}
 # the official file says these twice: once for the network, as above, and once for the tracker
 _TWINS = {
     "model.encoder.templates": "TEST.NUM_TEMPLATES",
@@ -75,8 +87,8 @@ def describe(
         ValueError: the tensors and what is told of them do not agree, or too little is told.
     """
     told = _Told(source, config, known or {})
-    for key, value in _shown(state, source).items():
-        told.agree(key, value)
+    for key, (value, tensor) in _shown(state, source).items():
+        told.agree(key, value, tensor)
     told.facts |= _geometry(state, told)
     if config is not None:
         _check_file(config, told)
@@ -140,7 +152,10 @@ class _Told:
 
     def explicit(self, key: str) -> tuple[object, str] | None:
         """A value somebody wrote down, and where; None if nobody did."""
+        words = _WORDS.get(key)
         if key in self.known:
+            if words is not None and self.known[key] not in words.values():
+                raise ValueError(f"{key} must be one of {', '.join(words.values())}, got {self.known[key]!r}")
             return self.known[key], key
         given = self.config.given if self.config is not None else {}
         # the network's key first; where the file has none and that means nothing, the tracker's
@@ -149,7 +164,6 @@ class _Told:
         if official is None or self.config is None:
             return None
         value = self.config.given[official]
-        words = {"tokenizer.order": ORDERS, "model.memory": MEMORIES}.get(key)
         where = f"{official} in {self.config.path}"
         if words is not None and str(value) not in words:
             raise ValueError(f"{where} must be one of {', '.join(words)}, got {value!r}")
@@ -163,11 +177,11 @@ class _Told:
         usual = (PUBLISHED_DEFAULTS if self.config is None else DEFAULTS).get(_KEYS[key])
         return "cxcywh" if key == "tokenizer.order" else usual
 
-    def agree(self, key: str, shown: object) -> None:
+    def agree(self, key: str, shown: object, tensor: str) -> None:
         """Keep what a tensor shows; what is written down must say the same."""
         given = self.explicit(key)
         if given is not None and given[0] != shown:
-            raise ValueError(f"{self.source}: its tensors show {key} = {shown}, but {given[1]} says {given[0]}")
+            raise ValueError(f"{self.source}: {tensor} shows {key} = {shown}, but {given[1]} says {given[0]}")
         self.facts[key] = shown
 
     def missing(self, key: str, why: str) -> ValueError:
@@ -177,23 +191,29 @@ class _Told:
         )
 
 
-def _shown(state: State, source: str) -> dict[str, object]:
-    """What single tensors show."""
-    for key in ("pos_embed", "encoder.body.pos_embed", "encoder.body.patch_embed.proj.weight"):
-        if key not in state:
-            raise ValueError(f"{source}: key {key} is missing; is it a SeqTrack checkpoint?")
-    try:
-        return {
-            "tokenizer.bins": len(state["decoder.embedding.word_embeddings.weight"]) - 2,
-            "model.encoder.width": len(state["encoder.body.norm.weight"]),
-            "model.encoder.depth": count(state, "encoder.body.blocks"),
-            "model.encoder.patch": state["encoder.body.patch_embed.proj.weight"].shape[-1],
-            "model.decoder.width": state["pos_embed"].shape[-1],
-            "model.decoder.depth": count(state, "decoder.body.layers"),
-            "model.decoder.ffn": len(state["decoder.body.layers.0.linear1.weight"]),
-        }
-    except KeyError as error:
-        raise ValueError(f"{source}: key {error.args[0]} is missing; is it a SeqTrack checkpoint?") from error
+def _shown(state: State, source: str) -> dict[str, tuple[object, str]]:
+    """What single tensors show, and which tensor shows it."""
+    for name, dimensions in _SHOWING.items():
+        if name not in state:
+            raise ValueError(f"{source}: key {name} is missing; is it a SeqTrack checkpoint?")
+        shape = tuple(state[name].shape)
+        if len(shape) != dimensions or 0 in shape:
+            raise ValueError(
+                f"{source}: key {name} has shape {shape}, not {dimensions} dimensions; is it a SeqTrack checkpoint?"
+            )
+
+    def size(name: str, dimension: int, besides: int = 0) -> tuple[object, str]:
+        return state[name].shape[dimension] - besides, f"key {name} {tuple(state[name].shape)}"
+
+    return {
+        "tokenizer.bins": size("decoder.embedding.word_embeddings.weight", 0, besides=2),
+        "model.encoder.width": size("encoder.body.norm.weight", 0),
+        "model.encoder.depth": (count(state, "encoder.body.blocks"), "the number of encoder.body.blocks"),
+        "model.encoder.patch": size("encoder.body.patch_embed.proj.weight", 3),
+        "model.decoder.width": size("pos_embed", 2),
+        "model.decoder.depth": (count(state, "decoder.body.layers"), "the number of decoder.body.layers"),
+        "model.decoder.ffn": size("decoder.body.layers.0.linear1.weight", 0),
+    }
 
 
 def _geometry(state: State, told: _Told) -> dict[str, object]:
@@ -251,7 +271,7 @@ def _check_file(config: OfficialConfig, told: _Told) -> None:
             silent = "" if twin in config.given else " (which a file means that is silent)"
             raise ValueError(
                 f"official_config {config.path}: {twin} = {values[twin]}{silent}, but the network was built with "
-                f"{key} = {told.facts[key]}; the two must agree"
+                f"{key} = {told.facts[key]}; the two must agree (say {key}=... yourself to overrule the file)"
             )
     encoder = ENCODERS.get(str(values.get("MODEL.ENCODER.TYPE")))
     shown = (told.facts["model.encoder.depth"], told.facts["model.encoder.width"])

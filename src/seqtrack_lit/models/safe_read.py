@@ -8,9 +8,11 @@ until asked for: optimizer states of foreign files are never read.
 Both formats of torch.save (zip and the older plain one) and safetensors are known by their first bytes.
 """
 
+import math
 import pickle
 import struct
 import sys
+import tarfile
 import zipfile
 from collections import OrderedDict
 from collections.abc import Mapping
@@ -41,6 +43,8 @@ _CONTAINERS = {
     ("builtins", "set"): set,
     ("__builtin__", "set"): set,
 }
+# expanded tensors repeat their numbers; a few bytes must not ask for all memory
+_MOST_REPEATED = 2**28
 _PROTOCOL_2 = b"\x80"  # first byte of a pickle of protocol 2 or later
 _ZIP = b"PK\x03\x04"
 
@@ -153,12 +157,12 @@ class Contents:
             ValueError: anything in it is no tensor, or the file ends before its numbers.
         """
         if not isinstance(values, Mapping) or not values:
-            raise ValueError(f"{self.path}: {what} must map names to tensors, it holds {_kind(values)}")
+            raise ValueError(f"{self.path}: {what} must map names to tensors, it holds {kind_of(values)}")
         read: dict[str, Tensor] = {}
         with self.path.open("rb") as file:
             for name, value in values.items():
                 if not isinstance(name, str) or not isinstance(value, StoredTensor | Tensor):
-                    raise ValueError(f"{self.path}: {what}, key {name!r} must be a tensor, it holds {_kind(value)}")
+                    raise ValueError(f"{self.path}: {what}, key {name!r} must be a tensor, it holds {kind_of(value)}")
                 read[name] = value if isinstance(value, Tensor) else self._read(file, name, value)
         return read
 
@@ -167,7 +171,8 @@ class Contents:
         span = 1 + stored.offset + sum((s - 1) * t for s, t in zip(stored.size, stored.stride, strict=True))
         if 0 in stored.size:
             return torch.empty(stored.size, dtype=stored.dtype)
-        if place is None or span > stored.numel or place + bytes_ > self.path.stat().st_size:
+        inside = span <= stored.numel and math.prod(stored.size) <= max(stored.numel, _MOST_REPEATED)
+        if place is None or not inside or place + bytes_ > self.path.stat().st_size:
             raise ValueError(f"{self.path}: the numbers of {name} are not in the file; is it whole? Download it again")
         # a buffer of bytes: numpy, which does the reading, knows no bfloat16
         buffer = torch.empty(bytes_, dtype=torch.uint8)
@@ -205,11 +210,20 @@ def read_contents(path: str | Path) -> Contents:
                 f"{path} cannot be read as a file of weights ({type(error).__name__}: {error}); "
                 "is it whole? Download or copy it again"
             ) from error
-    hint = "a web page, not the file itself" if b"<" in head[:16] else "unknown content"
-    hint = "a Git LFS pointer, not the file itself" if head.startswith(b"version https://git-lfs") else hint
     raise ValueError(
-        f"{path} is no file of weights ({hint}; it begins with {head[:16]!r}); expected torch.save or safetensors"
+        f"{path} is no file of weights ({_guess(path, head)}; it begins with {head[:16]!r}); expected torch.save or "
+        "safetensors"
     )
+
+
+def _guess(path: Path, head: bytes) -> str:
+    if not head:
+        return "it is empty"
+    if head.startswith(b"version https://git-lfs"):
+        return "a Git LFS pointer, not the file itself"
+    if head.startswith(b"\x1f\x8b") or tarfile.is_tarfile(path):
+        return "an archive: unpack it and give the file in it"
+    return "a web page, not the file itself" if b"<" in head[:16] else "unknown content"
 
 
 def _read_zip(path: Path, file: BufferedReader) -> Contents:
@@ -260,7 +274,10 @@ def _read_safetensors(path: Path) -> Contents:
     return Contents(path, load_file(path), {})
 
 
-def _kind(value: object) -> str:
+def kind_of(value: object) -> str:
+    """What stands in a place where something else was expected, for messages."""
     if isinstance(value, Inert):
         return "an object of a class that is not read (only tensors, numbers, strings and plain containers are)"
+    if isinstance(value, StoredTensor | Tensor):
+        return "a tensor"
     return "nothing" if not value else f"a {type(value).__name__}"

@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Float, Float64, Int64, UInt8
 from torch import Tensor, nn
 
+from seqtrack_lit.models.checks import flag
 from seqtrack_lit.models.decoder import Decoder
 from seqtrack_lit.models.encoder import Encoder, Search, Templates
 from seqtrack_lit.tokens import BoxTokenizer
@@ -80,6 +81,7 @@ class SeqTrack(nn.Module):
                 "set both by one `tokenizer: ${tokenizer}`"
             )
         check_memory(memory, joint=encoder.joint)
+        flag("model", dense_head=dense_head, map_equal_widths=map_equal_widths, xavier=xavier)
         self.tokenizer = tokenizer
         self.memory = memory
         self.encoder = encoder

@@ -135,7 +135,8 @@ def create_vit(name: str, pretrained: bool | str, options: Mapping[str, Any]) ->
         raise FileNotFoundError(_missing(name, pretrained)) from error
     except (RuntimeError, TypeError, KeyError, pickle.UnpicklingError) as error:
         what = f"{pretrained} does not hold the weights of {name}" if overlay else f"timm cannot make {name}"
-        raise ValueError(f"model.encoder: {what}: {str(error).splitlines()[0]}") from error
+        reason = " ".join(" ".join(str(error).splitlines()[:2]).split())[:300]
+        raise ValueError(f"model.encoder: {what}: {reason}") from error
     parts = ("patch_embed", "blocks", "norm_pre", "norm", "pos_embed", "num_prefix_tokens")
     lacking = [part for part in parts if not hasattr(model, part)]
     if lacking or getattr(model, "rope_mixed", False):

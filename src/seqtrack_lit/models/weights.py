@@ -7,7 +7,7 @@
 
 import importlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from seqtrack_lit.models.encoder import ViTEncoder
 from seqtrack_lit.models.official import OfficialConfig, fitting, to_official, to_ours
 from seqtrack_lit.models.official_model import Description, describe
-from seqtrack_lit.models.safe_read import read_contents
+from seqtrack_lit.models.safe_read import kind_of, read_contents
 from seqtrack_lit.models.seqtrack import SeqTrack
 
 Kind = Literal["official", "lightning", "state_dict"]
@@ -79,13 +79,13 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
     contents = read_contents(path)
     root = contents.root
     if not isinstance(root, Mapping):
-        raise ValueError(f"{path}: a checkpoint holds named values, this one holds a {type(root).__name__}")
+        raise ValueError(f"{path}: a checkpoint holds named values, this one holds {kind_of(root)}")
     if "net" in root:
         state = contents.tensors(root["net"], "net")
         return Checkpoint(f"official checkpoint {path}", "official", True, _unprefixed(state), None)
     if "seqtrack" in root:
         name = "ema" if root.get("ema") else "state_dict"
-        state = _unprefixed(contents.tensors(root[name], name))
+        state = _unprefixed(contents.tensors(root.get(name), name))
         return Checkpoint(f"checkpoint {path}", "lightning", False, state, _description(root["seqtrack"], path))
     bare = root.get("state_dict", root.get("model", root))  # MAE's files keep theirs under "model"
     state = _unprefixed(contents.tensors(bare, "the file"))
@@ -148,6 +148,9 @@ def load_model(
     config = OfficialConfig.read(official_config) if official_config is not None else None
     description = checkpoint.description
     if description is None:
+        if not checkpoint.official:  # a dense head serves training only
+            plain = {key: tensor for key, tensor in checkpoint.state.items() if not key.startswith("dense.")}
+            checkpoint = replace(checkpoint, state=plain)
         state = checkpoint.state if checkpoint.official else _official_names(checkpoint)
         description = describe(state, source=checkpoint.source, config=config, known=known)
         if not checkpoint.official and config is None:
@@ -280,13 +283,18 @@ def _check_known(description: Description, known: Mapping[str, object], source: 
 
 def _official_names(checkpoint: Checkpoint) -> dict[str, Tensor]:
     """A bare state dict by our names under the official ones, to see which model it is."""
+    state = checkpoint.state
     try:
-        return to_official({key: tensor for key, tensor in checkpoint.state.items() if not key.startswith("dense.")})
-    except (KeyError, RuntimeError) as error:
+        official = to_official(state)
+        height, width = state["linear.weight"].shape
+        if height == width:
+            raise RuntimeError(f"encoder and decoder have the same width {width}: is model.map_equal_widths set?")
+    except (KeyError, RuntimeError, IndexError, ValueError) as error:
         raise ValueError(
             f"{checkpoint.source} does not show which model it is of ({error}); give the checkpoint that training "
             "wrote (.ckpt), which does"
         ) from error
+    return official
 
 
 def _unprefixed(state: dict[str, Tensor]) -> dict[str, Tensor]:

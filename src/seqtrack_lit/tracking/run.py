@@ -129,7 +129,10 @@ def claim(folder: Path, identity: Mapping[str, object], *, replace: bool = False
     if old == new:
         return
     if present and not replace:
-        differing = [f"{key} was {old[key]!r}" for key in sorted(old) if old[key] != new.get(key)]
+        was, now = _leaves(old), _leaves(new)
+        differing = [
+            f"{key} was {value!r}, now {now.get(key)!r}" for key, value in was.items() if value != now.get(key)
+        ]
         raise ValueError(
             f"{folder} holds results of another run ({'; '.join(differing)[:400] or 'of unknown origin'}): give this "
             "one another tracker.name or out=, or delete the old results with replace=true"
@@ -137,6 +140,16 @@ def claim(folder: Path, identity: Mapping[str, object], *, replace: bool = False
     for file in present:
         file.unlink()
     write_atomic(path, json.dumps(new, indent=1, sort_keys=True) + "\n")
+
+
+def _leaves(tree: object, key: str = "") -> dict[str, object]:
+    """Values of nested mappings by dotted key; lists are values."""
+    if not isinstance(tree, dict):
+        return {key: tree}
+    found: dict[str, object] = {}
+    for name, value in sorted(tree.items()):
+        found |= _leaves(value, f"{key}.{name}" if key else name)
+    return found
 
 
 def _read_identity(path: Path) -> dict[str, object]:

@@ -78,10 +78,9 @@ class SeqTrackTracker:
         self.search_factor, self.template_factor = search_factor, template_factor
         self.clip_margin, self.padding = float(clip_margin), padding
         self.rule = TemplateUpdate(update, update_interval, update_threshold)
-        self.device, self.dtype = torch.device(device), _precision(dtype)
+        self.device, self.dtype = _device(device), _precision(dtype)
         parameter = next(model.parameters())
-        here = parameter.device == self.device or (parameter.device.type == self.device.type and not self.device.index)
-        if not here or parameter.dtype != self.dtype:
+        if parameter.device != self.device or parameter.dtype != self.dtype:
             model = copy.deepcopy(model).to(self.device, self.dtype)
         self.model = model
         self.window = model.tokenizer.window().to(self.device) if window else None
@@ -187,8 +186,22 @@ def load_tracker(
     """
     loaded = load_model(path, official_config=official_config, tokenizer=tokenizer, model=model)
     settings = {**loaded.tracker, **overrides}
-    where = device if device is not None else ("cuda" if torch.cuda.is_available() else "cpu")
+    where = _device(device if device is not None else "cuda" if torch.cuda.is_available() else "cpu")
     return SeqTrackTracker(loaded.model.to(where), device=where, **settings)  # type: ignore[arg-type]
+
+
+def _device(name: str | torch.device) -> torch.device:
+    """A device of this machine; a GPU with its number."""
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise ValueError(f"device={name}: no such device; give cpu, cuda or cuda:<number>") from error
+    if device.type != "cuda":
+        return device
+    count = torch.cuda.device_count()
+    if (device.index or 0) >= count:
+        raise ValueError(f"device={name}: PyTorch finds {count} GPUs on this machine; give another one or device=cpu")
+    return torch.device("cuda", torch.cuda.current_device() if device.index is None else device.index)
 
 
 def _precision(dtype: Precision | torch.dtype) -> torch.dtype:

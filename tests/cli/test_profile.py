@@ -1,0 +1,28 @@
+"""seqtrack-profile with a checkpoint."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from seqtrack_lit.cli import profile
+
+GOLDEN = Path(__file__).parents[1] / "golden" / "model" / "s1"
+
+
+def test_an_official_checkpoint(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    checkpoint = GOLDEN / "SEQTRACK_ep0007.pth.tar"
+    arguments = [f"checkpoint={checkpoint}", "device=cpu", "frames=1", "image_size=[64,48]", "out=out"]
+    monkeypatch.setattr(sys, "argv", ["seqtrack-profile", *arguments])
+    with pytest.raises(SystemExit) as stop:
+        profile.main()
+    assert stop.value.code == 2
+    assert "official_config=FILE" in capsys.readouterr().err
+    monkeypatch.setattr(sys, "argv", ["seqtrack-profile", *arguments, f"official_config={GOLDEN / 'cfg.yaml'}"])
+    profile.main()
+    facts = json.loads((tmp_path / "out" / "SEQTRACK_ep0007.pth.json").read_text())
+    assert facts["macs"]["everything"] > 0
+    # cfg.yaml: search region of 96 px in patches of 16 px, decoder of width 32
+    assert facts["parameters"]["memory_position"] == 36 * 32
