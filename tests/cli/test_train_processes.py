@@ -29,7 +29,8 @@ LIMIT = 600  # seconds; a process takes half a minute to import everything on a 
 
 
 def start(folder: Path, *arguments: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "seqtrack_lit.cli.train", *TINY, *arguments]
+    settings = [] if arguments[0].startswith("resume=") else TINY  # a resumed run brings its own
+    command = [sys.executable, "-m", "seqtrack_lit.cli.train", *settings, *arguments]
     env = {**os.environ, "OMP_NUM_THREADS": "1"}
     pipes: Any = {"text": True, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "start_new_session": True}
     return subprocess.Popen(command, cwd=folder, env=env, **pipes)

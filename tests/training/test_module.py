@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from lightning.pytorch import Trainer
+from lightning.pytorch import Callback, Trainer
 
 from seqtrack_lit.models.seqtrack import SeqTrack
 from seqtrack_lit.training.budget import Budget
@@ -222,3 +222,26 @@ def test_precision(make_net: Callable[..., SeqTrack], squares: Any, tmp_path: Pa
     module = SeqTrackModule(net, recipe=FAST, budget=budget)
     trainer(tmp_path, budget, precision="bf16-mixed").fit(module, datamodule=squares(batches=3))
     assert net.linear.weight.dtype == torch.float32
+
+
+@pytest.mark.parametrize(("tracked", "steps"), [(True, {1}), (False, {2})])
+def test_best_checkpoint(
+    make_net: Callable[..., SeqTrack], squares: Any, videos: Any, tmp_path: Path, tracked: bool, steps: set[int]
+) -> None:
+    """By tracking: the larger AUC, here made up as 50 then 40; without videos to track: the last one."""
+    budget = Budget(8, 4, 4)
+    tracking = TrackHeldOut(lambda: videos[:1] if tracked else [], tracker={})
+
+    class Falling(Callback):
+        def on_validation_epoch_end(self, trainer: Trainer, pl_module: Any) -> None:
+            if tracked:
+                pl_module.log("val/auc", 50.0 - 10 * trainer.current_epoch)
+
+    module = SeqTrackModule(make_net(), recipe=FAST, budget=budget)
+    callbacks = [Falling() if tracked else tracking, Checkpoints(tmp_path)]
+    trainer(tmp_path, budget, callbacks=callbacks).fit(module, datamodule=squares(batches=1))
+    best, last = (torch.load(tmp_path / name, weights_only=True) for name in ("best.ckpt", "last.ckpt"))
+    assert {best["global_step"]} == steps
+    assert last["global_step"] == 2
+    assert (tmp_path / "previous.ckpt").exists()
+    assert not list(tmp_path.glob("part*"))
