@@ -235,6 +235,15 @@ def test_every_kind_of_tensor(tmp_path, zipped):
         assert torch.equal(read[name], tensor.detach()), name
 
 
+@pytest.mark.parametrize("length", range(0, 256, 8))
+def test_safetensors_are_known_whatever_the_length_of_their_header(tmp_path, length):
+    path, header = tmp_path / "a.safetensors", b'{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}}'
+    size = 256 + length  # the file begins with this number; some of its bytes begin a pickle, too
+    path.write_bytes(struct.pack("<Q", size) + header.ljust(size) + struct.pack("<2f", 1, 2))
+    contents = read_contents(path)
+    assert contents.tensors(contents.root, "it")["a"].tolist() == [1, 2]
+
+
 @pytest.mark.parametrize("cut", [0.2, 0.9, 0.999])
 @pytest.mark.parametrize("zipped", [True, False], ids=["zip", "plain"])
 def test_a_file_cut_off_says_so(tmp_path, zipped, cut):

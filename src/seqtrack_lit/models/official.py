@@ -192,7 +192,7 @@ def fitting(state: State) -> str:
     encoder = "encoder.body" if "encoder.body.norm.weight" in state else "encoder"
     if f"{encoder}.norm.weight" not in state:
         return ""
-    depth, width = count(state, f"{encoder}.blocks"), len(state[f"{encoder}.norm.weight"])
+    depth, width = count(state, f"{encoder}.blocks"), state[f"{encoder}.norm.weight"].numel()
     names = [name for name, size in PUBLISHED.items() if size == (depth, width)]
     use = (
         f": use model={' or '.join([names[0], *(name.removeprefix('seqtrack_') for name in names[1:])])}"

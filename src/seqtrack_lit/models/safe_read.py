@@ -201,10 +201,10 @@ def read_contents(path: str | Path) -> Contents:
         try:
             if head.startswith(_ZIP):
                 return _read_zip(path, file)
+            if head[8:9] == b"{":  # before pickles: the length of its header may begin like one
+                return _read_safetensors(path)
             if head.startswith(_PROTOCOL_2):
                 return _read_plain(path, file)
-            if head[8:9] == b"{":
-                return _read_safetensors(path)
         except Exception as error:  # a damaged or hostile pickle can fail in any way
             raise ValueError(
                 f"{path} cannot be read as a file of weights ({type(error).__name__}: {error}); "
