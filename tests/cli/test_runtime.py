@@ -1,5 +1,6 @@
 """The entry all commands share, on a small configuration of its own: quoting, help, errors in one line, exit codes."""
 
+import errno
 import os
 import subprocess
 import sys
@@ -115,7 +116,9 @@ def test_mistakes_are_one_line_and_exit_2(
     [
         (ValueError("train.samples must be > 0,\n got -1"), "train.samples must be > 0, got -1"),
         (FileNotFoundError(2, "No such file", "x.ckpt"), "No such file: x.ckpt"),
-        (FileNotFoundError("checkpoint=x: no such file"), "FileNotFoundError: checkpoint=x: no such file"),
+        (FileNotFoundError("checkpoint=x: no such file"), "checkpoint=x: no such file"),
+        (OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), "No space left on device: make room or choose another"),
+        (OSError(errno.ENOSPC, "could not write x: No space left on device"), "could not write x: No space left"),
     ],
 )
 def test_user_errors_of_the_body(
@@ -125,7 +128,19 @@ def test_user_errors_of_the_body(
         raise error
 
     assert run(body=body) == 2
-    assert capsys.readouterr().err == f"seqtrack-train: {text}\n"
+    shown = capsys.readouterr().err
+    assert shown.startswith(f"seqtrack-train: {text}")
+    assert shown.count("\n") == 1
+
+
+def test_a_folder_that_cannot_be_made(
+    run: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").touch()
+    assert run("hydra.run.dir=file/run", body=lambda config: pytest.fail("the body must not run")) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("seqtrack-train: cannot make the folder for results: Not a directory: ")
+    assert error.count("\n") == 1
 
 
 def test_bugs_keep_their_traceback(run: Callable[..., int]) -> None:

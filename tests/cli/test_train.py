@@ -220,7 +220,10 @@ WRONG = {
     "data.train.generated.open.count=0": "data.train.generated",
     "logger=wandb logger.service.mode=fast": "logger.service.mode must be online, offline, disabled or null",
     "trainer.devices=0": "trainer",
+    "name=": "cannot name the folder of a run",
 }
+if not torch.cuda.is_available():
+    WRONG["trainer.accelerator=gpu"] = "finds no GPU here"
 
 
 def test_wrong_values_are_one_line_and_exit_2(tmp_path: Path) -> None:

@@ -63,6 +63,7 @@ def fit(config: DictConfig, folder: Path, *, group: str | None) -> float | None:
     plain: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
     with processes():
         seed_everything(whole(config.seed, "seed", low=0), verbose=False)
+        _check_device(config)
         net: SeqTrack = instantiate(config.model)
         SeqTrackTracker(net, **plain["tracker"])  # wrong arguments stop here, not after the first epoch
         if config.overwrite and first_process():
@@ -204,6 +205,16 @@ def _reports(
     return reports
 
 
+def _check_device(config: DictConfig) -> None:
+    """Without a GPU, say so before anything is built or measured."""
+    wanted = config.trainer.accelerator
+    if wanted in ("gpu", "cuda") and not (torch.cuda.is_available() or torch.backends.mps.is_available()):
+        raise ValueError(
+            f"trainer.accelerator={wanted}, but torch {torch.__version__} finds no GPU here (no driver, or a torch "
+            "built for CPUs); trainer=cpu or trainer=auto trains without"
+        )
+
+
 def _precision(config: DictConfig, net: SeqTrack, facts: Mapping[str, Any]) -> str:
     """As configured; a run that is continued, and its further processes, keep what was chosen for it."""
     if config.train.precision == "auto" and facts.get("precision") in LIGHTNING:
@@ -301,6 +312,7 @@ def _quiet() -> None:
     cv2.setNumThreads(0)
     for text in (
         ".*does not have many workers.*",
+        "This DataLoader will create .* worker processes.*",
         ".*smaller than the logging interval.*",
         r".isinstance\(treespec, LeafSpec\).*",
         ".*GPU available but not used.*",

@@ -67,6 +67,10 @@ def run(config_name: str, body: Body) -> None:
             raise
         text = explain(error, folder=folder, config_name=config_name, arguments=sys.argv[1:])
         _leave(command, text, 2)
+    except OSError as error:  # of Hydra, which makes the folder before the body runs
+        if everything:
+            raise
+        _leave(command, f"cannot make the folder for results: {one_line(error)}; give another out= or paths.runs=", 2)
     finally:
         if not everything:
             os.environ.pop("HYDRA_FULL_ERROR", None)
@@ -117,9 +121,12 @@ def _leave(command: str, text: str, code: int) -> None:
 def one_line(error: BaseException) -> str:
     """The message of an error on one line, with its kind where the message alone says too little."""
     text = " ".join(str(error).split())
+    if isinstance(error, OSError) and error.errno in NO_ROOM and error.strerror == os.strerror(error.errno):
+        where = "" if error.filename is None else f" for {error.filename}"
+        return f"{error.strerror}{where}: make room or choose another folder; files written before are whole and stay"
     if isinstance(error, OSError) and error.strerror:
         return f"{error.strerror}: {error.filename}" if error.filename is not None else error.strerror
-    return text if isinstance(error, ValueError) and text else f"{type(error).__name__}: {text}".rstrip(": ")
+    return text if isinstance(error, USER_ERRORS) and text else f"{type(error).__name__}: {text}".rstrip(": ")
 
 
 def config_folder() -> Path:
@@ -173,7 +180,8 @@ def _constructor_message(error: InstantiationException) -> str:
         allowed = _parameters(target.group(1)) if target else []
         full = f"{key}.{wrong.group(1)}" if key else wrong.group(1)
         return f"unknown key {full}; {target.group(1) if target else 'it'} takes: {', '.join(allowed)}"
-    if cause is error or not isinstance(cause, (*USER_ERRORS, TypeError)):
+    told = isinstance(cause, (*USER_ERRORS, TypeError)) or type(cause).__name__ == "MisconfigurationException"
+    if cause is error or not told:  # Lightning has an error of its own for settings that do not fit
         reason = " ".join(text.split())
     return f"{reason} (in {key})" if key and key not in reason else reason
 

@@ -48,6 +48,8 @@ def body(config: DictConfig) -> float | None:
     settings = HydraConfig.get()
     folder = Path(settings.runtime.output_dir)
     sweep = settings.mode == RunMode.MULTIRUN
+    if not str(config.name or "").strip("./ "):
+        raise ValueError(f"name={config.name!s} cannot name the folder of a run; give it a word, as in name=first_try")
     if config.init_from is not None:
         existing(config.init_from, "init_from")
     begun = (folder / "checkpoints").exists() and not config.overwrite

@@ -78,7 +78,10 @@ class VideoFrames:
             with av.open(str(self.path)) as container:
                 count = sum(1 for _ in container.decode(video=0))
         except av.error.FFmpegError as error:
-            raise ValueError(f"cannot open {self.path} as a video: {error}") from error
+            raise ValueError(
+                f"cannot open {self.path} as a video: {error.strerror}; expected a whole file that FFmpeg reads "
+                f"({' '.join(VIDEO_SUFFIXES)}) or a folder of images; copy it again or convert it"
+            ) from error
         if count == 0:
             raise ValueError(f"{self.path} holds no frame")
         return list(range(count)), False
