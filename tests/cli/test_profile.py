@@ -26,3 +26,13 @@ def test_an_official_checkpoint(tmp_path, monkeypatch, capsys):
     assert facts["macs"]["everything"] > 0
     # cfg.yaml: search region of 96 px in patches of 16 px, decoder of width 32
     assert facts["parameters"]["memory_position"] == 36 * 32
+
+
+def test_counting_without_timing(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["seqtrack-profile", "model=seqtrack_tiny", "frames=0", "out=out", "device=cpu"])
+    profile.main()
+    facts = json.loads((tmp_path / "out" / "seqtrack_tiny.json").read_text())
+    assert facts["parameters"]["total"] == 1_426_243
+    assert "fps" not in facts
+    assert "frames per second" not in capsys.readouterr().out

@@ -1,7 +1,8 @@
 """seqtrack-profile: parameters, multiply-accumulates and the time of a tracked frame by stage, on this device.
 
     seqtrack-profile model=seqtrack_b384 dtype=bfloat16
-    seqtrack-profile -m 'model=glob(seqtrack_?[23]*)'
+    seqtrack-profile model=seqtrack_l384 frames=0        count only, no timing
+    seqtrack-profile -m 'model=glob(seqtrack_*)'
     seqtrack-profile checkpoint=runs/quickstart/checkpoints/best.ckpt device=cpu threads=1
 
 The table is printed and written as <out>/<name>.md and .json. Loader speed: `seqtrack-data bench=NAME`.
@@ -23,8 +24,8 @@ if TYPE_CHECKING:
 
 def body(config: DictConfig) -> None:
     """Measure one model; print and write the table."""
-    if config.frames < 1:
-        raise ValueError(f"frames must be at least 1, got {config.frames}")
+    if isinstance(config.frames, bool) or not isinstance(config.frames, int) or config.frames < 0:
+        raise ValueError(f"frames must be a whole number >= 0, got {config.frames!r}")
     if config.checkpoint is not None:
         existing(config.checkpoint, "checkpoint")
     if config.official_config is not None:
@@ -38,7 +39,7 @@ def body(config: DictConfig) -> None:
     name, tracker = _tracker(config)
     macs = count_macs(tracker.model)
     size = (int(config.image_size[0]), int(config.image_size[1]))
-    times = time_tracker(tracker, frames=config.frames, image_size=size)
+    times = time_tracker(tracker, frames=config.frames, image_size=size) if config.frames else None
     facts: dict[str, Any] = {
         "model": name,
         "device": torch.cuda.get_device_name(tracker.device) if tracker.device.type == "cuda" else platform.processor(),
@@ -49,8 +50,7 @@ def body(config: DictConfig) -> None:
         "image_size": list(size),
         "parameters": count_parameters(tracker.model),
         "macs": {"paper": macs.paper, "everything": macs.everything},
-        "milliseconds": times.stages,
-        "fps": times.fps,
+        **({} if times is None else {"milliseconds": times.stages, "fps": times.fps}),
     }
     folder = Path(config.out)
     folder.mkdir(parents=True, exist_ok=True)
@@ -79,21 +79,25 @@ def markdown(facts: dict[str, Any]) -> str:
     lines = [
         f"# {facts['model']}",
         "",
-        f"{facts['device'] or 'CPU'}, {facts['threads']} threads, {facts['dtype']}, torch {facts['torch']}; medians of "
-        f"{facts['frames']} frames of {facts['image_size'][0]} x {facts['image_size'][1]} pixels.",
-        "",
         "| what | value |",
         "|---|---|",
         f"| parameters | {facts['parameters']['total']:,} ({parameters}) |",
         f"| MACs, paper's convention | {facts['macs']['paper'] / 1e9:.2f} G |",
         f"| MACs, everything but LayerNorm | {facts['macs']['everything'] / 1e9:.2f} G |",
-        f"| frames per second | {facts['fps']:.2f} |",
-        "",
-        "| stage | ms |",
-        "|---|---|",
-        *(f"| {stage} | {value:.3f} |" for stage, value in facts["milliseconds"].items()),
         "",
     ]
+    if "fps" in facts:
+        width, height = facts["image_size"]
+        lines += [
+            f"Time of a frame of {width} x {height} pixels, medians of {facts['frames']}: {facts['fps']:.2f} "
+            f"frames per second on {facts['device'] or 'CPU'}, {facts['threads']} threads, {facts['dtype']}, "
+            f"torch {facts['torch']}.",
+            "",
+            "| stage | ms |",
+            "|---|---|",
+            *(f"| {stage} | {value:.3f} |" for stage, value in facts["milliseconds"].items()),
+            "",
+        ]
     return "\n".join(lines)
 
 
