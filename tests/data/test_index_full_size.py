@@ -192,6 +192,7 @@ def loaded(rows: Rows, workers: int) -> tuple[float, list[float], float]:
     return speed, [child["own"] for child in children], together
 
 
+@pytest.mark.filterwarnings("ignore:This DataLoader will create")
 @pytest.mark.parametrize("workers", [0, 2, 8])
 def test_memory_of_workers(openers: dict[str, Callable[[], SequenceIndex]], workers: int) -> None:
     _, own_without, without = loaded(Nothing(), workers)

@@ -189,14 +189,13 @@ class IndexBuilder:
         """
         if len(self._rows) == 1:
             raise ValueError(f"{self.dataset}: no sequences under {self.root}; see docs/datasets.md for the layout")
-        numbers: Columns = {name: np.array(values) for name, values in self._numbers.items()}
+        numbers: Columns = {name: np.frombuffer(values, values.typecode) for name, values in self._numbers.items()}
         resolution = np.stack([numbers.pop("width"), numbers.pop("height")], 1)
-        boxes = np.array(self._boxes).reshape(-1, 4)
-        single = boxes.astype(np.float32)
-        if np.array_equal(single.astype(np.float64), boxes, equal_nan=True):
-            boxes = single  # half the size, the same numbers (whole pixels, as most data sets have)
+        boxes = np.frombuffer(self._boxes, np.float64).reshape(-1, 4)
+        if _fits_single(boxes):
+            boxes = boxes.astype(np.float32)  # half the size, the same numbers
         columns: Columns = {
-            "rows": np.array(self._rows),
+            "rows": np.frombuffer(self._rows, np.int64),
             "boxes": boxes,
             "visible": np.frombuffer(bytes(self._visible), np.bool_),
             "cover": np.frombuffer(bytes(self._cover), np.uint8),
@@ -205,7 +204,7 @@ class IndexBuilder:
         }
         for name, table in self._texts.items():
             columns[name] = np.frombuffer(bytes(table.data), np.uint8)
-            columns[f"{name}.starts"] = np.array(table.starts)
+            columns[f"{name}.starts"] = np.frombuffer(table.starts, np.int64)
         index = SequenceIndex(
             self.dataset, self.root, columns, self.attribute_names, self.repeats_image, hash=_content_hash(columns)
         )
@@ -218,6 +217,12 @@ class IndexBuilder:
             if count > 1 and self.problems is not None:
                 self.problems.add("duplicate", name, f"{count} sequences of this name")
         return index
+
+
+def _fits_single(boxes: Float64[np.ndarray, "rows 4"]) -> bool:
+    """Whether single precision holds every number exactly, as it does whole pixels; decided piece by piece."""
+    pieces = (boxes[first : first + 2**16] for first in range(0, len(boxes), 2**16))
+    return all(np.array_equal(piece, piece.astype(np.float32), equal_nan=True) for piece in pieces)
 
 
 def _content_hash(columns: Columns) -> str:
