@@ -222,4 +222,4 @@ def test_a_sweep_starts_as_printed(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert sorted(runs) == ["ablation-likelihood_update", "ablation-xyxy"]
     assert {run["status"] for run in runs.values()} == {"finished"}
     kept = OmegaConf.load(tmp_path / "runs/tab4_ablations/ablation-likelihood_update/config.yaml")
-    assert (kept.model.encoder.templates, kept.tracker.update_interval, kept.tracker.update_threshold) == (2, 10, 0.1)
+    assert (kept.model.encoder.templates, kept.tracker.update_interval, kept.tracker.update_threshold) == (2, 10, 0.12)
