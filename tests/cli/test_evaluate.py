@@ -171,7 +171,7 @@ def test_the_best_checkpoint_of_a_run(tmp_path: Path, run, capsys: pytest.Captur
     assert kept["update_interval"] == 9999  # the benchmark's
     capsys.readouterr()
     assert run(*arguments, "inference=paper") == 2  # other answers: not into the same folder
-    assert "tracker was" in capsys.readouterr().err
+    assert "tracker.update_interval was" in capsys.readouterr().err
     assert run(*arguments, "inference=paper", "tracker.name=paper", "tracker.update_interval=3") == 0
     kept = json.loads((folder.parents[1] / "paper" / "generated" / "run.json").read_text())["tracker"]
     assert kept["window"] is True
