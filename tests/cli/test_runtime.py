@@ -143,11 +143,12 @@ def test_a_folder_that_cannot_be_made(
     assert error.count("\n") == 1
 
 
-def test_bugs_keep_their_traceback(run: Callable[..., int]) -> None:
+@pytest.mark.parametrize("error", [RuntimeError("a bug"), ConnectionResetError("a bug")])
+def test_bugs_keep_their_traceback(run: Callable[..., int], error: Exception) -> None:
     def body(config: DictConfig) -> None:
-        raise RuntimeError("a bug")
+        raise error
 
-    with pytest.raises(RuntimeError, match="a bug"):
+    with pytest.raises(type(error), match="a bug"):
         run(body=body)
 
 

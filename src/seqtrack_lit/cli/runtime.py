@@ -67,13 +67,18 @@ def run(config_name: str, body: Body) -> None:
             raise
         text = explain(error, folder=folder, config_name=config_name, arguments=sys.argv[1:])
         _leave(command, text, 2)
-    except OSError as error:  # of Hydra, which makes the folder before the body runs
-        if everything:
+    except OSError as error:
+        if everything or _ran(error):
             raise
         _leave(command, f"cannot make the folder for results: {one_line(error)}; give another out= or paths.runs=", 2)
     finally:
         if not everything:
             os.environ.pop("HYDRA_FULL_ERROR", None)
+
+
+def _ran(error: BaseException) -> bool:
+    """Whether the body had begun; before it, Hydra makes the folder for the results."""
+    return any(frame.f_code.co_name == _job.__name__ for frame, _ in traceback.walk_tb(error.__traceback__))
 
 
 class _FailedJob(Exception):  # noqa: N818 - carries a failed sweep job through Hydra, never shown
