@@ -89,6 +89,17 @@ def test_saved_scores_are_collected_without_ground_truth(run: Go, results: Path,
     assert (tmp_path / "again" / "table.md").read_text() == (saved / "table.md").read_text()
 
 
+def test_averages_are_saved_small(run: Go, tmp_path: Path):
+    for seed, value in enumerate((50.0, 53.0)):
+        one = Scores("seqtrack", "ours", "generated", 40, {"AUC": value}, curves={"success": [0.5] * 21})
+        one.save(tmp_path / "sweep" / f"seed-{seed}" / "results" / "ours" / "generated" / "scores.json")
+    assert run("scores=[sweep]", "average=true", "save=kept") == 0
+    assert {path.name for path in (tmp_path / "kept").iterdir()} == {"table.md", "scores.json"}
+    assert "51.5 ± 2.1" in (tmp_path / "kept" / "table.md").read_text()
+    trackers = json.loads((tmp_path / "kept" / "scores.json").read_text())["results"][0]["trackers"]
+    assert trackers == {"ours": {"AUC": {"runs": [50.0, 53.0], "mean": 51.5, "std": 2.1}}}
+
+
 def test_partial_results(run: Go, results: Path, capsys: pytest.CaptureFixture[str]):
     next((results / "ours" / "generated").glob("*00001.txt")).unlink()
     assert run(f"results=[{results}]", *FEW) == 2

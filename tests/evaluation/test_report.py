@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from seqtrack_lit.evaluation.report import attribute_table, compare, paper, paper_values
+from seqtrack_lit.evaluation.report import attribute_table, compare, paper, paper_values, repetitions
 from seqtrack_lit.evaluation.scores import Scores
 from seqtrack_lit.evaluation.table import Table
 
@@ -103,6 +103,20 @@ def test_repetitions_are_averaged_where_asked_for():
     assert table.columns == ("tracker", "AUC", "P")
     assert table.notes[0] == "mean ± standard deviation of 1 or 3 runs"
     assert "61.3 ± 1.5" in table.latex()
+
+
+def test_every_repetition_in_a_small_file():
+    heavy = {"per_sequence": {"v": VALUES}, "curves": {"success": [1.0] * 21}}
+    seeds = [scores("ours", values={"AUC": value}, **heavy) for value in (60.0, 61.0, 63.0)]
+    text = repetitions([*seeds, scores("other", values={"AUC": 62.0}), scores("ours", "uav123", values={"AUC": 5.0})])
+    ours = {"AUC": {"runs": [60.0, 61.0, 63.0], "mean": 61.3, "std": 1.5}}
+    assert json.loads(text)["results"] == [
+        {"benchmark": "lasot", "convention": "seqtrack", "sequences": 280,
+         "trackers": {"ours": ours, "other": {"AUC": {"runs": [62.0], "mean": 62.0, "std": None}}}},
+        {"benchmark": "uav123", "convention": "seqtrack", "sequences": 280,
+         "trackers": {"ours": {"AUC": {"runs": [5.0], "mean": 5.0, "std": None}}}},
+    ]  # fmt: skip
+    assert "success" not in text
 
 
 def test_attributes():

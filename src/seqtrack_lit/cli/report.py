@@ -4,7 +4,8 @@
     seqtrack-report results=[FOLDERS] benchmark=lasot        score result files of any tracker, one table
     seqtrack-report results=[raw/seqtrack] benchmark=uav123 conventions=[seqtrack,pysot] save=tables
     seqtrack-report scores=[runs/results] format=latex       one table of what has been scored already
-    seqtrack-report scores=[runs/fig6_bins] average=true     mean and standard deviation over runs of the same name
+    seqtrack-report scores=[runs/fig6_bins] average=true     mean and standard deviation over runs of the same name;
+                                                             save=experiments/fig6_bins: table.md and scores.json
     seqtrack-report submit=got10k benchmark=got10k_test results=[runs/results/seqtrack]
     seqtrack-report submit=trackingnet benchmark=trackingnet check=FILE.zip
 
@@ -53,7 +54,8 @@ def table(config: DictConfig) -> None:
     scores += _collected([existing(folder, "scores") for folder in _list(config.scores)])
     whole = compare(scores, paper_rows=config.paper, average=config.average)
     if config.save is not None:
-        _save([] if config.average else scores, whole, Path(config.save).expanduser())
+        save = _save_average if config.average else _save
+        save(scores, whole, Path(config.save).expanduser())
     if config.format == "terminal":
         console = Console()
         wide = console.measure(whole.rich()).maximum
@@ -194,6 +196,15 @@ def _save(scores: "list[Scores]", whole: Any, folder: Path) -> None:
             write_atomic(folder / f"{stem}_attributes.md", attribute_table(same).markdown())
             if len(same[0].per_attribute) >= 3:
                 plots.save(plots.attribute_radar(same), folder / f"{stem}_attributes.pdf")
+
+
+def _save_average(scores: "list[Scores]", whole: Any, folder: Path) -> None:
+    """What is small enough to be kept with an experiment: the table, and every run's values."""
+    from seqtrack_lit.evaluation.report import repetitions
+    from seqtrack_lit.evaluation.results import write_atomic
+
+    write_atomic(folder / "table.md", whole.markdown())
+    write_atomic(folder / "scores.json", repetitions(scores))
 
 
 def _expected(videos: "list[Video]") -> "dict[str, Expected]":

@@ -89,6 +89,37 @@ def compare(scores: Sequence[Scores], *, paper_rows: PaperRows = "all", average:
     )
 
 
+def repetitions(scores: Sequence[Scores]) -> str:
+    """Every run's values by tracker, with mean and standard deviation, as a small JSON text in percent.
+
+    The order of the runs is that of `scores`. One run alone has no standard deviation (null).
+    """
+    results = []
+    for benchmark, convention in _groups([(s.benchmark, s.convention, "") for s in sorted(scores, key=_place)]):
+        runs: dict[str, list[Scores]] = {}
+        for one in scores:
+            if (one.benchmark, one.convention) == (benchmark, convention):
+                runs.setdefault(one.tracker, []).append(one)
+        values = {
+            tracker: {name: [one.values[name] for one in of if name in one.values] for name in of[0].values}
+            for tracker, of in runs.items()
+        }
+        results.append(
+            {
+                "benchmark": benchmark,
+                "convention": convention,
+                "sequences": max(one.sequences for of in runs.values() for one in of),
+                "trackers": {t: {name: _spread(v) for name, v in of.items()} for t, of in values.items()},
+            }
+        )
+    return json.dumps({"unit": "percent", "results": results}, indent=1) + "\n"
+
+
+def _spread(values: Sequence[float]) -> dict[str, Any]:
+    deviation = round(stdev(values), 1) if len(values) > 1 else None
+    return {"runs": [round(value, 1) for value in values], "mean": round(mean(values), 1), "std": deviation}
+
+
 def attribute_table(scores: Sequence[Scores], value: str | None = None) -> Table:
     """One value (None: the first) of several trackers for each attribute of one benchmark, and the number of videos.
 

@@ -154,7 +154,10 @@ def _read_json(path: Path) -> dict[str, Any]:
     if not isinstance(known, dict) or not all(
         name in CONVENTIONS and isinstance(one, dict) and fields >= one.keys() >= _NEEDED for name, one in known.items()
     ):
-        raise ValueError(f"{path} is not a scores file (JSON keyed by convention); delete it and score again")
+        raise ValueError(
+            f"{path} is not a scores file of one tracker (JSON keyed by convention); give a folder of "
+            "seqtrack-evaluate, or score again"
+        )
     return known
 
 
