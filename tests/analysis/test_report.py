@@ -81,11 +81,13 @@ def run(tmp_path: Path) -> Path:
     (run / "config.yaml").write_text("seed: 7\nname: <script>alert(1)</script>\n")
     facts = {
         "status": "finished",
-        "started": "2026-11-22 10:00",
-        "machine": "Linux, 2 cores",
-        "revision": {"commit": "0123456789abcdef", "changed": False},
-        "command": ["seqtrack-train", "experiment=quickstart"],
-        "versions": {"torch": "2.15.0"},
+        "device": "cpu",
+        "environment": {
+            "revision": {"commit": "0123456789abcdef", "changed": False},
+            "versions": {"torch": "2.15.0"},
+            "machine": "Linux, 2 cores",
+            "command": ["seqtrack-train", "experiment=quickstart"],
+        },
         "data": None,
     }
     (run / "run.json").write_text(json.dumps(facts))
@@ -122,7 +124,7 @@ def test_a_whole_run(run: Path):
     assert "tiny &lt;b&gt;&amp;" in text
     assert text.index(">csrt<") < text.index(">kcf<") < text.index(">static<")  # sorted by AUC
     assert re.search(r"tiny &lt;b&gt;&amp; has AUC [\d.]+ on 3 videos: above .*csrt", text)
-    assert "2026-11-22 10:00 · Linux, 2 cores · revision 0123456789" in text
+    assert "Linux, 2 cores · cpu · revision 0123456789" in text
     assert "v1: 81.2" in text
     assert "frame 5: cx, cy, w, h" in text
     assert "seed: 7" in text

@@ -185,7 +185,26 @@ def test_the_page_of_a_run(run: Go, tmp_path: Path, capsys: pytest.CaptureFixtur
     assert (tmp_path / "somewhere" / "else" / "index.html").is_file()
 
 
+def test_runs_are_compared(run: Go, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    for seed in (0, 1):
+        folder = tmp_path / "runs" / "sweep" / f"lr-1__seed-{seed}"
+        folder.mkdir(parents=True)
+        (folder / "config.yaml").write_text(f"seed: {seed}\n")
+        (folder / "metrics.csv").write_text(f"step,samples,val/auc\n10,480,{40 + 4 * seed}\n")
+    (tmp_path / "runs" / "sweep" / "empty").mkdir()
+    assert run("runs=[runs/sweep]") == 0
+    printed = capsys.readouterr().out
+    assert "42.0 ± 2.8" in printed
+    assert "Not compared: empty: no run in it" in printed
+    assert printed.rstrip().endswith("runs/sweep/comparison/index.html")
+    assert "<h1>sweep: 2 runs of 1 configuration</h1>" in (tmp_path / "runs/sweep/comparison/index.html").read_text()
+    assert run("runs=runs/sweep/lr-1__seed-0", "page=else") == 0
+    assert (tmp_path / "else" / "index.html").is_file()
+
+
 MISTAKES = {
+    "no such runs": (["runs=[nowhere]"], "runs=nowhere: no such file or folder"),
+    "no run in it": (["runs=[.]"], "no run to compare in .: runs= takes folders that seqtrack-train wrote"),
     "nothing asked for": ([], "nothing to report"),
     "no such run": (["run=nowhere"], "no folder nowhere"),
     "no such results": (["results=[nowhere]"], "results=nowhere: no such file or folder"),

@@ -36,7 +36,8 @@ LIGHT = Theme("#ffffff", "#1c2430", "#d8dde3", ("#0072b2", "#d55e00", "#009e73",
 DARK = Theme("#161b22", "#e6e9ee", "#3a424d", ("#56b4e9", "#ff8c42", "#2fc79a", "#e39cc4", "#f0c043", "#9fd3f5"))
 _STYLES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 1)))
 
-Columns = Mapping[str, tuple[Float64[np.ndarray, "rows"], Float64[np.ndarray, "rows"]]]
+Curve = tuple[Float64[np.ndarray, "rows"], Float64[np.ndarray, "rows"]]
+Columns = Mapping[str, Curve]
 Kind = Literal["success", "precision", "norm_precision"]
 KINDS: tuple[Kind, ...] = ("success", "precision", "norm_precision")
 
@@ -112,9 +113,73 @@ def learning_plot(columns: Columns, *, theme: Theme = LIGHT) -> Figure:
             _shade_reliance(axes, columns, theme)
         axes.set(xlabel="training pairs seen", title=title)
         axes.set_ylim(bottom=0)
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value / 1000:g}k" if value else "0"))
+        axes.xaxis.set_major_formatter(FuncFormatter(_count))
         axes.legend(frameon=False, fontsize="small", labelcolor=theme.ink)
     return figure
+
+
+def runs_plot(groups: Sequence[Sequence[Curve]], title: str, *, theme: Theme = LIGHT) -> Figure:
+    """One number of several configurations over training: their mean, and thin lines for the single runs.
+
+    Args:
+        groups: of each configuration the curves of its runs, as (training pairs seen, values); may be empty.
+        title: what the number is.
+        theme: colours; there is no legend, see `run_style`.
+    """
+    figure, (axes,) = _canvas(theme, 1, (4.6, 3.3))
+    few = len(groups) <= 8
+    for number, runs in enumerate(groups):
+        color, dashes = run_style(number, theme)
+        style: dict[str, Any] = {"color": color, "linestyle": (0, dashes) if dashes else "-"}
+        thinned = [_thinned(*curve) for curve in runs if len(curve[0])]
+        for at, values in thinned if len(runs) > 1 else ():
+            axes.plot(at, values, color=color, linewidth=0.7, alpha=0.45)
+        for at, values in _mean_curve(thinned):
+            axes.plot(
+                at,
+                values,
+                linewidth=1.8 if few else 1.3,
+                marker="o" if few and len(at) < 30 else "",
+                markersize=3,
+                **style,
+            )
+    axes.set(xlabel="training pairs seen", title=title)
+    axes.xaxis.set_major_locator(MaxNLocator(5))
+    axes.xaxis.set_major_formatter(FuncFormatter(_count))
+    return figure
+
+
+def run_style(number: int, theme: Theme = LIGHT) -> tuple[str, tuple[float, ...]]:
+    """Colour and dashes (in line widths; none: solid) of a configuration; 24 can be told apart."""
+    colors = (*theme.cycle[:5], theme.ink)
+    return colors[number % len(colors)], _DASHES[number // len(colors) % len(_DASHES)]
+
+
+_DASHES: tuple[tuple[float, ...], ...] = ((), (4, 1.5), (1, 1.2), (6, 1.5, 1, 1.5))
+
+
+def _thinned(at: Float64[np.ndarray, "rows"], values: Float64[np.ndarray, "rows"]) -> Curve:
+    """At most about 100 points, means of their neighbours: less noise and smaller files."""
+    size = -(-len(at) // 100)
+    starts = np.arange(0, len(at), size)
+    counts = np.diff(np.append(starts, len(at)))
+    return np.add.reduceat(at, starts) / counts, np.add.reduceat(values, starts) / counts
+
+
+def _mean_curve(curves: Sequence[Curve]) -> list[Curve]:
+    """The mean of the curves that go furthest, so that it has no jumps where a run was stopped; none of none."""
+    end = max((at[-1] for at, _ in curves), default=0.0)
+    whole = [curve for curve in curves if curve[0][-1] == end]
+    if not whole:
+        return []
+    first = whole[0][0]
+    return [(first, np.mean([np.interp(first, at, values) for at, values in whole], axis=0))]
+
+
+def _count(value: float, _: int) -> str:
+    """A number of samples in thousands or millions."""
+    scale, unit = (1e6, "M") if value >= 1e6 else (1e3, "k") if value else (1, "")
+    return f"{value / scale:g}{unit}"
 
 
 _PAIRS = {"val/pair_iou": "its own template", "val/pair_iou_other": "another sample's template"}
@@ -196,11 +261,16 @@ def _legend_below(figure: Figure, axes: Axes, theme: Theme) -> None:
 
 def save(figure: Figure, path: Path) -> None:
     """Write a figure whole or not at all; the suffix says how (.svg, .pdf, .png). The same figure, the same bytes."""
+    write_atomic(path, render(figure, path.suffix))
+
+
+def render(figure: Figure, suffix: str) -> bytes:
+    """The content of the file that `save` would write."""
     out = io.BytesIO()
     with rc_context({"svg.hashsalt": "seqtrack-lit"}):
-        stamp = {"Date": None} if path.suffix == ".svg" else {"CreationDate": None} if path.suffix == ".pdf" else {}
-        figure.savefig(out, format=path.suffix.removeprefix("."), dpi=160, metadata=stamp)
-    write_atomic(path, out.getvalue())
+        stamp = {"Date": None} if suffix == ".svg" else {"CreationDate": None} if suffix == ".pdf" else {}
+        figure.savefig(out, format=suffix.removeprefix("."), dpi=160, metadata=stamp)
+    return out.getvalue()
 
 
 def _canvas(theme: Theme, panels: int, size: tuple[float, float]) -> tuple[Figure, list[Axes]]:

@@ -5,24 +5,21 @@ is said to be missing.
 """
 
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from html import escape
-from importlib.resources import files
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote
 
 import cv2
-from matplotlib.figure import Figure
 
 from seqtrack_lit.analysis import plots
-from seqtrack_lit.analysis.run import Run, read_run
+from seqtrack_lit.analysis.page import details, figure, fresh_folder, missing, scores_table, section, write_document
+from seqtrack_lit.analysis.run import Run, flatten, read_run
 from seqtrack_lit.data.video import VideoFrames
-from seqtrack_lit.evaluation.report import SPEED, compare
+from seqtrack_lit.evaluation.report import compare
 from seqtrack_lit.evaluation.results import write_atomic
 from seqtrack_lit.evaluation.scores import Scores
-from seqtrack_lit.evaluation.table import Table
 from seqtrack_lit.tracking.video import COLORS, TRUTH
 
 _RELIANCE = """Template reliance is the overlap (IoU) of the box read out for a search image with its own template,
@@ -44,46 +41,26 @@ its last cross-attention, averaged over heads. Under each map: how likely each b
 def write_page(folder: Path, out: Path | None = None) -> Path:
     """Write the report of the run in `folder` to `out` (None: `<folder>/report`); returns the path of index.html.
 
-    The folder `out` is made anew: it holds nothing that cannot be made again.
-
     Raises:
         FileNotFoundError: no run there.
         ValueError: a file of the run that cannot be read, or `out` holds something that is no report.
     """
     run = read_run(folder)
     page = out or folder / "report"
-    if page.exists() and any(page.iterdir()) and not (page / "index.html").is_file():
-        raise ValueError(f"{page} is not empty and holds no report; give another folder")
-    shutil.rmtree(page, ignore_errors=True)
-    page.mkdir(parents=True)
+    fresh_folder(page)
     title = str(folder.resolve().name)
     body = [
         f"<h1>{escape(title)}</h1>",
         f"<p class=quiet>{escape(_subtitle(run))}</p>",
         _tiles(run),
-        _section("Scores", _scores(run, page)),
-        _section("Learning", _learning(run, page)),
-        _section("Tracked videos", _clips(run, page)),
-        _section("Attention while the four tokens are read", _attention(run, page)),
-        _section("What this shows and what it does not", _TOY) if _is_toy(run) else "",
-        _section("What was run", _facts(run)),
+        section("Scores", _scores(run, page)),
+        section("Learning", _learning(run, page)),
+        section("Tracked videos", _clips(run, page)),
+        section("Attention while the four tokens are read", _attention(run, page)),
+        section("What this shows and what it does not", _TOY) if _is_toy(run) else "",
+        section("What was run", _facts(run)),
     ]
-    css = files(__package__).joinpath("page.css").read_text()
-    write_atomic(
-        page / "index.html",
-        '<!doctype html>\n<html lang="en">\n<meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{escape(title)}</title>\n<style>\n{css}</style>\n<main>\n" + "\n".join(body) + "\n</main>\n</html>\n",
-    )
-    return page / "index.html"
-
-
-def _section(title: str, content: str) -> str:
-    return f"<section>\n<h2>{escape(title)}</h2>\n{content}\n</section>"
-
-
-def _missing(what: str, how: str) -> str:
-    return f"<p class=missing>{escape(what)} {escape(how)}</p>"
+    return write_document(page, title, body)
 
 
 def _is_toy(run: Run) -> bool:
@@ -91,10 +68,10 @@ def _is_toy(run: Run) -> bool:
 
 
 def _subtitle(run: Run) -> str:
-    """When, where, from which code; what run.json says of it."""
-    revision = run.facts.get("revision")
+    """Where and from which code; what run.json says of it."""
+    revision = run.environment.get("revision")
     commit = str(revision.get("commit", ""))[:10] if isinstance(revision, Mapping) else ""
-    known = [run.facts.get("started"), run.facts.get("machine"), f"revision {commit}" if commit else None]
+    known = [run.environment.get("machine"), run.facts.get("device"), f"revision {commit}" if commit else None]
     return " · ".join(str(fact) for fact in known if fact) or "A run of seqtrack-lit"
 
 
@@ -131,18 +108,18 @@ def _main(scores: Sequence[Scores]) -> list[Scores]:
 
 def _scores(run: Run, page: Path) -> str:
     if not run.scores:
-        return _missing("No scores were found.", "seqtrack-evaluate writes them to results/.")
+        return missing("No scores were found.", "seqtrack-evaluate writes them to results/.")
     parts = []
     for benchmark in dict.fromkeys(one.benchmark for one in run.scores):
         of = [one for one in run.scores if one.benchmark == benchmark]
         parts += [f"<p>{escape(_verdict(one, of))}</p>" for one in _main(run.ours) if one.benchmark == benchmark]
-        parts.append(_table(compare(of, paper_rows="none"), {one.tracker for one in run.ours}))
+        parts.append(scores_table(compare(of, paper_rows="none"), {one.tracker for one in run.ours}))
         convention = of[0].convention
         same = [one for one in of if one.convention == convention]
         known = [kind for kind in plots.KINDS if all(kind in one.curves for one in same)][:2]
-        figures = [_plot(page, f"{benchmark}-{kind}", partial(plots.curve_plot, same, kind)) for kind in known]
+        figures = [figure(partial(plots.curve_plot, same, kind), f"{benchmark}-{kind}", folder=page) for kind in known]
         if len(same[0].per_attribute) >= 3:
-            figures.append(_plot(page, f"{benchmark}-attributes", partial(plots.attribute_radar, same)))
+            figures.append(figure(partial(plots.attribute_radar, same), f"{benchmark}-attributes", folder=page))
         parts.append(f'<div class="grid wide">{"".join(figures)}</div>')
     return "\n".join(parts)
 
@@ -161,36 +138,6 @@ def _verdict(ours: Scores, others: Sequence[Scores]) -> str:
     return f"{ours.tracker} has {value} {ours.values[value]:.1f} on {ours.sequences} videos: {words}."
 
 
-def _table(table: Table, ours: set[str]) -> str:
-    """The table as HTML; the best of each column is bold."""
-    heads = "".join(f"<th>{escape(column)}</th>" for column in table.columns)
-    best = [
-        max((cell for cell in column if isinstance(cell, float)), default=None) if head != SPEED else None
-        for head, column in zip(table.columns, zip(*table.rows, strict=True), strict=True)
-    ]
-    rows = []
-    for row in table.rows:
-        cells = "".join(
-            f"<td{' class=best' if isinstance(cell, float) and cell == top else ''}>"
-            f"{escape('-' if cell is None else f'{cell:.1f}' if isinstance(cell, float) else str(cell))}</td>"
-            for cell, top in zip(row, best, strict=True)
-        )
-        rows.append(f"<tr{' class=ours' if row[0] in ours else ''}>{cells}</tr>")
-    notes = "".join(f"<p class=quiet>{escape(note)}</p>" for note in table.notes)
-    return f"<div class=scroll><table><tr>{heads}</tr>{''.join(rows)}</table></div>{notes}"
-
-
-def _plot(page: Path, name: str, draw: Callable[..., Figure], caption: str = "") -> str:
-    """A figure in a light and a dark form; the browser takes the one that fits."""
-    for suffix, theme in (("", plots.LIGHT), ("-dark", plots.DARK)):
-        plots.save(draw(theme=theme), page / "plots" / f"{name}{suffix}.svg")
-    dark = f'<source srcset="plots/{quote(name)}-dark.svg" media="(prefers-color-scheme: dark)">'
-    image = (
-        f'<picture>{dark}<img src="plots/{quote(name)}.svg" alt="{escape(caption or name)}" loading="lazy"></picture>'
-    )
-    return f"<figure>{image}<figcaption>{caption}</figcaption></figure>"
-
-
 def _learning(run: Run, page: Path) -> str:
     panels = {
         "loss": ("train/loss_", "Cross-entropy of each token, in the order they are read."),
@@ -201,9 +148,9 @@ def _learning(run: Run, page: Path) -> str:
     for name, (start, caption) in panels.items():
         chosen = {key: run.metrics[key] for key in run.metrics if key.startswith(start)}
         if chosen:
-            figures.append(_plot(page, name, partial(plots.learning_plot, chosen), caption))
+            figures.append(figure(partial(plots.learning_plot, chosen), name, caption, folder=page))
     if not figures:
-        return _missing("No learning curves:", "there is no metrics.csv of a training in this folder.")
+        return missing("No learning curves:", "there is no metrics.csv of a training in this folder.")
     text = f"<p>{_RELIANCE}</p>" if "val/pair_iou_other" in run.metrics else ""
     return f'<div class="grid">{"".join(figures)}</div>{text}{_pairs(run, page)}'
 
@@ -225,7 +172,7 @@ def _clips(run: Run, page: Path) -> str:
         for clip in media.get("clips", []):
             source = folder / clip["file"]
             if not source.is_file():
-                cards.append(_missing(f"{source.name} is listed,", "but the file is gone."))
+                cards.append(missing(f"{source.name} is listed,", "but the file is gone."))
                 continue
             stem = f"{tracker}-{benchmark}-{clip['kind']}"
             _copy(source, page / "media" / f"{stem}.mp4")
@@ -238,7 +185,7 @@ def _clips(run: Run, page: Path) -> str:
                 f"{escape(str(clip['value']))}</figcaption></figure>"
             )
     if not cards:
-        return _missing("No clips were found.", "seqtrack-evaluate media=true writes them beside the results.")
+        return missing("No clips were found.", "seqtrack-evaluate media=true writes them beside the results.")
     legend = f"<p class=quiet>{_swatch(COLORS[0])} tracked box with its confidence, {_swatch(TRUTH)} ground truth.</p>"
     return f'{legend}<div class="grid">{"".join(cards)}</div>'
 
@@ -271,31 +218,24 @@ def _attention(run: Run, page: Path) -> str:
                 image = f'<img src="{quote(name)}" alt="attention" loading="lazy" class=strip>'
                 figures.append(f"<figure><div class=scroll>{image}</div>{caption}</figure>")
     if not figures:
-        return _missing("No pictures of attention were found.", "seqtrack-evaluate media=true writes them.")
+        return missing("No pictures of attention were found.", "seqtrack-evaluate media=true writes them.")
     return f"<p>{_ATTENTION}</p>{''.join(figures)}"
 
 
 def _facts(run: Run) -> str:
     """run.json as a table, the configuration below."""
-    facts = _flat({key: value for key, value in run.facts.items() if key != "versions"})
-    rows = "".join(f"<tr><td>{escape(key)}</td><td>{escape(value)}</td></tr>" for key, value in facts)
+    facts = {key: value for key, value in flatten(run.facts).items() if value not in (None, {})}
+    versions = {key: facts.pop(key) for key in list(facts) if key.startswith("environment.versions.")}
+    rows = "".join(
+        f"<tr><td>{escape(key.removeprefix('environment.'))}</td>"
+        f"<td>{escape(' '.join(map(str, value)) if isinstance(value, list) else str(value))}</td></tr>"
+        for key, value in facts.items()
+    )
     table = (
         f'<div class=scroll><table class="facts">{rows}</table></div>'
         if rows
-        else _missing("There is no run.json", "here.")
+        else missing("There is no run.json", "here.")
     )
-    versions = "".join(f"{name} {number}\n" for name, number in dict(run.facts.get("versions") or {}).items())
-    more = [("Package versions", versions), ("Configuration", run.config)]
-    return table + "".join(
-        f"<details><summary>{title}</summary><pre>{escape(text)}</pre></details>" for title, text in more if text
-    )
-
-
-def _flat(facts: Mapping[str, Any], above: str = "") -> list[tuple[str, str]]:
-    rows: list[tuple[str, str]] = []
-    for key, value in facts.items():
-        if isinstance(value, Mapping):
-            rows += _flat(value, f"{above}{key}.")
-        elif value is not None:
-            rows.append((f"{above}{key}", " ".join(map(str, value)) if isinstance(value, list) else str(value)))
-    return rows
+    names = "".join(f"{key.removeprefix('environment.versions.')} {number}\n" for key, number in versions.items())
+    more = [("Package versions", names), ("Configuration", run.config)]
+    return table + "".join(details(title, f"<pre>{escape(text)}</pre>") for title, text in more if text)

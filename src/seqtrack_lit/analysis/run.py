@@ -44,9 +44,36 @@ class Run:
     media: Mapping[tuple[str, str], tuple[Path, Mapping[str, Any]]]
 
     @property
+    def environment(self) -> Mapping[str, Any]:
+        """Revision, versions, machine, command; empty where they were not recorded."""
+        found = self.facts.get("environment")
+        return found if isinstance(found, Mapping) else {}
+
+    @property
     def ours(self) -> list[Scores]:
         """Scores that are not a baseline's."""
         return [one for one in self.scores if one.tracker not in BASELINES]
+
+
+def is_run(folder: Path) -> bool:
+    """Whether something of a run lies directly in this folder."""
+    names = ("config.yaml", "run.json", "metrics.csv")
+    return any((folder / name).is_file() for name in names) or any(folder.glob("results/*/*/scores.json"))
+
+
+def flatten(tree: Any, above: str = "") -> dict[str, Any]:
+    """The leaves of nested mappings by dotted key.
+
+    >>> flatten({"model": {"memory": "search", "encoder": {"depth": 4}}, "extra": {}})
+    {'model.memory': 'search', 'model.encoder.depth': 4, 'extra': {}}
+    """
+    if not isinstance(tree, Mapping) or not tree:
+        return {above: tree}
+    return {
+        key: leaf
+        for name, child in tree.items()
+        for key, leaf in flatten(child, f"{above}.{name}" if above else str(name)).items()
+    }
 
 
 def read_run(folder: Path) -> Run:
@@ -59,9 +86,9 @@ def read_run(folder: Path) -> Run:
     if not folder.is_dir():
         raise FileNotFoundError(f"no folder {folder}: train and evaluate first, or give run=FOLDER")
     config, metrics, results = folder / "config.yaml", folder / "metrics.csv", folder / "results"
-    if not (config.exists() or metrics.exists() or any(results.glob("*/*/scores.json"))):
+    if not is_run(folder):
         raise FileNotFoundError(
-            f"{folder} holds no run: no config.yaml, no metrics.csv, no results/<tracker>/<benchmark>/scores.json"
+            f"{folder} holds no run: no config.yaml, run.json, metrics.csv or results/<tracker>/<benchmark>/scores.json"
         )
     scores = [one for path in sorted(results.glob("*/*/scores.json")) for one in Scores.load_all(path).values()]
     media = {
@@ -84,10 +111,13 @@ def read_metrics(path: Path) -> Columns:
     Where the file has no column `samples`, steps stand in its place.
 
     Raises:
-        ValueError: it has no column `step`, or a value is no number (names the line).
+        ValueError: it is no CSV, has no column `step`, or a value is no number (names the line).
     """
-    with path.open(newline="") as file:
-        rows = list(csv.DictReader(file))
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is no table of numbers ({error})") from None
     if not rows:
         return {}
     along = "samples" if "samples" in rows[0] else "step"

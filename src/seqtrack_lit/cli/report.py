@@ -1,6 +1,8 @@
 """seqtrack-report: pages, tables and server files from what is on disk; no model, no GPU.
 
     seqtrack-report run=runs/quickstart                      the page of a run: <run>/report/index.html
+    seqtrack-report runs=[runs/fig6_bins]                    what differs in runs, their curves and scores, one page:
+                                                             <runs>/comparison/index.html; also runs=[runs/a,runs/b]
     seqtrack-report results=[FOLDERS] benchmark=lasot        score result files of any tracker, one table
     seqtrack-report results=[raw/seqtrack] benchmark=uav123 conventions=[seqtrack,pysot] save=tables
     seqtrack-report scores=[runs/results] format=latex       one table of what has been scored already
@@ -25,29 +27,61 @@ if TYPE_CHECKING:
     from seqtrack_lit.data.sequence import Sequence as Video
     from seqtrack_lit.evaluation.scores import Scores
     from seqtrack_lit.evaluation.submission import Expected
+    from seqtrack_lit.evaluation.table import Table
 
 SERVERS = {"got10k": "got10k_test", "trackingnet": "trackingnet"}
 FORMATS = {"markdown": ".md", "latex": ".tex", "csv": ".csv", "json": ".json"}
 
 
 def body(config: DictConfig) -> None:
-    """Do what is asked for: a zip, a table, or the page of a run."""
+    """Do what is asked for: a zip, a table, the page of a run or of several."""
     _check(config)
     if config.submit is not None:
         submit(config)
     elif config.results or config.scores:
         table(config)
+    elif config.runs:
+        compare_runs(config)
     else:
         from seqtrack_lit.analysis.report import write_page
 
         folder = Path(config.run).expanduser()
-        print(f"Report: {write_page(folder, None if config.page is None else Path(config.page).expanduser())}")
+        print(f"Report: {write_page(folder, _page(config))}")
+
+
+def compare_runs(config: DictConfig) -> None:
+    """Write the page that compares runs, and print what is most looked for."""
+    from seqtrack_lit.analysis.comparison import scores_of, summary, write_comparison
+    from seqtrack_lit.analysis.runs import read_runs, warnings
+
+    found = read_runs([existing(folder, "runs") for folder in _list(config.runs)])
+    page = write_comparison(found, _page(config))
+    for part in (summary(found), scores_of(found)):
+        if part is not None:
+            _print(part)
+    for name, reason in found.problems:
+        print(f"Not compared: {name}: {reason}")
+    for text in warnings(found.members):
+        print(f"Warning: {text}")
+    print(f"Report: {page}")
+
+
+def _page(config: DictConfig) -> Path | None:
+    return None if config.page is None else Path(config.page).expanduser()
+
+
+def _print(whole: "Table") -> None:
+    """To the terminal; into a file or a pipe without cutting anything off."""
+    from rich.console import Console
+
+    console = Console()
+    if not console.is_terminal:
+        console.width = console.measure(whole.rich(), options=console.options.update(width=10_000)).maximum
+    console.print(whole.rich())
 
 
 def table(config: DictConfig) -> None:
     """Score results, or collect scores; print one table, and write it where asked for."""
-    from rich.console import Console
-
     from seqtrack_lit.evaluation.report import compare
 
     scores = _scored(config) if config.results else []
@@ -57,10 +91,7 @@ def table(config: DictConfig) -> None:
         save = _save_average if config.average else _save
         save(scores, whole, Path(config.save).expanduser())
     if config.format == "terminal":
-        console = Console()
-        wide = console.measure(whole.rich()).maximum
-        console.width = max(console.width, wide) if not console.is_terminal else console.width
-        console.print(whole.rich())
+        _print(whole)
     else:
         print(getattr(whole, config.format)(), end="")
 
@@ -97,10 +128,10 @@ def submit(config: DictConfig) -> None:
 
 def _check(config: DictConfig) -> None:
     """What can be refused before anything is imported or read."""
-    if config.submit is None and not config.results and not config.scores and config.run is None:
+    if not (config.submit or config.results or config.scores or config.runs or config.run):
         raise ValueError(
-            "nothing to report: give run=FOLDER (the page of a run), results=[FOLDERS] or scores=[FOLDERS] (a table), "
-            "or submit=got10k|trackingnet (a zip)"
+            "nothing to report: give run=FOLDER (the page of a run), runs=[FOLDERS] (the page that compares several), "
+            "results=[FOLDERS] or scores=[FOLDERS] (a table), or submit=got10k|trackingnet (a zip)"
         )
     allowed = {"submit": (*SERVERS, None), "paper": ("all", "seqtrack", "none"), "format": ("terminal", *FORMATS)}
     for key, values in allowed.items():
@@ -177,7 +208,7 @@ def _collected(folders: list[Path]) -> "list[Scores]":
     return scores
 
 
-def _save(scores: "list[Scores]", whole: Any, folder: Path) -> None:
+def _save(scores: "list[Scores]", whole: "Table", folder: Path) -> None:
     """The table in every format, scores by tracker and benchmark, and plots of each benchmark."""
     from seqtrack_lit.analysis import plots
     from seqtrack_lit.evaluation.report import attribute_table
@@ -198,7 +229,7 @@ def _save(scores: "list[Scores]", whole: Any, folder: Path) -> None:
                 plots.save(plots.attribute_radar(same), folder / f"{stem}_attributes.pdf")
 
 
-def _save_average(scores: "list[Scores]", whole: Any, folder: Path) -> None:
+def _save_average(scores: "list[Scores]", whole: "Table", folder: Path) -> None:
     """What is small enough to be kept with an experiment: the table, and every run's values."""
     from seqtrack_lit.evaluation.report import repetitions
     from seqtrack_lit.evaluation.results import write_atomic
