@@ -55,6 +55,10 @@ def _speed(one: Member) -> float | None:
     return float(np.median(values)) if values.size else None
 
 
+def _decimals(digits: int) -> Callable[[float], str]:
+    return lambda value: f"{round(value, digits) + 0.0:.{digits}f}"  # + 0.0: no "-0.0"
+
+
 def _duration(seconds: float) -> str:
     minutes = round(seconds / 60)
     return (
@@ -71,12 +75,12 @@ def _large(count: float) -> str:
 
 
 NUMBERS = (
-    Number("best val/auc", _best_auc, "{:.1f}".format, max),
-    Number("val/auc", _last("val/auc"), "{:.1f}".format, max),
-    Number("val/reliance", _last("val/reliance"), "{:.1f}".format, max),
-    Number("val/loss", _last("val/loss"), "{:.3f}".format),
+    Number("best val/auc", _best_auc, _decimals(1), max),
+    Number("val/auc", _last("val/auc"), _decimals(1), max),
+    Number("val/reliance", _last("val/reliance"), _decimals(1), max),
+    Number("val/loss", _last("val/loss"), _decimals(3)),
     Number("time", lambda one: one.number("seconds"), _duration),
-    Number("samples/s", _speed, "{:.0f}".format),
+    Number("samples/s", _speed, _decimals(0)),
     Number("parameters", lambda one: one.number("parameters"), _large),
 )
 _PANELS = {
