@@ -157,6 +157,7 @@ def test_the_best_checkpoint_of_a_run(tmp_path: Path, run, capsys: pytest.Captur
         "decoder": {"_target_": "seqtrack_lit.models.decoder.Decoder", "width": 32, "depth": 1, "heads": 2, "ffn": 32},
     }
     described = {"format": 1, "tokenizer": {"bins": 40}, "model": model, "tracker": {"name": "mine", "window": False}}
+    described["tracker"]["update_interval"] = 25  # of no matter with one template
     state = build_model(described["tokenizer"], model).state_dict()
     path = tmp_path / "a run" / "checkpoints" / "best.ckpt"
     path.parent.mkdir(parents=True)
@@ -166,17 +167,30 @@ def test_the_best_checkpoint_of_a_run(tmp_path: Path, run, capsys: pytest.Captur
     assert run(*arguments) == 0
     folder = tmp_path / "a run" / "results" / "mine" / "generated"
     assert Scores.load(folder / "scores.json").tracker == "mine"
+    assert "in the checkpoint" not in capsys.readouterr().out
     kept = json.loads((folder / "run.json").read_text())["tracker"]
     assert kept["window"] is False  # the checkpoint's
     assert kept["update_interval"] == 9999  # the benchmark's
-    capsys.readouterr()
     assert run(*arguments, "inference=paper") == 2  # other answers: not into the same folder
-    assert "tracker.update_interval was" in capsys.readouterr().err
+    printed = capsys.readouterr()
+    assert "tracker.update_interval was" in printed.err
+    assert "mine on generated: window is True here, False in the checkpoint (tracker.window=False keeps" in printed.out
     assert run(*arguments, "inference=paper", "tracker.name=paper", "tracker.update_interval=3") == 0
     kept = json.loads((folder.parents[1] / "paper" / "generated" / "run.json").read_text())["tracker"]
     assert kept["window"] is True
     assert kept["update_interval"] == 3  # the command line wins over inference, and that over the benchmark
     assert kept["update_threshold"] == 0.015
+
+
+def test_a_benchmark_s_interval_beside_the_checkpoint_s_is_told(run, capsys: pytest.CaptureFixture[str]) -> None:
+    case = GOLDEN / "s1"
+    arguments = [f"checkpoint={case / 'SEQTRACK_ep0007.pth.tar'}", f"official_config={case / 'cfg.yaml'}"]
+    arguments += ["benchmark.count=1", "+benchmark.length=3", "media=false", "device=cpu", "out=out"]
+    told = "seqtrack on generated: update_interval is 9999 here, 2 in the checkpoint (tracker.update_interval=2 keeps"
+    assert run(*arguments) == 0
+    assert told in capsys.readouterr().out
+    assert run(*arguments, "tracker.update_interval=7", "tracker.name=seven") == 0
+    assert "update_interval is" not in capsys.readouterr().out
 
 
 @pytest.mark.slow

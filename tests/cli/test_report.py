@@ -110,6 +110,15 @@ def test_partial_results(run: Go, results: Path, capsys: pytest.CaptureFixture[s
     assert "ours only 2" in capsys.readouterr().out
 
 
+def test_folders_passed_over_are_named(run: Go, results: Path, capsys: pytest.CaptureFixture[str]):
+    (results / "raw" / "static" / "generated").rename(results / "raw" / "static" / "unnamed")
+    assert run(f"results=[{results}]", *FEW, "format=csv") == 0
+    printed = capsys.readouterr()
+    assert len(printed.out.splitlines()) == 2
+    assert "so these are passed over" in printed.err
+    assert "raw/static/unnamed" in printed.err
+
+
 def got10k_test(root: Path, videos: int = 2, frames: int = 3) -> None:
     """GOT-10k's test set as it lies on disk: list.txt, frames, the first box."""
     names = [f"GOT-10k_Test_{i:06d}" for i in range(1, videos + 1)]

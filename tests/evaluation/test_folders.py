@@ -29,6 +29,8 @@ LAYOUTS = {
     "other benchmarks with the same sequence": (["t/otb/bird-2.txt", "t/uav/bird-2.txt"], "uav123", {"t"}),
     "same name twice": (["a/x/lasot/bird-2.txt", "b/x/lasot/bird-2.txt"], "lasot", {"a/x/lasot", "b/x/lasot"}),
     "own benchmark": (["t/mine/bird-2.txt"], "mine", {"t"}),
+    "a folder per sequence": (["t/bird-2/bird-2.txt", "t/airplane-1/airplane-1.txt"], "trackingnet", {"t"}),
+    "a benchmark called as its sequence": (["t/bird-2/bird-2.txt", "t/bird-2/airplane-1.txt"], "bird-2", {"t"}),
 }
 
 
@@ -39,8 +41,17 @@ def test_layouts(tmp_path: Path, files: list[str], benchmark: str, trackers: set
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("1,2,3,4\n")
     found = find_trackers(tmp_path / "root", benchmark, SEQUENCES)
-    assert set(found) == trackers
-    assert all(folder.is_dir() for folder in found.values())
+    assert set(found.trackers) == trackers
+    assert all(folder.is_dir() for folder in found.trackers.values())
+
+
+def test_folders_beside_the_benchmark_s_are_not_lost_silently(tmp_path: Path):
+    for file in ("ours/lasot/bird-2.txt", "raw/other/bird-2.txt"):
+        (tmp_path / file).parent.mkdir(parents=True)
+        (tmp_path / file).write_text("1,2,3,4\n")
+    found = find_trackers(tmp_path, "lasot", SEQUENCES)
+    assert set(found.trackers) == {"ours"}
+    assert found.passed_over == [tmp_path / "raw" / "other"]
 
 
 def test_nothing_there(tmp_path: Path):

@@ -61,6 +61,15 @@ def test_ours_sorted_then_the_papers():
     assert "CVPR 2023" in table.notes[1]
 
 
+def test_parts_of_a_benchmark_and_short_results_are_told():
+    notes = compare([scores("a", sequences=3, short=2), scores("b", sequences=2)], paper_rows="none").notes
+    assert notes == (
+        "lasot: AUC, PNorm, P, OP50, OP75 by convention seqtrack, 3 sequences of 280, so not the benchmark's scores; "
+        "b only 2",
+        "lasot: 2 results of a are shorter than their videos",
+    )
+
+
 def test_speed_is_the_last_column_of_a_single_benchmark():
     fast = scores("fast", fps=55.5)
     table = compare([fast, scores("unknown")], paper_rows="seqtrack")
@@ -148,6 +157,7 @@ def test_latex():
     assert r"a|b\_c & 60.0 \\" in text
     assert text.startswith("% A & B\n% a note\n")
     assert Table("t", ("a",), ((r"50% \ {x}",),)).latex().count(r"50\% \textbackslash{} \{x\}") == 1
+    assert r"a\_b\textasciitilde{}\textasciicircum{}" in Table("t", ("a",), (("a_b~^",),)).latex()
 
 
 def test_csv_and_json():

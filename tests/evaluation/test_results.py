@@ -68,7 +68,8 @@ BROKEN = {
     "word": ("1,2,3,4\n1,2,x,4\n", r"line 2.*four numbers"),
     "header": ("x,y,w,h\n1,2,3,4\n", r"line 1.*headers"),
     "blank line inside": ("1,2,3,4\n\n1,2,3,4\n", r"line 2"),
-    "infinite": ("1,2,3,4\n1,inf,3,4\n", r"line 2: infinite"),
+    "infinite": ("1,2,3,4\n1,inf,3,4\n", r"line 2: .*beyond any image"),
+    "huge": ("1,2,3,4\n1,1e300,3,4\n", r"line 2: .*beyond any image"),
     "empty": ("", r"empty"),
     "not text": ("\x00\xff\x00", r"line 1"),
 }
@@ -103,8 +104,19 @@ def test_file_names_of_other_trackers(tmp_path: Path, name: str, file: str):
 def test_column_of_another_length(tmp_path: Path):
     write(tmp_path)
     (tmp_path / "bird_time.txt").write_text("0.1\n")
-    with pytest.raises(ValueError, match=r"bird_time\.txt: 1 lines, but bird\.txt has 3"):
+    with pytest.raises(ValueError, match=r"1 lines of time, but bird\.txt has 3"):
         results.read_result(tmp_path, "bird")
+
+
+def test_times_of_the_got10k_toolkit_are_columns(tmp_path: Path):
+    folder = tmp_path / "bird"
+    folder.mkdir()
+    for repetition in (1, 2, 3):
+        (folder / f"bird_{repetition:03d}.txt").write_text("1,2,3,4\n1,2,3,4\n")
+    (folder / "bird_time.txt").write_text("0.1,0.2\n0.3,0.4\n")
+    times = [results.read_result(tmp_path, "bird", repetition).times for repetition in (1, 2, 3)]
+    np.testing.assert_array_equal(times[:2], [[0.1, 0.3], [0.2, 0.4]])
+    assert times[2] is None
 
 
 def test_only_whole_results_are_done(tmp_path: Path):

@@ -104,6 +104,21 @@ def test_missing_results_are_named(tmp_path: Path, truths, made_result):
         score_folder(tmp_path / "not there", truths, partial=True)
 
 
+def test_errors_name_the_tracker(truths):
+    boxes = {t.name: t.boxes.copy() for t in truths}
+    boxes["bb"][4, 2] = np.nan
+    with pytest.raises(ValueError, match="x on toy, bb: line 5 of the result is"):
+        score_sequences(truths, boxes, tracker="x", benchmark="toy")
+
+
+def test_short_results_are_counted_and_unreadable_times_cost_the_speed_only(tmp_path: Path, truths, made_result):
+    for truth in truths:
+        write(tmp_path, truth.name, made_result(truth)[: -5 if truth.name == "bb" else None])
+        (tmp_path / f"{truth.name}_time.txt").write_text("fast\n")
+    result = score_folder(tmp_path, truths)
+    assert (result.short, result.fps) == (1, None)
+
+
 def test_unknown_convention(truths):
     with pytest.raises(ValueError, match="unknown convention 'auc'; one of seqtrack, pytracking"):
         score_sequences(truths, {t.name: t.boxes for t in truths}, convention="auc")

@@ -104,6 +104,15 @@ GOT10K_FAULTS = {
         lambda f: f.update({BOXES: f[BOXES].replace("10.0000", "90.0000")}),
         [f"{BOXES}, line 1: .* is not the given box"],
     ),
+    "an empty file": (lambda f: f.update({BOXES: ""}), [f"{BOXES}, line 1: the file is empty"]),
+    "semicolons": (
+        lambda f: f.update({BOXES: f[BOXES].replace(",", ";")}),
+        [f"{BOXES}, line 1: .* is not x,y,w,h separated by commas"],
+    ),
+    "hostile names": (
+        lambda f: f.update({"../up.txt": "", "\x1b[31mred\n.txt": ""}),
+        [r"2 files that do not belong in the zip, first \\x1b\[31mred\\n\.txt, \.\./up"],
+    ),
     "files of the system": (lambda f: f.update({"__MACOSX/x.txt": "1"}), ["1 files that do not belong.*__MACOSX"]),
     "a folder above": (
         lambda f: [f.update({f"ours/{name}": f.pop(name)}) for name in list(f)],
@@ -146,8 +155,32 @@ def test_nested_trackingnet_folders_are_found_as_the_server_does(folder: Path):
     assert check_submission("trackingnet", content, videos("trackingnet")) == []
 
 
+def encrypted(content: bytes) -> bytes:
+    """The same zip with the flag of encryption set in its directory and before each file."""
+    data = bytearray(content)
+    for mark, offset in ((b"PK\x01\x02", 8), (b"PK\x03\x04", 6)):
+        for match in re.finditer(re.escape(mark), content):
+            data[match.start() + offset] |= 1
+    return bytes(data)
+
+
+def test_damaged_and_hostile_zips_are_words(folder: Path, monkeypatch: pytest.MonkeyPatch):
+    """Whatever the bytes, the answer is a list of problems, never an exception."""
+    content, known = build_submission("got10k", folder, videos("got10k")), videos("got10k")
+    expect(check_submission("got10k", content[: len(content) // 2], known), ["only a part of one"])
+    assert all("encrypted" in problem for problem in check_submission("got10k", encrypted(content), known)[:4])
+    rng = np.random.default_rng(0)
+    for _ in range(300):
+        damaged = bytearray(content)
+        for place in rng.integers(len(content), size=3):
+            damaged[place] = rng.integers(256)
+        assert all(problem.isprintable() for problem in check_submission("got10k", bytes(damaged), known))
+    monkeypatch.setattr("seqtrack_lit.evaluation.submission.LARGEST", 100)
+    expect(check_submission("got10k", content, known), ["unpacks to 0 MB"])
+
+
 def test_not_a_zip_and_twice():
-    assert check_submission("got10k", b"no zip", {}) == ["not a zip file (File is not a zip file)"]
+    expect(check_submission("got10k", b"no zip", {}), [r"not a zip file, or only a part of one \(File is not a zip"])
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w") as archive:
         archive.writestr("a.txt", "1,2,3,4\n")

@@ -132,7 +132,12 @@ def test_a_folder_belongs_to_one_tracker(videos: list[Sequence], tmp_path: Path)
     with pytest.raises(ValueError, match=r"run \(tracker\.window was True, now False\)"):
         claim(tmp_path, {**identity, "tracker": {"window": False}})
     assert run(videos, tmp_path).found == 3
+    (tmp_path / "media").mkdir()
+    (tmp_path / "scores.json").write_text("{}")
+    claim(tmp_path, identity)
+    assert (tmp_path / "scores.json").exists()
     claim(tmp_path, {**identity, "weights": "def"}, replace=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["run.json"]  # nothing of the former tracker stays
     assert run(videos, tmp_path).found == 0
     (tmp_path / "run.json").unlink()
     with pytest.raises(ValueError, match="unknown origin"):

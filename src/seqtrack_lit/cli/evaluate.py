@@ -18,6 +18,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
+from seqtrack_lit.cli.overrides import key_of
 from seqtrack_lit.cli.runtime import existing, instantiate, run
 
 if TYPE_CHECKING:
@@ -55,6 +56,8 @@ def body(config: DictConfig) -> None:
             "tracker": tracker.settings,
             "told": [options["tokenizer"], options["model"], _digest(config.official_config)],
         }
+        if differing := _differing(tracker, options):
+            print(f"{tracker.name} on {benchmark.name}: {differing}")
         unfinished += benchmark.run(
             tracker.name, load if config.workers > 1 else lambda device: tracker, identity, devices, scores
         )
@@ -187,6 +190,23 @@ def _check(config: DictConfig, checkpoint: Path | None, baselines: list[str]) ->
     name = config.tracker.name
     if name is not None and (Path(str(name)).name != str(name) or name in BASELINES):
         raise ValueError(f"tracker.name={name} cannot name a results folder: no slashes, not a baseline's name")
+
+
+def _differing(tracker: "SeqTrackTracker", options: dict[str, Any]) -> str:
+    """Settings that differ from the checkpoint's though nobody gave them on the command line."""
+    given = {key_of(item) for item in HydraConfig.get().overrides.task}
+    fixed = tracker.model.templates == 1 or tracker.settings["update"] == "none"  # no template is ever renewed
+    used = {
+        key: tracker.settings[key]
+        for key in options.keys() & tracker.stored.keys() & tracker.settings.keys()
+        if f"tracker.{key}" not in given and not (fixed and key.startswith("update_"))
+    }
+    parts = [
+        f"{key} is {value} here, {tracker.stored[key]} in the checkpoint (tracker.{key}={tracker.stored[key]} keeps it)"
+        for key, value in sorted(used.items())
+        if value != tracker.stored[key]
+    ]
+    return "; ".join(parts)
 
 
 def _digest(path: str | Path | None) -> str:

@@ -15,6 +15,7 @@ Result files may be ours or anybody's: commas, tabs or blanks, integers or float
 one folder for a tracker or a tree with many. The ground truth is read from where the benchmark lies (docs/datasets.md).
 """
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -167,7 +168,6 @@ def _benchmark(config: DictConfig) -> "tuple[str, list[Video]]":
 
 def _scored(config: DictConfig) -> "list[Scores]":
     """Scores of every tracker found, by every convention asked for."""
-    from seqtrack_lit.evaluation.folders import find_trackers
     from seqtrack_lit.evaluation.scores import convention_of, score_folder, truth_of
 
     conventions = _list(config.conventions) or [str(config.convention)]
@@ -181,12 +181,27 @@ def _scored(config: DictConfig) -> "list[Scores]":
         raise ValueError(f"{benchmark} publishes first boxes only; {how}")
     truths = [truth_of(v.name, v.boxes, v.visible, v.meta, benchmark=benchmark) for v in whole]
     scores = []
-    for root in _list(config.results):
-        found = find_trackers(Path(root).expanduser(), benchmark, [truth.name for truth in truths])
-        for tracker, folder in found.items():
-            names = {"tracker": tracker, "benchmark": benchmark}
-            scores += [score_folder(folder, truths, convention=c, partial=config.partial, **names) for c in conventions]
+    for tracker, folder in _trackers(config, benchmark, [truth.name for truth in truths]):
+        names = {"tracker": tracker, "benchmark": benchmark}
+        scores += [score_folder(folder, truths, convention=c, partial=config.partial, **names) for c in conventions]
     return scores
+
+
+def _trackers(config: DictConfig, benchmark: str, names: list[str]) -> list[tuple[str, Path]]:
+    """Trackers and their folders in all of results=; folders that are passed over are named on stderr."""
+    from seqtrack_lit.evaluation.folders import find_trackers
+
+    trackers: list[tuple[str, Path]] = []
+    for root in _list(config.results):
+        found = find_trackers(Path(root).expanduser(), benchmark, names)
+        trackers += found.trackers.items()
+        if found.passed_over:
+            print(
+                f"seqtrack-report: {root} has folders called {benchmark}, so these are passed over: "
+                f"{', '.join(map(str, found.passed_over))}; give such a folder itself as results= to score it, too",
+                file=sys.stderr,
+            )
+    return trackers
 
 
 def _collected(folders: list[Path]) -> "list[Scores]":
@@ -250,14 +265,11 @@ def _only_tracker(config: DictConfig, benchmark: str, names: list[str]) -> tuple
     Raises:
         ValueError: there are several.
     """
-    from seqtrack_lit.evaluation.folders import find_trackers
-
-    found: dict[str, Path] = {}
-    for root in _list(config.results):
-        found |= find_trackers(Path(root).expanduser(), benchmark, names)
+    found = _trackers(config, benchmark, names)
     if len(found) > 1:
-        raise ValueError(f"results= holds {len(found)} trackers ({', '.join(found)}); a zip is of one, give its folder")
-    return next(iter(found.items()))
+        several = ", ".join(tracker for tracker, _ in found)
+        raise ValueError(f"results= holds {len(found)} trackers ({several}); a zip is of one, give its folder")
+    return found[0]
 
 
 def main() -> None:

@@ -1,13 +1,15 @@
 """Which folders hold a benchmark's results, and of which tracker: ours, and the layouts of others.
 
 Known layouts: `<tracker>/<benchmark>/` (ours), `<tracker>/<configuration>[_000]/<benchmark>/` (pytracking family),
-`<tracker>_tracking_result/` (MATLAB kits of LaSOT and TNL2K), GOT-10k's folder per sequence, a folder of files.
+`<tracker>_tracking_result/` (MATLAB kits of LaSOT and TNL2K), a folder per sequence (GOT-10k),
+a folder of files.
 """
 
 import os
 import re
 from collections.abc import Collection
 from pathlib import Path
+from typing import NamedTuple
 
 from seqtrack_lit.evaluation.results import PREFIXES
 
@@ -31,8 +33,17 @@ _RUN = re.compile(r"_\d{3}")  # pytracking's repetitions
 _DEPTH = 5
 
 
-def find_trackers(root: Path, benchmark: str, sequences: Collection[str]) -> dict[str, Path]:
+class Found(NamedTuple):
+    """Folders with results by tracker; and those that hold files of the same names but lie beside the benchmark's."""
+
+    trackers: dict[str, Path]
+    passed_over: list[Path]
+
+
+def find_trackers(root: Path, benchmark: str, sequences: Collection[str]) -> Found:
     """Folders at or below `root` that hold results of the benchmark's sequences, by tracker name.
+
+    Where some are called as the benchmark, the others are passed over: sequences of two benchmarks share names.
 
     Args:
         root: the folder of one tracker or of many.
@@ -56,13 +67,14 @@ def find_trackers(root: Path, benchmark: str, sequences: Collection[str]) -> dic
         if place.name.lower() in others and place != root:
             folders.clear()
             continue
-        nested = [name for name in folders if name in wanted and (place / name / f"{name}_001.txt").is_file()]
+        nested = [name for name in folders if name in wanted - own and _holds_itself(place / name)]
         if nested or any(file.removesuffix(".txt") in wanted for file in files if file.endswith(".txt")):
             found.append(place)
             folders[:] = [name for name in folders if name not in nested]
         if len(place.relative_to(root).parts) >= _DEPTH:
             folders.clear()
     named = [folder for folder in found if folder.name.lower() in own]
+    passed_over = [folder for folder in found if named and folder not in named]
     found = named or found
     if not found:
         first = ", ".join(f"{name}.txt" for name in list(sequences)[:3])
@@ -71,10 +83,16 @@ def find_trackers(root: Path, benchmark: str, sequences: Collection[str]) -> dic
         )
     labels = {folder: _tracker_of(folder, own) for folder in found}
     twice = {label for label in labels.values() if list(labels.values()).count(label) > 1}
-    return {
+    trackers = {
         (str(folder.relative_to(root)) if label in twice and folder != root else label): folder
         for folder, label in sorted(labels.items())
     }
+    return Found(trackers, passed_over)
+
+
+def _holds_itself(folder: Path) -> bool:
+    """Whether it is the folder of one sequence with its boxes in it."""
+    return any((folder / f"{folder.name}{end}.txt").is_file() for end in ("_001", ""))
 
 
 def _tracker_of(folder: Path, own: set[str]) -> str:

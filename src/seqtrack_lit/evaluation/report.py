@@ -198,5 +198,14 @@ def _notes(scores: Sequence[Scores], average: bool) -> list[str]:
         most = max(counts.values())
         fewer = [f"{tracker} only {count}" for tracker, count in counts.items() if count != most]
         names = ", ".join(next(s for s in scores if (s.benchmark, s.convention) == (benchmark, convention)).values)
-        notes.append(f"{benchmark}: {names} by convention {convention}, {most} sequences{'; '.join(['', *fewer])}")
+        whole = paper()["sequences"].get(benchmark, most)
+        part = "" if most == whole else f" of {whole}, so not the benchmark's scores"
+        notes.append(
+            f"{benchmark}: {names} by convention {convention}, {most} sequences{part}{'; '.join(['', *fewer])}"
+        )
+        notes += [
+            f"{benchmark}: {s.short} results of {s.tracker} are shorter than their videos"
+            for s in scores
+            if s.short and (s.benchmark, s.convention) == (benchmark, convention)
+        ]
     return notes

@@ -23,6 +23,7 @@ import numpy as np
 from jaxtyping import Float64
 
 PREFIXES = ("uav_", "nfs_", "otb_", "lasot_", "tnl2k_")
+_LARGEST = 1e9  # pixels or seconds
 _SEPARATORS = str.maketrans({",": " ", ";": " ", "\t": " "})
 
 
@@ -113,15 +114,36 @@ def read_column(path: Path) -> Float64[np.ndarray, "frames"]:
     return _read_numbers(path, 1)[:, 0]
 
 
-def _read_numbers(path: Path, columns: int) -> Float64[np.ndarray, "rows columns"]:
-    """All lines of a file as numbers; blank lines only at the end."""
+def read_times(boxes: Path) -> Float64[np.ndarray, "frames"] | None:
+    """Seconds per frame that were written beside a boxes file; None where there are none.
+
+    They are in `<boxes>_time.txt`, or, with the got10k toolkit, for all repetitions of a sequence in the columns of
+    one `<sequence>/<sequence>_time.txt`.
+
+    Raises:
+        ValueError: names file and line of what is not a number.
+    """
+    own = boxes.with_name(f"{boxes.stem}_time.txt")
+    if own.is_file():
+        return read_column(own)
+    name, _, repetition = boxes.stem.rpartition("_")
+    shared = boxes.with_name(f"{name}_time.txt")
+    if boxes.parent.name != name or not repetition.isdigit() or not shared.is_file():
+        return None
+    columns = _read_numbers(shared, None)
+    return columns[:, int(repetition) - 1] if int(repetition) <= columns.shape[1] else None
+
+
+def _read_numbers(path: Path, columns: int | None) -> Float64[np.ndarray, "rows columns"]:
+    """All lines of a file as numbers; blank lines only at the end. None: as many columns as the first line has."""
     if not path.is_file():
         raise FileNotFoundError(f"no result file {path}: track the sequence first, or correct the folder")
     lines = path.read_bytes().decode("utf-8-sig", errors="replace").rstrip().splitlines()
     if not lines:
         raise ValueError(f"{path}: the file is empty, probably a run that was stopped; delete it and track again")
     rows = [line.translate(_SEPARATORS).split() for line in lines]
-    expected = "four numbers x,y,w,h" if columns == 4 else "one number"
+    columns = len(rows[0]) if columns is None else columns
+    expected = "four numbers x,y,w,h" if columns == 4 else "one number" if columns == 1 else f"{columns} numbers"
     for number, row in enumerate(rows, 1):
         if len(row) != columns:
             cause = (
@@ -135,9 +157,12 @@ def _read_numbers(path: Path, columns: int) -> Float64[np.ndarray, "rows columns
         raise ValueError(
             f"{path}, line {number}: {lines[number - 1][:80]!r} is not {expected}; remove headers and words"
         ) from None
-    infinite = np.flatnonzero(np.isinf(values).any(axis=1))
+    infinite = np.flatnonzero((np.abs(values) > _LARGEST).any(axis=1))
     if infinite.size:
-        raise ValueError(f"{path}, line {infinite[0] + 1}: infinite value; the tracker diverged here, track it again")
+        line = lines[infinite[0]][:80]
+        raise ValueError(
+            f"{path}, line {infinite[0] + 1}: {line!r} is beyond any image; the tracker diverged here, track it again"
+        )
     return values
 
 
@@ -176,14 +201,14 @@ def read_result(folder: Path, name: str, repetition: int = 1) -> Result:
     if path is None:
         raise FileNotFoundError(f"no result of {name!r} in {folder} (expected {name}.txt): track it first")
     boxes = read_boxes(path)
-    columns = []
-    for kind in ("time", "confidence"):
-        side = path.with_name(f"{path.stem}_{kind}.txt")
-        column = read_column(side) if side.is_file() else None
+    side = path.with_name(f"{path.stem}_confidence.txt")
+    columns = {"time": read_times(path), "confidence": read_column(side) if side.is_file() else None}
+    for kind, column in columns.items():
         if column is not None and len(column) != len(boxes):
-            raise ValueError(f"{side}: {len(column)} lines, but {path.name} has {len(boxes)}; track the sequence again")
-        columns.append(column)
-    return Result(boxes, *columns)
+            raise ValueError(
+                f"{path.parent}: {len(column)} lines of {kind}, but {path.name} has {len(boxes)}; track {name} again"
+            )
+    return Result(boxes, columns["time"], columns["confidence"])
 
 
 def list_done(folder: Path, frames: Mapping[str, int], repetition: int = 1) -> list[str]:

@@ -6,6 +6,7 @@ sequences of a curve, read out at a point or as an area; which points, and which
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from dataclasses import fields as dataclass_fields
 from pathlib import Path
@@ -16,7 +17,7 @@ from jaxtyping import Bool, Float64
 
 from seqtrack_lit.evaluation import got10k, other_toolkits, overlap, trackingnet
 from seqtrack_lit.evaluation.overlap import Curve, Measurement, Rules, Truth
-from seqtrack_lit.evaluation.results import find_boxes, read_boxes, read_column, write_atomic
+from seqtrack_lit.evaluation.results import find_boxes, read_boxes, read_times, write_atomic
 from seqtrack_lit.evaluation.table import Table
 
 ReadOut = Callable[[Mapping[str, Curve]], float]
@@ -96,6 +97,7 @@ class Scores:
         per_attribute: the same for the sequences with an attribute, and their number as "sequences".
         curves: the benchmark's curves over the convention's thresholds.
         fps: frames per second without initialisation, median over sequences, where times were written.
+        short: results with fewer boxes than the sequence has frames, where the convention takes them.
     """
 
     convention: str
@@ -107,6 +109,7 @@ class Scores:
     per_attribute: Mapping[str, Mapping[str, float]] = field(default_factory=dict, repr=False)
     curves: Mapping[str, Sequence[float]] = field(default_factory=dict, repr=False)
     fps: float | None = None
+    short: int = 0
 
     def table(self) -> Table:
         """One row with this tracker's scores."""
@@ -204,7 +207,10 @@ def score_sequences(
     missing = [truth.name for truth in truths if truth.name not in results]
     if missing or not truths:
         raise ValueError(f"{tracker} on {benchmark}: {len(missing)} of {len(truths)} results missing: {missing[:3]}")
-    measured = {truth.name: rules.measure(truth, results[truth.name]) for truth in truths}
+    try:
+        measured = {truth.name: rules.measure(truth, results[truth.name]) for truth in truths}
+    except ValueError as error:
+        raise ValueError(f"{tracker} on {benchmark}, {error}") from None
     whole = mean_measurement(list(measured.values()))
     attributes = {}
     for attribute in dict.fromkeys(a for truth in truths for a in truth.attributes):
@@ -220,6 +226,7 @@ def score_sequences(
         per_attribute=attributes,
         curves={name: (100 * curve).tolist() for name, curve in whole.curves.items()},
         fps=fps,
+        short=sum(len(results[truth.name]) < len(truth.boxes) for truth in truths),
     )
 
 
@@ -275,9 +282,10 @@ def _speed(paths: Iterable[Path]) -> float | None:
     """Median frames per second over the sequences that have a times file, without initialisation."""
     speeds = []
     for path in paths:
-        times = path.with_name(f"{path.stem}_time.txt")
-        if times.is_file() and (seconds := read_column(times)[1:].sum()) > 0:
-            speeds.append((read_column(times).size - 1) / seconds)
+        with suppress(ValueError):  # a times file that cannot be read costs its speed, not the scores
+            times = read_times(path)
+            if times is not None and (seconds := times[1:].sum()) > 0:
+                speeds.append((len(times) - 1) / seconds)
     return float(np.median(speeds)) if speeds else None
 
 

@@ -10,6 +10,7 @@ The results themselves stay where they are.
 import io
 import re
 import zipfile
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,9 @@ from jaxtyping import Float64
 from seqtrack_lit.evaluation.results import find_boxes, read_result
 
 Server = Literal["got10k", "trackingnet"]
+
+# Bytes of all files together. TrackingNet's 225,000 boxes are about 8 MB; a small zip can unpack to terabytes.
+LARGEST = 256_000_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,22 +83,46 @@ def _lines(rows: Float64[np.ndarray, "frames columns"], form: str) -> str:
 
 def check_submission(server: Server, content: bytes, videos: Mapping[str, Expected]) -> list[str]:
     """Everything the server would stumble over, in words; an empty list when the zip is in order."""
+    texts, problems = _unpack(content)
+    if texts is not None:
+        check = _check_got10k if server == "got10k" else _check_trackingnet
+        used: set[str] = set()
+        for name, expected in videos.items():
+            problems += check(name, expected, texts, used)
+        extra = sorted(set(texts) - used)
+        if extra:
+            problems.append(f"{len(extra)} files that do not belong in the zip, first {', '.join(extra[:3])}")
+    return [_printable(problem) for problem in problems]
+
+
+def _unpack(content: bytes) -> tuple[dict[str, str] | None, list[str]]:
+    """The texts in a zip by file name, None where it cannot be read at all, and what is wrong with it as a zip."""
     try:
         archive = zipfile.ZipFile(io.BytesIO(content))
-    except zipfile.BadZipFile as error:
-        return [f"not a zip file ({error})"]
+    except Exception as error:  # zipfile knows many ways to stumble over a damaged file
+        return None, [f"not a zip file, or only a part of one ({error}); make or copy it again"]
+    texts, problems = {}, []
     with archive:
-        files = [info.filename for info in archive.infolist() if not info.is_dir()]
-        problems = [f"{file}: twice in the zip" for file in sorted({f for f in files if files.count(f) > 1})]
-        texts = {file: archive.read(file).decode("utf-8", errors="replace") for file in dict.fromkeys(files)}
-    check = _check_got10k if server == "got10k" else _check_trackingnet
-    used: set[str] = set()
-    for name, expected in videos.items():
-        problems += check(name, expected, texts, used)
-    extra = sorted(set(texts) - used)
-    if extra:
-        problems.append(f"{len(extra)} files that do not belong in the zip, first {', '.join(extra[:3])}")
-    return problems
+        entries = [entry for entry in archive.infolist() if not entry.is_dir()]
+        size = sum(entry.file_size for entry in entries)
+        if size > LARGEST:
+            return None, [
+                f"unpacks to {size / 1e6:,.0f} MB; the files for this server are a few MB, so these are others"
+            ]
+        for name, count in Counter(entry.filename for entry in entries).items():
+            if count > 1:
+                problems.append(f"{name}: twice in the zip")
+            try:
+                texts[name] = archive.read(name).decode("utf-8", errors="replace")
+            except Exception as error:
+                texts[name] = ""
+                problems.append(f"{name}: cannot be unpacked ({error}); the zip is damaged or encrypted, make it again")
+    return texts, problems
+
+
+def _printable(text: str) -> str:
+    """File names and lines of a foreign zip may hold control characters."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def _check_got10k(name: str, expected: Expected, texts: Mapping[str, str], used: set[str]) -> list[str]:
@@ -113,7 +141,7 @@ def _check_got10k(name: str, expected: Expected, texts: Mapping[str, str], used:
     problems = [problem for file in boxes for problem in _check_boxes(file, texts[file], expected)]
     if times not in texts:
         return [*problems, f"{times}: missing"]
-    rows = _numbers(texts[times])
+    rows = _numbers(texts[times], "numbers")
     if isinstance(rows, str):
         return [*problems, f"{times}, {rows}"]
     if rows.shape != (expected.frames, len(runs)):
@@ -134,7 +162,7 @@ def _check_trackingnet(name: str, expected: Expected, texts: Mapping[str, str], 
 
 
 def _check_boxes(file: str, text: str, expected: Expected) -> list[str]:
-    rows = _numbers(text)
+    rows = _numbers(text, "x,y,w,h")
     if isinstance(rows, str):
         return [f"{file}, {rows}"]
     if rows.shape[1] != 4:
@@ -149,8 +177,10 @@ def _check_boxes(file: str, text: str, expected: Expected) -> list[str]:
     return problems
 
 
-def _numbers(text: str) -> Float64[np.ndarray, "lines columns"] | str:
+def _numbers(text: str, what: str) -> Float64[np.ndarray, "lines columns"] | str:
     """The numbers of a comma-separated text, or what is wrong with it."""
+    if not text.strip():
+        return "line 1: the file is empty"
     lines = text.rstrip("\n").split("\n")
     rows = [line.split(",") for line in lines]
     for number, (line, row) in enumerate(zip(lines, rows, strict=True), 1):
@@ -159,5 +189,5 @@ def _numbers(text: str) -> Float64[np.ndarray, "lines columns"] | str:
         except ValueError:
             good = False
         if not good:
-            return f"line {number}: {line[:60]!r} is not {len(rows[0])} numbers separated by commas"
+            return f"line {number}: {line[:60]!r} is not {what} separated by commas"
     return np.array(rows, dtype=np.float64)

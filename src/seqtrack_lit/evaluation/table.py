@@ -89,7 +89,8 @@ def _pad(cell: str, width: int, column: int) -> str:
     return cell.ljust(width) if column == 0 else cell.rjust(width)
 
 
-_LATEX = str.maketrans({"\\": r"\textbackslash{}", **{symbol: "\\" + symbol for symbol in "&%$#_{}"}})
+_SPELT = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
+_LATEX = str.maketrans({**_SPELT, **{symbol: "\\" + symbol for symbol in "&%$#_{}"}})
 
 
 def _latex(text: str) -> str:

@@ -5,6 +5,7 @@ that was killed loses at most the videos in flight, and the same command goes on
 """
 
 import json
+import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -139,6 +140,8 @@ def claim(folder: Path, identity: Mapping[str, object], *, replace: bool = False
         )
     for file in present:
         file.unlink()
+    (folder / "scores.json").unlink(missing_ok=True)  # would keep the former tracker's scores by other conventions
+    shutil.rmtree(folder / "media", ignore_errors=True)
     write_atomic(path, json.dumps(new, indent=1, sort_keys=True) + "\n")
 
 

@@ -7,6 +7,7 @@ Letters: T templates, S search size, P past boxes.
 
 import copy
 from collections import deque
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -85,6 +86,7 @@ class SeqTrackTracker:
         self.model = model
         self.window = model.tokenizer.window().to(self.device) if window else None
         self.box: BoxXywh = (0.0, 0.0, 0.0, 0.0)
+        self.stored: Mapping[str, object] = {}  # the checkpoint's settings, before anything replaced them
 
     @property
     def settings(self) -> dict[str, object]:
@@ -187,7 +189,9 @@ def load_tracker(
     loaded = load_model(path, official_config=official_config, tokenizer=tokenizer, model=model)
     settings = {**loaded.tracker, **overrides}
     where = _device(device if device is not None else "cuda" if torch.cuda.is_available() else "cpu")
-    return SeqTrackTracker(loaded.model.to(where), device=where, **settings)  # type: ignore[arg-type]
+    tracker = SeqTrackTracker(loaded.model.to(where), device=where, **settings)  # type: ignore[arg-type]
+    tracker.stored = loaded.tracker
+    return tracker
 
 
 def _device(name: str | torch.device) -> torch.device:
