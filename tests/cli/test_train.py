@@ -1,5 +1,6 @@
 """seqtrack-train from the command line, with a model that takes milliseconds a step."""
 
+import errno
 import json
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from omegaconf import OmegaConf
 
 from seqtrack_lit import load_tracker
 from seqtrack_lit.cli import train
+from seqtrack_lit.cli.record import read_facts, write_facts
 from seqtrack_lit.models.weights import load_model
 from seqtrack_lit.training.recording import read_metrics
 
@@ -250,3 +252,18 @@ def test_wrong_values_are_one_line_and_exit_2(tmp_path: Path) -> None:
         assert lines[0].startswith("seqtrack-train: ")
         assert text in lines[0], (case, lines[0])
     assert not list(tmp_path.glob("out*/checkpoints"))
+
+
+def test_a_full_disk_leaves_the_facts_and_the_last_word(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No room for a new file: the status is written over the old one, the rest stays."""
+    write_facts(tmp_path, {"status": "running", "seed": 1})
+
+    def full(path: Path, text: str) -> None:
+        path.touch()
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_text", full)
+    with pytest.raises(OSError, match="No space left"):
+        write_facts(tmp_path, {"status": "failed", "seconds": 3.0})
+    assert read_facts(tmp_path) == {"status": "failed", "seed": 1}
+    assert [path.name for path in tmp_path.iterdir()] == ["run.json"]

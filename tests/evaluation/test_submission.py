@@ -168,7 +168,7 @@ def test_damaged_and_hostile_zips_are_words(folder: Path, monkeypatch: pytest.Mo
     """Whatever the bytes, the answer is a list of problems, never an exception."""
     content, known = build_submission("got10k", folder, videos("got10k")), videos("got10k")
     expect(check_submission("got10k", content[: len(content) // 2], known), ["only a part of one"])
-    assert all("encrypted" in problem for problem in check_submission("got10k", encrypted(content), known)[:4])
+    expect(check_submission("got10k", encrypted(content), known), [r"001\.txt: cannot be unpacked .* encrypted"])
     rng = np.random.default_rng(0)
     for _ in range(300):
         damaged = bytearray(content)

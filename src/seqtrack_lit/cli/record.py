@@ -5,6 +5,7 @@ import platform
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -52,12 +53,33 @@ def _version(name: str) -> str | None:
 
 
 def write_facts(folder: Path, facts: Mapping[str, Any]) -> None:
-    """Add facts to a run's run.json, atomically."""
+    """Add facts to a run's run.json, atomically.
+
+    Raises:
+        OSError: the disk is full; what was there stays, but for the status.
+    """
     path = folder / "run.json"
     known = read_facts(folder)
     part = path.with_suffix(".part")
-    part.write_text(json.dumps({**known, **facts}, indent=1) + "\n")
-    part.replace(path)
+    try:
+        part.write_text(json.dumps({**known, **facts}, indent=1) + "\n")
+        part.replace(path)
+    except OSError:
+        part.unlink(missing_ok=True)
+        _overwrite_status(path, known.get("status"), facts.get("status"))
+        raise
+
+
+def _overwrite_status(path: Path, old: object, new: object) -> None:
+    """Another word in the place of the old one: a full disk has no room for a new file, but for these bytes."""
+    was, now = f'"status": "{old}",'.encode(), f'"status": "{new}",'.encode()
+    if not old or not new or len(now) > len(was):
+        return
+    with suppress(OSError), path.open("r+b") as file:
+        place = file.read().find(was)
+        if place >= 0:
+            file.seek(place)
+            file.write(now.ljust(len(was)))
 
 
 def read_facts(folder: Path) -> dict[str, Any]:

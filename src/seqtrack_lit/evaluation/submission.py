@@ -114,9 +114,8 @@ def _unpack(content: bytes) -> tuple[dict[str, str] | None, list[str]]:
                 problems.append(f"{name}: twice in the zip")
             try:
                 texts[name] = archive.read(name).decode("utf-8", errors="replace")
-            except Exception as error:
-                texts[name] = ""
-                problems.append(f"{name}: cannot be unpacked ({error}); the zip is damaged or encrypted, make it again")
+            except Exception as error:  # the other files of such a zip are not worth a look
+                return None, [f"{name}: cannot be unpacked ({error}); the zip is damaged or encrypted, make it again"]
     return texts, problems
 
 
