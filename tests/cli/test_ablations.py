@@ -223,3 +223,14 @@ def test_a_sweep_starts_as_printed(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert {run["status"] for run in runs.values()} == {"finished"}
     kept = OmegaConf.load(tmp_path / "runs/tab4_ablations/ablation-likelihood_update/config.yaml")
     assert (kept.model.encoder.templates, kept.tracker.update_interval, kept.tracker.update_threshold) == (2, 10, 0.12)
+
+
+@pytest.mark.slow
+def test_all_rows_by_one_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    quick = ["callbacks.pictures=0", "data.validation.track_frames=4", "trainer=cpu", "train.precision=fp32"]
+    monkeypatch.setattr(sys, "argv", ["seqtrack-train", "-m", "ablation=glob(*)", *SMALL, *quick, "name=rows"])
+    train.main()
+    runs = {path.parent.name: json.loads(path.read_text()) for path in tmp_path.glob("runs/rows/*/run.json")}
+    assert sorted(runs) == sorted(f"ablation-{row}" for row in ROWS)
+    assert {run["status"] for run in runs.values()} == {"finished"}

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hydra.errors import MissingConfigException
 from omegaconf import DictConfig, OmegaConf
 
 from seqtrack_lit.cli import overrides, runtime
@@ -169,7 +170,7 @@ def test_interrupt_exits_130(run: Callable[..., int]) -> None:
 
 
 def test_sweep_goes_on_after_a_failed_job_and_exits_1(
-    run: Callable[..., int], capsys: pytest.CaptureFixture[str]
+    run: Callable[..., int], capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     seen: list[int] = []
 
@@ -177,12 +178,25 @@ def test_sweep_goes_on_after_a_failed_job_and_exits_1(
         seen.append(config.train.samples)
         if config.train.samples == 2:
             raise ValueError("two is wrong")
+        if config.train.samples == 3:
+            raise RuntimeError("a bug")
 
-    assert run("-m", "train.samples=1,2,3", body=body) == 1
+    assert run("-m", "train.samples=1,2,3", f"hydra.sweep.dir={tmp_path}/sweep", body=body) == 1
     assert seen == [1, 2, 3]
     error = capsys.readouterr().err
-    assert "train.samples=2" in error
-    assert "two is wrong" in error
+    logs = [tmp_path / f"sweep/{number}/train.log" for number in range(3)]
+    assert f"job 1 (train.samples=2) failed: two is wrong; its log: {logs[1]}\n" in error
+    assert f"job 2 (train.samples=3) failed: RuntimeError: a bug; its log: {logs[2]}\n" in error
+    assert error.splitlines()[-1].startswith("seqtrack-train: some jobs of the sweep failed; the first: job 1 ")
+    assert not logs[0].read_text()
+    assert "Traceback" not in logs[1].read_text()
+    assert "Traceback" in logs[2].read_text()
+
+
+def test_a_launcher_that_is_not_installed() -> None:
+    error = MissingConfigException("", missing_cfg_file="hydra/launcher/joblib", options=["basic"])
+    text = overrides.explain(error, folder=Path("conf"), config_name="train", arguments=[])
+    assert text == "hydra/launcher=joblib is not installed: pip install '.[sweep]'"
 
 
 def test_sweep_over_odd_paths(run: Callable[..., int]) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import struct
 import subprocess
@@ -32,6 +33,8 @@ def start(folder: Path, *arguments: str) -> subprocess.Popen[str]:
     settings = [] if arguments[0].startswith("resume=") else TINY  # a resumed run brings its own
     command = [sys.executable, "-m", "seqtrack_lit.cli.train", *settings, *arguments]
     env = {**os.environ, "OMP_NUM_THREADS": "1"}
+    if "launcher=local" in arguments:
+        env["TMPDIR"] = str(folder)  # slots of this test only
     pipes: Any = {"text": True, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "start_new_session": True}
     return subprocess.Popen(command, cwd=folder, env=env, **pipes)
 
@@ -53,6 +56,11 @@ def last(folder: Path) -> dict[str, Any]:
 def numbers(folder: Path) -> list[dict[str, str]]:
     rows = read_metrics(folder / "metrics.csv")
     return [{k: v for k, v in row.items() if not k.startswith(("time/", "memory/"))} for row in rows]
+
+
+def facts(folder: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((folder / "run.json").read_text())
+    return found
 
 
 def wait_for_step(folder: Path, step: int) -> None:
@@ -122,13 +130,96 @@ def test_two_processes_learn_what_one_does(tmp_path: Path) -> None:
 
 
 @pytest.mark.timeout(3 * LIMIT)
-def test_two_processes_inside_a_sweep(tmp_path: Path) -> None:
-    code, screen = finish(start(tmp_path, *TWO, "train.samples=80", "-m", "tokenizer.bins=16,32", "name=sweep"))
+@pytest.mark.parametrize("launcher", [[], ["launcher=local", "slots=['0,1','2,3']"]], ids=["basic", "local"])
+def test_two_processes_inside_a_sweep(tmp_path: Path, launcher: list[str]) -> None:
+    """One job is wrong: the other one is not touched, the log of the wrong one says why, exit code 1."""
+    sweep = [*TWO, *launcher, "train.samples=80", "-m", "tokenizer.bins=1,32", "name=sweep"]
+    code, screen = finish(start(tmp_path, *sweep))
+    assert code == 1, screen
+    folder = tmp_path / "runs/sweep/tokenizer.bins-32"
+    assert last(folder)["state_dict"]["net.decoder.embedding.weight"].shape[0] == 32 + 2
+    assert facts(folder)["status"] == "finished"
+    assert "2 device(s) x 4 x 1 accumulated" in (folder / "train.log").read_text()
+    path = folder.with_name("tokenizer.bins-1") / "train.log"
+    assert "job 0 (tokenizer.bins-1) failed: bins must be" in screen
+    assert f"its log: {path}" in screen
+    assert "bins must be" in path.read_text()
+
+
+@pytest.mark.timeout(4 * LIMIT)
+@pytest.mark.parametrize("launcher", [[], ["launcher=local", "slots=[0]"]], ids=["basic", "local"])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+def test_a_sweep_interrupted_in_its_second_job_and_repeated(
+    tmp_path: Path, launcher: list[str], number: signal.Signals
+) -> None:
+    """Three results in the end, the first one not trained twice, the second one continued."""
+    sweep = ["trainer=cpu", *launcher, "train.samples=160", "-m", "name=sweep", "optimizer.clip=1.0,2.0,3.0"]
+    first, second, third = (tmp_path / f"runs/sweep/optimizer.clip-{clip}" for clip in ("1.0", "2.0", "3.0"))
+    process = start(tmp_path, *sweep)
+    wait_for_step(second, 4)
+    os.killpg(process.pid, number)
+    code, screen = finish(process)
+    assert code == (130 if number == signal.SIGINT else -number), screen
+    assert facts(first)["status"] == "finished"
+    assert facts(second)["status"] == ("stopped" if number == signal.SIGINT else "running")
+    assert not (third / "checkpoints").exists()
+    before = (first / "checkpoints/last.ckpt").stat().st_mtime_ns, (first / "metrics.csv").read_text()
+    code, screen = finish(start(tmp_path, *sweep))
     assert code == 0, screen
-    for bins in (16, 32):
-        folder = tmp_path / f"runs/sweep/tokenizer.bins-{bins}"
-        assert last(folder)["state_dict"]["net.decoder.embedding.weight"].shape[0] == bins + 2
-        assert json.loads((folder / "run.json").read_text())["status"] == "finished"
+    assert "optimizer.clip-1.0: finished, is skipped" in screen
+    assert re.search("optimizer.clip-2.0: (stopped|running), goes on", screen)
+    assert "optimizer.clip-3.0: missing, is run" in screen
+    assert screen.count("already finished") == 1
+    assert before == ((first / "checkpoints/last.ckpt").stat().st_mtime_ns, (first / "metrics.csv").read_text())
+    assert [facts(folder)["status"] for folder in (first, second, third)] == ["finished"] * 3
+    assert [facts(folder)["group"] for folder in (first, second, third)] == ["sweep"] * 3
+    assert len(read_metrics(second / "metrics.csv")) == 20
+    assert "going on from last.ckpt" in (second / "train.log").read_text()
+
+
+@pytest.mark.timeout(4 * LIMIT)
+def test_a_sweep_by_submitit_that_is_told_its_time_is_up(tmp_path: Path) -> None:
+    """Its local executor, as Slurm would: the signal makes the job save; put into the queue again, it goes on."""
+    sweep = ["trainer=cpu", "data.workers=1", "hydra/launcher=submitit_local", "-m", "name=sweep", "seed=0,1"]
+    process = start(tmp_path, *sweep)
+    folder = tmp_path / "runs/sweep/seed-1"
+    wait_for_step(folder, 4)
+    os.kill(int((folder / ".lock").read_text().split()[1]), signal.SIGUSR2)
+    code, screen = finish(process)
+    assert code == 0, screen
+    said = (folder / "train.log").read_text()
+    assert "stopped by SIGUSR2" in said
+    assert "going on from last.ckpt" in said
+    assert [facts(folder.with_name(f"seed-{seed}"))["status"] for seed in (0, 1)] == ["finished"] * 2
+    assert len(read_metrics(folder / "metrics.csv")) == 20
+
+
+@pytest.mark.timeout(2 * LIMIT)
+def test_a_search(tmp_path: Path) -> None:
+    """Optuna, two trials; repeated, they are not trained again and the answer is the same."""
+    search = ["trainer=cpu", "train.samples=80", "experiment=search", "hydra.sweeper.n_trials=2"]
+    code, screen = finish(start(tmp_path, *search, "name=search"))
+    assert code == 0, screen
+    found = (tmp_path / "runs/search/optimization_results.yaml").read_text()
+    assert "best_value" in found
+    jobs = list(tmp_path.glob("runs/search/*/run.json"))
+    assert len(jobs) == 2
+    assert f"best_value: {max(facts(job.parent)['best'] for job in jobs)}" in found
+    code, screen = finish(start(tmp_path, *search, "name=search"))
+    assert code == 0, screen
+    assert screen.count("already finished") == 2
+    assert (tmp_path / "runs/search/optimization_results.yaml").read_text() == found
+
+
+@pytest.mark.timeout(2 * LIMIT)
+def test_one_folder_is_for_one_process(tmp_path: Path) -> None:
+    process = start(tmp_path, "trainer=cpu", "train.samples=80000", "hydra.run.dir=run")
+    wait_for_step(tmp_path / "run", 2)
+    code, screen = finish(start(tmp_path, "resume=run"))
+    assert code == 2, screen
+    assert f"process {process.pid} on " in screen
+    os.killpg(process.pid, signal.SIGKILL)
+    finish(process)
 
 
 @pytest.mark.timeout(4 * LIMIT)

@@ -14,7 +14,7 @@ import torch
 from lightning.pytorch import Callback, Trainer, seed_everything
 from omegaconf import DictConfig, OmegaConf
 
-from seqtrack_lit.cli.launch import first_process, processes
+from seqtrack_lit.cli.launch import first_process, only_here, processes
 from seqtrack_lit.cli.record import check_same, environment, read_facts, write_facts
 from seqtrack_lit.cli.runtime import instantiate
 from seqtrack_lit.data.datamodule import TrackingData
@@ -61,7 +61,7 @@ def fit(config: DictConfig, folder: Path, *, group: str | None) -> float | None:
     """
     _quiet()
     plain: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
-    with processes():
+    with processes(), only_here(folder):
         seed_everything(whole(config.seed, "seed", low=0), verbose=False)
         _check_device(config)
         net: SeqTrack = instantiate(config.model)
@@ -105,7 +105,9 @@ def _fit(
     first = trainer.is_global_zero
     if first:
         OmegaConf.save(OmegaConf.create(dict(plain)), folder / "config.yaml")
-        write_facts(folder, {"status": "running", "seed": config.seed, **derived, "environment": environment()})
+        write_facts(
+            folder, {"status": "running", "group": group, "seed": config.seed, **derived, "environment": environment()}
+        )
         if reports.files is not None:
             reports.files.cut(0 if checkpoint is None else _steps_of(checkpoint))
         log.info("%s", "\n".join(_summary(folder, module, trainer, precision, checkpoint)))
@@ -116,6 +118,7 @@ def _fit(
     except StoppedError as stop:
         status, code = "stopped", 128 + stop.number
         log.info("%s after step %d, saved; go on with resume=%s", stop, trainer.global_step, folder)
+        stop.hand_on()
         raise SystemExit(code) from None
     except SystemExit:  # Lightning's answer to a second Ctrl-C
         status, code = "stopped", 130
@@ -132,7 +135,7 @@ def _fit(
     if first:
         best = "none" if checkpoints.best is None else f"{checkpoints.best:.1f}"
         log.info("done     %s, best val/auc %s", folder / "checkpoints" / "best.ckpt", best)
-    return checkpoints.best
+    return _rounded(checkpoints.best)  # what a skipped run gives back, too
 
 
 def _parts(

@@ -5,8 +5,11 @@ whole sweep again in every process. So the further processes read the configurat
 very job.
 """
 
+import fcntl
 import os
+import socket
 import sys
+import time
 from collections.abc import Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +23,7 @@ from lightning.fabric.utilities.rank_zero import rank_zero_only
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+_PATIENCE = 20  # seconds
 _COMMAND = "_hydra_subprocess_cmd"
 _LEFT_BEHIND = (
     "LOCAL_RANK", "NODE_RANK", "RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "PL_GLOBAL_SEED", "PL_SEED_WORKERS",
@@ -46,6 +50,35 @@ def job_command(local_rank: int) -> tuple[Sequence[str], str]:
 def first_process() -> bool:
     """Whether this is the process that writes and speaks."""
     return int(getattr(rank_zero_only, "rank", 0)) == 0
+
+
+@contextmanager
+def only_here(folder: Path) -> "Iterator[None]":
+    """While inside, no other process trains in this folder.
+
+    Raises:
+        ValueError: one does, also after some patience: it may be stopping just now.
+    """
+    if not first_process():
+        yield
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("a+") as file:
+        for _ in range(_PATIENCE):
+            try:
+                fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # of this process only, not of its loaders
+                break
+            except BlockingIOError:
+                time.sleep(1)
+            except OSError:
+                break  # this file system has no locks
+        else:
+            file.seek(0)
+            raise ValueError(f"{folder}: {file.read()} trains here; wait for it or stop it, or use another name=...")
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {socket.gethostname()}")
+        file.flush()
+        yield
 
 
 @contextmanager

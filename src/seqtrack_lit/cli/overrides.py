@@ -20,6 +20,8 @@ from omegaconf.errors import OmegaConfBaseException
 # Hydra's own option letters that stand alone; everything with "=" and no leading dash is an override.
 _KEY = re.compile(r"(?:Could not (?:override|append to|delete from) .*?'|Key ')([^']+)'")
 
+_PLUGINS = ("joblib", "submitit_slurm", "submitit_local", "optuna")
+
 
 def options_first(arguments: Sequence[str]) -> list[str]:
     """Options such as -m before the overrides: Hydra's parser rejects overrides on both sides of one."""
@@ -97,6 +99,8 @@ def _full_key(key: str, text: str) -> str:
 def _explain_option(error: MissingConfigException, folder: Path, overrides: Sequence[str]) -> str:
     missing = str(error.missing_cfg_file or "")
     group, _, option = missing.rpartition("/")
+    if group in ("hydra/launcher", "hydra/sweeper") and option in _PLUGINS:
+        return f"{group}={option} is not installed: pip install '.[sweep]'"
     options = list(error.options or options_of(folder, group))
     if not group or not options:
         return " ".join(str(error).split())

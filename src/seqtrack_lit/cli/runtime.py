@@ -19,7 +19,7 @@ import traceback
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -29,6 +29,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from seqtrack_lit.cli.overrides import constant_keys, explain, options_first, options_of, quote_paths
+from seqtrack_lit.cli.slots import StoppedSweepError
 
 Body = Callable[[DictConfig], Any]
 # What a user can cause and mend; anything else is a bug and keeps its traceback.
@@ -50,7 +51,7 @@ def run(config_name: str, body: Body) -> None:
     folder = config_folder()
     # Lightning starts further processes from sys.argv, so the quoted form must be there too.
     quoted = quote_paths(options_first(arguments))
-    constant = ",".join(dict.fromkeys(["resume", "overwrite", *constant_keys(quoted)]))
+    constant = ",".join(dict.fromkeys(["resume", "overwrite", "slots", *constant_keys(quoted)]))
     naming = [f"hydra.job.config.override_dirname.exclude_keys=[{constant}]"] if "--config-path" not in quoted else []
     sys.argv = [sys.argv[0], *quoted, *naming]
     os.environ["HYDRA_FULL_ERROR"] = "1"  # makes Hydra raise; it would print and exit with 1 otherwise
@@ -59,18 +60,20 @@ def run(config_name: str, body: Body) -> None:
     try:
         hydra.main(version_base="1.3", config_path=str(folder), config_name=config_name)(task)()
     except KeyboardInterrupt:
-        _leave(command, "interrupted", 130)
-    except _FailedJob:
-        _leave(command, "some jobs of the sweep failed, see above", 1)
+        leave(command, "interrupted", 130)
+    except StoppedSweepError:
+        leave(command, "stopped; the same command goes on", 130)
+    except _FailedJob as error:
+        leave(command, f"some jobs of the sweep failed; the first: {error}", 1)
     except (HydraException, OmegaConfBaseException) as error:
         if everything:
             raise
         text = explain(error, folder=folder, config_name=config_name, arguments=sys.argv[1:])
-        _leave(command, text, 2)
+        leave(command, text, 2)
     except OSError as error:
         if everything or _ran(error):
             raise
-        _leave(command, f"cannot make the folder for results: {one_line(error)}; give another out= or paths.runs=", 2)
+        leave(command, f"cannot make the folder for results: {one_line(error)}; give another out= or paths.runs=", 2)
     finally:
         if not everything:
             os.environ.pop("HYDRA_FULL_ERROR", None)
@@ -91,6 +94,8 @@ def _job(body: Body, command: str, everything: bool, config: DictConfig) -> Any:
     try:
         _check(config)
         return body(config)
+    except StoppedSweepError:
+        raise
     except Exception as error:
         mistake = isinstance(error, (*USER_ERRORS, HydraException, OmegaConfBaseException))
         mistake = mistake or (isinstance(error, OSError) and error.errno in NO_ROOM)
@@ -98,17 +103,15 @@ def _job(body: Body, command: str, everything: bool, config: DictConfig) -> Any:
             raise
         text = one_line(error)
         if not sweep:
-            _leave(command, text, 2)
+            leave(command, text, 2)
         settings = HydraConfig.get()
-        if not mistake:
-            traceback.print_exc()
-        print(
-            f"{command}: job {settings.job.num} ({settings.job.override_dirname}) failed: {text}; "
-            f"its folder: {settings.runtime.output_dir}",
-            file=sys.stderr,
-            flush=True,
-        )
-        raise _FailedJob from None
+        path = Path(settings.runtime.output_dir) / f"{settings.job.name}.log"
+        text = f"job {settings.job.num} ({settings.job.override_dirname}) failed: {text}; its log: {path}"
+        shown = text if mistake else f"{traceback.format_exc()}{text}"
+        with path.open("a") as file:
+            file.write(f"{shown}\n")
+        print(f"{command}: {shown}", file=sys.stderr, flush=True)
+        raise _FailedJob(text) from None
 
 
 def _check(config: DictConfig) -> None:
@@ -118,7 +121,8 @@ def _check(config: DictConfig) -> None:
     OmegaConf.to_container(config, resolve=True)
 
 
-def _leave(command: str, text: str, code: int) -> None:
+def leave(command: str, text: str, code: int) -> NoReturn:
+    """Say why on one line and exit."""
     print(f"{command}: {text}", file=sys.stderr, flush=True)
     raise SystemExit(code)
 

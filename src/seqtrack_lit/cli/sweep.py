@@ -1,7 +1,9 @@
-"""Before a sweep begins: which of its jobs are done, which were begun, which are missing."""
+"""Before a sweep begins: which of its jobs are done, which were begun, which are missing; where they will run."""
 
 import itertools
+import json
 import logging
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +13,11 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from seqtrack_lit.cli.record import read_facts
+from seqtrack_lit.cli.runtime import leave
+from seqtrack_lit.cli.slots import slots_of, stop_flag, stop_jobs_on_signals
 
 log = logging.getLogger(__name__)
 _MEANING = {"finished": "finished, is skipped", None: "missing, is run"}
@@ -23,7 +27,11 @@ class SweepPlan(Callback):
     """Prints one line a job. Sweepers that choose their jobs on the way (Optuna) have no plan to print."""
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
-        """Print the plan."""
+        """Prepare the launcher, then print the plan."""
+        if config.get("slots") is not None:
+            _side_by_side(config)
+        if str(config.hydra.launcher._target_).endswith("SlurmLauncher") and shutil.which("sbatch") is None:
+            leave(_command(config), "launcher=slurm: there is no sbatch here; call it where jobs are submitted", 2)
         if not str(config.hydra.sweeper._target_).endswith("BasicSweeper"):
             return
         params = [f"{key}={value}" for key, value in (config.hydra.sweeper.params or {}).items()]
@@ -37,6 +45,28 @@ class SweepPlan(Callback):
             status = read_facts(folder / name).get("status")
             lines.append(f"         {name}: {_MEANING.get(status, f'{status}, goes on')}")
         print("\n".join(lines), flush=True)
+
+    def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
+        """A sweeper that takes a stopped job for a failed one (Optuna) comes to its end: say that it was stopped."""
+        if config.get("slots") is not None and stop_flag(Path(str(config.hydra.sweep.dir))).exists():
+            leave(_command(config), "stopped; the same command goes on", 130)
+
+
+def _command(config: DictConfig) -> str:
+    return f"seqtrack-{config.hydra.job.name}"
+
+
+def _side_by_side(config: DictConfig) -> None:
+    """As many workers as slots; every job is told which slots there are."""
+    wanted = OmegaConf.to_container(config.slots) if OmegaConf.is_list(config.slots) else config.slots
+    try:
+        slots = slots_of(wanted, gpu=config.trainer.accelerator != "cpu")
+    except ValueError as error:
+        leave(_command(config), str(error), 2)
+    with read_write(config), open_dict(config):
+        config.hydra.launcher.n_jobs = len(slots)
+        config.hydra.overrides.task.append(f"slots={json.dumps(slots)}")
+    stop_jobs_on_signals(Path(str(config.hydra.sweep.dir)))
 
 
 def _jobs(overrides: list[str]) -> list[list[str]]:

@@ -5,6 +5,7 @@
     seqtrack-train ... resume=auto                   go on with the newest run of this name, bitwise the same
     seqtrack-train resume=runs/seqtrack/DATE         go on with this run, with its own settings
     seqtrack-train -m tokenizer.bins=100,1000,4000   a sweep; repeated, it finishes what is missing
+    seqtrack-train -m seed=0,1,2,3 launcher=local    a sweep with one job per GPU at a time; launcher=slurm on a cluster
 
 Main keys:
   name                  of the run; its folder is <paths.runs>/<name>/<date>
@@ -35,8 +36,9 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from seqtrack_lit.cli.overrides import key_of, quote_paths
-from seqtrack_lit.cli.record import check_same, read_facts
+from seqtrack_lit.cli.record import check_same, read_facts, write_facts
 from seqtrack_lit.cli.runtime import config_folder, existing, run
+from seqtrack_lit.cli.slots import train_apart
 
 log = logging.getLogger(__name__)
 # What a result depends on: a finished run counts as done only if all of it is the same.
@@ -63,9 +65,17 @@ def body(config: DictConfig) -> float | None:
             f"{folder} already holds a run: go on with it by resume=auto, delete it by overwrite=true, or give this "
             "one another name=..."
         )
+    group = Path(settings.sweep.dir).name if sweep else read_facts(folder).get("group")
+    if sweep and config.get("slots") is not None:
+        write_facts(folder, {"group": group})
+        extra = ["overwrite=true"] if config.overwrite else []
+        train_apart(folder, list(map(str, config.slots)), Path(settings.sweep.dir), *extra)
+        best = read_facts(folder).get("best")
+        log.info("done     %s, best val/auc %s", folder.name, best)
+        return best
     from seqtrack_lit.cli.fit import fit
 
-    return fit(config, folder, group=Path(settings.sweep.dir).name if sweep else None)
+    return fit(config, folder, group=group)
 
 
 def status(folder: Path) -> str | None:
@@ -96,7 +106,7 @@ def continued(arguments: list[str]) -> list[str]:
     kept = [item for item in _texts(former) if key_of(item) not in own]
     where = QuotedString(text=str(folder), quote=Quote.single).with_quotes()
     rest = [item for item in arguments if key_of(item) != "resume"]
-    return [*kept, *rest, "resume=auto", f"hydra.run.dir={where}"]
+    return [*kept, *rest, "resume=auto", f"hydra.run.dir={where}", "hydra.mode=RUN"]
 
 
 def _texts(path: Path) -> list[str]:

@@ -22,6 +22,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 
 from seqtrack_lit.training.checks import whole
 
+_CLUSTER = (signal.SIGUSR1, signal.SIGUSR2)
 LAST, PREVIOUS, BEST = "last.ckpt", "previous.ckpt", "best.ckpt"
 
 
@@ -187,11 +188,17 @@ class StoppedError(Exception):
         super().__init__(f"stopped by {signal.Signals(number).name}")
         self.number = number
 
+    def hand_on(self) -> None:
+        """Pass a cluster's signal on to who handled it before training: submitit puts the job into the queue again."""
+        if self.number in _CLUSTER and callable(signal.getsignal(self.number)):
+            signal.raise_signal(self.number)
+
 
 class StopCleanly(Callback):
-    """SIGINT and SIGTERM end training after the present step (in a validation: after it), with a checkpoint.
+    """A signal ends training after the present step (in a validation: after it), with a checkpoint.
 
-    A second signal interrupts at once; what was done since the last checkpoint is then done again on resume.
+    SIGINT and SIGTERM, and SIGUSR1 and SIGUSR2, which Slurm is told to send before a job's time is up. The same signal
+    once more interrupts at once; what was done since the last checkpoint is then done again on resume.
     """
 
     def __init__(self, checkpoints: Checkpoints) -> None:
@@ -202,7 +209,8 @@ class StopCleanly(Callback):
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Remember who handled the signals before."""
         if threading.current_thread() is threading.main_thread():
-            self._former = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+            found = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, *_CLUSTER)}
+            self._former = {number: handler for number, handler in found.items() if handler is not None}  # None: in C
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Take over the signals, after Lightning did."""
@@ -210,7 +218,7 @@ class StopCleanly(Callback):
             signal.signal(number, self._take)
 
     def _take(self, number: int, frame: FrameType | None) -> None:
-        if self._asked is not None:
+        if self._asked == number:
             raise KeyboardInterrupt
         self._asked = number
 
