@@ -24,9 +24,10 @@ echo "seqtrack-train: the reason"
 exit ${CODE:-0}
 """
 WORKER = """
-import sys
+import os, sys
 from pathlib import Path
 from seqtrack_lit.cli import slots
+os.environ[slots._LEADER] = str(os.getppid())
 slots.sys.executable, folder = sys.argv[1], Path(sys.argv[2])
 slots.train_apart(folder, sys.argv[3:], folder.parent)
 """

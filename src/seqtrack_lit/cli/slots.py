@@ -22,6 +22,7 @@ from typing import IO, Any
 
 log = logging.getLogger(__name__)
 _PLACE = "cpu"  # slots without a GPU are called cpu0, cpu1, ...
+_LEADER = "SEQTRACK_SWEEP"  # process number of the sweep itself; with a single slot it is its own worker
 _PAUSE = 0.3  # seconds between two looks at a job or at the slots
 
 
@@ -106,11 +107,12 @@ def train_apart(folder: Path, slots: Sequence[str], sweep: Path, *extra: str) ->
         StoppedSweepError: the sweep was asked to stop.
         ValueError: the training failed; the last line of what it said.
     """
-    signal.signal(signal.SIGINT, _pass)  # Ctrl-C reaches every process of a terminal; the first one decides
-    parent = os.getppid()
+    leader = int(os.environ[_LEADER])
+    if os.getpid() != leader:  # a worker: Ctrl-C reaches every process of a terminal, and the leader decides
+        signal.signal(signal.SIGINT, _pass)
 
     def ending() -> bool:
-        return stop_flag(sweep).exists() or os.getppid() != parent
+        return stop_flag(sweep).exists() or leader not in (os.getpid(), os.getppid())
 
     with _claimed(slots, ending) as (slot, held):
         path = folder / "train.log"
@@ -177,6 +179,7 @@ def stop_jobs_on_signals(sweep: Path) -> None:
 
     A second one ends everything at once.
     """
+    os.environ[_LEADER] = str(os.getpid())
     sweep.mkdir(parents=True, exist_ok=True)
     stop_flag(sweep).unlink(missing_ok=True)
 
