@@ -141,7 +141,7 @@ def test_two_processes_inside_a_sweep(tmp_path: Path, launcher: list[str]) -> No
     assert facts(folder)["status"] == "finished"
     assert "2 device(s) x 4 x 1 accumulated" in (folder / "train.log").read_text()
     path = folder.with_name("tokenizer.bins-1") / "train.log"
-    assert "job 0 (tokenizer.bins-1) failed: bins must be" in screen
+    assert "job 0 (tokenizer.bins-1) failed: tokenizer.bins must be" in screen
     assert f"its log: {path}" in screen
     assert "bins must be" in path.read_text()
 
