@@ -10,16 +10,14 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import cv2
-import numpy as np
 
 from seqtrack_lit.analysis.attention import look_at, strip
 from seqtrack_lit.crops import Image
 from seqtrack_lit.data.sequence import Sequence
 from seqtrack_lit.evaluation.results import read_result, write_atomic
 from seqtrack_lit.tracking.seqtrack import SeqTrackTracker
-from seqtrack_lit.tracking.video import COLORS, TRUTH, VideoWriter, draw_boxes
+from seqtrack_lit.tracking.video import write_clip
 
-CLIP_FRAMES = 300  # of a clip at most, from the first
 LOOK_AT = 60  # frame of the attention picture at the latest
 
 
@@ -43,7 +41,8 @@ def write_media(
     clips, pictures = [], []
     for kind, name in pick(scores).items():
         video = video_named(name)
-        clip = write_clip(media / f"{kind}.mp4", video, folder)
+        result = read_result(folder, name)
+        clip = write_clip(media / f"{kind}.mp4", video, result.boxes, result.confidences)
         clips.append({"kind": kind, "sequence": name, "value": f"{value} {scores[name]:.1f}", "file": clip.name})
         if tracker.model.memory == "mean" or len(video) < 2:  # one memory token makes no map
             continue
@@ -68,38 +67,6 @@ def pick(scores: Mapping[str, float]) -> dict[str, str]:
         if order[place] not in picked.values():
             picked[kind] = order[place]
     return {kind: picked[kind] for kind in ("best", "median", "worst") if kind in picked}
-
-
-def write_clip(path: Path, video: Sequence, folder: Path, *, frames: int = CLIP_FRAMES, smallest: int = 360) -> Path:
-    """A video of a result: the tracked box in yellow with its confidence, the ground truth in white.
-
-    Args:
-        path: the .mp4 file.
-        video: the sequence; where it has no box for a frame, none is drawn.
-        folder: result files of the tracker.
-        frames: how many frames at most, from the first.
-        smallest: small images are enlarged by a whole factor until their height is about this.
-    """
-    result = read_result(folder, video.name)
-    rate = video.meta.get("frame_rate", 25.0)
-    with VideoWriter(path, rate=rate if isinstance(rate, float) and rate > 0 else 25.0) as writer:
-        for index in range(min(frames, len(video), len(result.boxes))):
-            image = video.frames[index]
-            factor = max(1, round(smallest / image.shape[0]))
-            if factor > 1:
-                image = np.asarray(cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_CUBIC))
-            truth = video.boxes[index] if index < len(video.boxes) else np.full(4, np.nan)
-            shown = truth if video.visible[min(index, len(video.visible) - 1)] else np.full(4, np.nan)
-            confidence = "" if result.confidences is None else f"{result.confidences[index]:.2f}"
-            writer.write(
-                draw_boxes(
-                    image,
-                    [shown * factor, result.boxes[index] * factor],
-                    colors=(TRUTH, COLORS[0]),
-                    labels=["", confidence],
-                )
-            )
-    return path
 
 
 def _attention(tracker: SeqTrackTracker, video: Sequence, frame: int) -> Image:

@@ -5,7 +5,7 @@ import shutil
 import time
 import warnings
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,17 +34,8 @@ if TYPE_CHECKING:
     from seqtrack_lit.cli.services import Service
 
 log = logging.getLogger(__name__)
-_WRITTEN = ("checkpoints", "pictures", "metrics.csv", "run.json", "wandb_id.txt")
+_WRITTEN = ("checkpoints", "pictures", "metrics.csv", "run.json", "wandb_id.txt", "wandb", "tensorboard")
 _BUDGET = ("samples", "epoch_samples", "global_batch", "device_batch")
-
-
-@dataclass
-class Reports:
-    """Where numbers, pictures and tables go; empty in all processes but the first."""
-
-    files: RunFolder | None = None
-    sinks: list[Sink] = field(default_factory=list)
-    service: "Service | None" = None
 
 
 def fit(config: DictConfig, folder: Path, *, group: str | None) -> float | None:
@@ -99,20 +90,19 @@ def _fit(
 ) -> float | None:
     """Fit with everything that watches and records."""
     derived = _derived(module, data, trainer, precision)
-    reports = _reports(config, folder, group, {**plain, "derived": derived}, module.budget)
-    checkpoints = Checkpoints(folder / "checkpoints", every_steps=config.callbacks.checkpoint_steps)
-    trainer.callbacks += _callbacks(config, plain, checkpoints, reports, data)  # type: ignore[attr-defined]
+    sinks: list[Sink] = []  # filled by `_open`; stays empty in all processes but the first
+    service: Service | None = None
     first = trainer.is_global_zero
-    if first:
-        OmegaConf.save(OmegaConf.create(dict(plain)), folder / "config.yaml")
-        write_facts(
-            folder, {"status": "running", "group": group, "seed": config.seed, **derived, "environment": environment()}
-        )
-        if reports.files is not None:
-            reports.files.cut(0 if checkpoint is None else _steps_of(checkpoint))
-        log.info("%s", "\n".join(_summary(folder, module, trainer, precision, checkpoint)))
+    checkpoints = Checkpoints(folder / "checkpoints", every_steps=config.callbacks.checkpoint_steps)
+    trainer.callbacks += _callbacks(config, plain, checkpoints, sinks, data)  # type: ignore[attr-defined]
     began, status, code = time.time(), "failed", 1
     try:
+        if first:
+            OmegaConf.save(OmegaConf.create(dict(plain)), folder / "config.yaml")
+            facts = {"status": "running", "group": group, "seed": config.seed, **derived}
+            write_facts(folder, {**facts, "environment": environment()})
+            service = _open(sinks, config, folder, group, {**plain, "derived": derived}, checkpoint)
+            log.info("%s", "\n".join(_summary(folder, module, trainer, precision, checkpoint)))
         trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
         status, code = "finished", 0
     except StoppedError as stop:
@@ -126,12 +116,11 @@ def _fit(
     except torch.OutOfMemoryError as error:
         raise ValueError(_out_of_memory(error)) from error
     finally:
+        outcome = {"status": status, "seconds": round(time.time() - began, 1), "best": _rounded(checkpoints.best)}
         if first:
-            write_facts(
-                folder, {"status": status, "seconds": round(time.time() - began, 1), "best": _rounded(checkpoints.best)}
-            )
-        if reports.service is not None:
-            reports.service.close(code)
+            write_facts(folder, outcome)
+        if service is not None:
+            service.close(code, outcome)
     if first:
         best = "none" if checkpoints.best is None else f"{checkpoints.best:.1f}"
         log.info("done     %s, best val/auc %s", folder / "checkpoints" / "best.ckpt", best)
@@ -172,18 +161,18 @@ def _trainer(config: DictConfig, folder: Path, precision: str) -> Trainer:
 
 
 def _callbacks(
-    config: DictConfig, plain: Mapping[str, Any], checkpoints: Checkpoints, reports: Reports, data: TrackingData
+    config: DictConfig, plain: Mapping[str, Any], checkpoints: Checkpoints, sinks: list[Sink], data: TrackingData
 ) -> list[Callback]:
     """Everything that watches, in order: what saves comes behind what measures, what stops behind what saves."""
     settings = config.callbacks
     tracking = TrackHeldOut(
-        data.val_sequences, tracker=plain["tracker"], every=settings.track_every, sinks=reports.sinks
+        data.val_sequences, tracker=plain["tracker"], every=settings.track_every, sinks=sinks, clips=settings.clips
     )
-    pictures = [Pictures(reports.sinks, count=settings.pictures)] if settings.pictures else []
+    pictures = [Pictures(sinks, count=settings.pictures)] if settings.pictures else []
     extra = [instantiate(item) for item in (settings.extra or {}).values()]
     progress = ProgressLines(bar=None if settings.progress == "auto" else settings.progress)
     last = [
-        Record(reports.sinks, every=settings.log_every),
+        Record(sinks, every=settings.log_every),
         progress,
         RandomState(),
         checkpoints,
@@ -192,20 +181,26 @@ def _callbacks(
     return [Meter(), tracking, *pictures, *extra, *last]
 
 
-def _reports(
-    config: DictConfig, folder: Path, group: str | None, everything: Mapping[str, Any], budget: Budget
-) -> Reports:
-    if not first_process():
-        return Reports()
-    reports = Reports()
+def _open(
+    sinks: list[Sink],
+    config: DictConfig,
+    folder: Path,
+    group: str | None,
+    everything: Mapping[str, Any],
+    checkpoint: Path | None,
+) -> "Service | None":
+    """Begin to record, or go on behind the checkpoint's step; adds the sinks and gives back what must be closed."""
+    step = 0 if checkpoint is None else _steps_of(checkpoint)
     if config.logger.files:
-        reports.files = RunFolder(folder, global_batch=budget.global_batch)
-        reports.sinks.append(reports.files)
-    if config.logger.service is not None:
-        reports.service = instantiate(config.logger.service)
-        name = config.name if group is None else f"{group}/{folder.name}"
-        reports.sinks.append(reports.service.open(folder, name=name, group=group, config=everything))
-    return reports
+        files = RunFolder(folder)
+        files.cut(step)
+        sinks.append(files)
+    if config.logger.service is None:
+        return None
+    service: Service = instantiate(config.logger.service)
+    name = config.name if group is None else f"{group}/{folder.name}"
+    sinks.append(service.open(folder, name=name, group=group, config=everything, step=step))
+    return service
 
 
 def _check_device(config: DictConfig) -> None:

@@ -18,12 +18,12 @@ Mode = Literal["online", "offline", "disabled"]
 class Service(Protocol):
     """A service a run reports to; used by the first process only."""
 
-    def open(self, folder: Path, *, name: str, group: str | None, config: Mapping[str, Any]) -> Sink:
-        """Begin or continue the run of this folder; gives back what takes numbers, pictures and tables."""
+    def open(self, folder: Path, *, name: str, group: str | None, config: Mapping[str, Any], step: int) -> Sink:
+        """Begin the run of this folder, or continue it after this step; gives back what takes all that it tells."""
         ...
 
-    def close(self, exit_code: int) -> None:
-        """The run ended: 0 well, else not."""
+    def close(self, exit_code: int, outcome: Mapping[str, Any]) -> None:
+        """The run ended, 0 well, else not, and came to this."""
         ...
 
 
@@ -55,32 +55,43 @@ class WandbService:
         self.job_type, self.tags, self.mode = job_type, list(tags), mode
         self._run: Any = None
 
-    def open(self, folder: Path, *, name: str, group: str | None, config: Mapping[str, Any]) -> Sink:
-        """Begin or continue the run of this folder."""
+    def open(self, folder: Path, *, name: str, group: str | None, config: Mapping[str, Any], step: int) -> Sink:
+        """Begin or continue the run of this folder.
+
+        Raises:
+            ValueError: Weights & Biases refuses the settings or the key, or cannot be reached.
+        """
         path = folder / "wandb_id.txt"
         if not path.exists():
             path.write_text(secrets.token_hex(4))
-        mode: Any = self.mode or os.environ.get("WANDB_MODE") or ("online" if wandb.login(prompt=False) else "offline")
-        self._run = wandb.init(
-            project=self.project,
-            entity=self.entity,
-            group=self.group or group,
-            job_type=self.job_type,
-            tags=self.tags,
-            name=name,
-            id=path.read_text().strip(),
-            resume="allow",
-            dir=folder,
-            mode=mode,
-            config=dict(config),
-        )
+        mode: Any = self.mode or os.environ.get("WANDB_MODE")
+        try:
+            mode = mode or ("online" if wandb.login(prompt=False) else "offline")
+            self._run = wandb.init(
+                project=self.project,
+                entity=self.entity,
+                group=self.group or group,
+                job_type=self.job_type,
+                tags=self.tags,
+                name=name,
+                id=path.read_text().strip(),
+                resume="allow" if mode == "online" else None,  # offline, the same id alone continues a run
+                reinit="create_new",  # a run left open by others in this process is not ours
+                dir=folder,
+                mode=mode,
+                config=dict(config),
+            )
+        except (wandb.Error, ValueError) as error:
+            remedy = "" if mode == "offline" else "; logger.service.mode=offline needs neither a key nor a network"
+            raise ValueError(f"logger=wandb: {error}{remedy}") from error
         self._run.define_metric("step")
         self._run.define_metric("*", step_metric="step")
         return WandbSink(self._run)
 
-    def close(self, exit_code: int) -> None:
-        """Finish, so that a failed run does not look finished."""
+    def close(self, exit_code: int, outcome: Mapping[str, Any]) -> None:
+        """Finish, so that a failed run does not look finished; the outcome goes to the summary."""
         if self._run is not None:
+            self._run.summary.update(dict(outcome))
             self._run.finish(exit_code=exit_code)
             self._run = None
 
@@ -101,30 +112,41 @@ class WandbSink:
 
     def table(self, name: str, rows: Sequence[Mapping[str, object]], step: int) -> None:
         """Send a table."""
-        columns = list(rows[0]) if rows else []
-        table = wandb.Table(columns=columns, data=[list(row.values()) for row in rows])
-        self._run.log({name: table, "step": step})
+        self._run.log({name: _table(rows), "step": step})
+
+    def curve(self, name: str, rows: Sequence[Mapping[str, float]], step: int) -> None:
+        """Send a chart; its points are the table `<name>_table`."""
+        along, up = rows[0]
+        self._run.log({name: wandb.plot.line(_table(rows), along, up, title=name), "step": step})
+
+    def clips(self, name: str, files: Mapping[str, Path], step: int) -> None:
+        """Send videos; they are copied."""
+        self._run.log({name: [wandb.Video(file, caption=caption) for caption, file in files.items()], "step": step})
+
+
+def _table(rows: Sequence[Mapping[str, object]]) -> Any:
+    return wandb.Table(columns=list(rows[0]) if rows else [], data=[list(row.values()) for row in rows])
 
 
 class TensorBoardService:
     """TensorBoard event files in `<folder>/tensorboard`."""
 
-    def open(self, folder: Path, *, name: str, group: str | None, config: Mapping[str, Any]) -> Sink:
-        """Open the event file."""
+    def open(self, folder: Path, *, name: str, group: str | None, config: Mapping[str, Any], step: int) -> Sink:
+        """Open an event file; what an interrupted run wrote after this step is taken back."""
         try:
             from torch.utils.tensorboard.writer import SummaryWriter
         except ModuleNotFoundError as error:
             raise ValueError("logger=tensorboard needs a package: pip install tensorboard") from error
-        self._writer = SummaryWriter(folder / "tensorboard")
+        self._writer = SummaryWriter(folder / "tensorboard", purge_step=step + 1)
         return TensorBoardSink(self._writer)
 
-    def close(self, exit_code: int) -> None:
+    def close(self, exit_code: int, outcome: Mapping[str, Any]) -> None:
         """Write what is left."""
         self._writer.close()
 
 
 class TensorBoardSink:
-    """Numbers and pictures; TensorBoard has no tables."""
+    """Numbers and pictures; TensorBoard takes no tables, curves and video files: they are in `pictures/`."""
 
     def __init__(self, writer: Any) -> None:
         self._writer = writer
@@ -139,4 +161,10 @@ class TensorBoardSink:
         self._writer.add_image(name, image, step, dataformats="HWC")
 
     def table(self, name: str, rows: Sequence[Mapping[str, object]], step: int) -> None:
+        """Nothing."""
+
+    def curve(self, name: str, rows: Sequence[Mapping[str, float]], step: int) -> None:
+        """Nothing."""
+
+    def clips(self, name: str, files: Mapping[str, Path], step: int) -> None:
         """Nothing."""

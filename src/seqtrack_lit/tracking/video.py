@@ -11,11 +11,14 @@ import numpy as np
 from jaxtyping import Float64
 
 from seqtrack_lit.crops import Image
+from seqtrack_lit.data.sequence import Sequence
 
 Color = tuple[int, int, int]
 # RGB, told apart by colour-blind readers too (Okabe and Ito 2008); drawn over a dark edge, so seen on any ground.
 COLORS: tuple[Color, ...] = ((240, 228, 66), (86, 180, 233), (230, 120, 50), (0, 190, 140), (204, 121, 167))
 TRUTH: Color = (255, 255, 255)
+CLIP_FRAMES = 300  # of a clip at most, from the first
+CLIP_HEIGHT = 360  # small images are enlarged by a whole factor to about this
 
 
 class VideoWriter:
@@ -88,6 +91,41 @@ class VideoWriter:
         self._stream.width, self._stream.height = width + width % 2, height + height % 2
         self._stream.pix_fmt = "yuv420p"
         self._stream.options = {"crf": str(self.quality), "preset": "veryfast"}
+
+
+def write_clip(
+    path: Path,
+    video: Sequence,
+    boxes_xywh: Float64[np.ndarray, "frames 4"],
+    confidences: Float64[np.ndarray, "frames"] | None,
+    *,
+    shrink: bool = False,
+) -> Path:
+    """A video of a result: the tracked box in yellow with its confidence, the ground truth in white.
+
+    Args:
+        path: the .mp4 file.
+        video: the sequence; where it has no box for a frame, none is drawn.
+        boxes_xywh: tracked boxes in pixels, one a frame.
+        confidences: of the boxes, where they are known.
+        shrink: make large images as small as small ones are made large.
+    """
+    rate = video.meta.get("frame_rate", 25.0)
+    with VideoWriter(path, rate=rate if isinstance(rate, float) and rate > 0 else 25.0) as writer:
+        for index in range(min(CLIP_FRAMES, len(video), len(boxes_xywh))):
+            image = video.frames[index]
+            factor: float = max(1, round(CLIP_HEIGHT / image.shape[0]))
+            if shrink:
+                factor = min(factor, CLIP_HEIGHT / image.shape[0])
+            if factor != 1:
+                kind = cv2.INTER_CUBIC if factor > 1 else cv2.INTER_AREA
+                image = np.asarray(cv2.resize(image, None, fx=factor, fy=factor, interpolation=kind))
+            truth = video.boxes[index] if index < len(video.boxes) else np.full(4, np.nan)
+            shown = truth if video.visible[min(index, len(video.visible) - 1)] else np.full(4, np.nan)
+            boxes = [shown * factor, boxes_xywh[index] * factor]
+            labels = ["", "" if confidences is None else f"{confidences[index]:.2f}"]
+            writer.write(draw_boxes(image, boxes, colors=(TRUTH, COLORS[0]), labels=labels))
+    return path
 
 
 def draw_boxes(

@@ -1,6 +1,7 @@
-"""What a run leaves behind: metrics.csv, timings, pictures and tables."""
+"""What a run leaves behind: metrics.csv, timings, pictures, clips, curves and tables."""
 
 import csv
+import shutil
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -15,13 +16,14 @@ from seqtrack_lit.crops import Image
 from seqtrack_lit.training.budget import Budget
 from seqtrack_lit.training.callbacks import step_done
 from seqtrack_lit.training.checks import whole
+from seqtrack_lit.training.module import SeqTrackModule
 
 _TRAINING = ("train/", "time/", "memory/")
 
 
 @runtime_checkable
 class Sink(Protocol):
-    """Where the numbers, pictures and tables of a run go; `step` is the number of optimizer steps done."""
+    """Where what a run tells goes; `step` is the number of optimizer steps done."""
 
     def numbers(self, values: Mapping[str, float], step: int) -> None:
         """Take numbers by name."""
@@ -35,26 +37,30 @@ class Sink(Protocol):
         """Take a table; all rows have the same keys."""
         ...
 
+    def curve(self, name: str, rows: Sequence[Mapping[str, float]], step: int) -> None:
+        """Take a curve: a point a row, first the value along x, then the one along y."""
+        ...
+
+    def clips(self, name: str, files: Mapping[str, Path], step: int) -> None:
+        """Take videos by caption; the files may be gone when this returns."""
+        ...
+
 
 class RunFolder:
-    """Files in the folder of a run: `metrics.csv`, `pictures/<name>_<step>.png` and tables as `.csv` beside them.
+    """Files in the folder of a run: `metrics.csv`, and `pictures/<name>_<step>` as .png, .mp4, and .csv for tables.
 
-    metrics.csv has a row a step and a column a number; `samples` are those seen so far.
-
-    Args:
-        folder: the run's folder.
-        global_batch: samples of a step.
+    metrics.csv has a row a step and a column a number.
     """
 
-    def __init__(self, folder: Path, *, global_batch: int) -> None:
-        self.folder, self.global_batch = folder, global_batch
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
         self.path = folder / "metrics.csv"
         self._columns: list[str] = []
         self._last = 0
 
     def numbers(self, values: Mapping[str, float], step: int) -> None:
         """Write a row, or add to the last one where it is of the same step; on the disk when this returns."""
-        row: dict[str, object] = {"step": step, "samples": step * self.global_batch, **values}
+        row: dict[str, object] = {"step": step, **values}
         new = [name for name in row if name not in self._columns]
         self._columns += new
         if new or step == self._last:
@@ -88,6 +94,15 @@ class RunFolder:
             writer.writeheader()
             writer.writerows(rows)
 
+    def curve(self, name: str, rows: Sequence[Mapping[str, float]], step: int) -> None:
+        """Write a CSV file."""
+        self.table(name, rows, step)
+
+    def clips(self, name: str, files: Mapping[str, Path], step: int) -> None:
+        """Copy the videos, numbered."""
+        for number, file in enumerate(files.values()):
+            shutil.copyfile(file, self._picture(f"{name}_{number}", step, file.suffix))
+
     def _write(self, rows: Sequence[Mapping[str, object]]) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
         part = self.path.with_suffix(".part")
@@ -106,6 +121,7 @@ class RunFolder:
 class Record(Callback):
     """Hands what was logged to the sinks: training numbers every so many steps, all of validation.
 
+    With them go the samples seen so far and the epoch.
     Must stand between the callbacks that log and `Checkpoints`: a checkpoint then never knows more than the sinks.
     """
 
@@ -126,8 +142,11 @@ class Record(Callback):
         if not (self.sinks and trainer.is_global_zero):
             return
         values = {name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith(kinds)}
+        module = trainer.lightning_module
+        assert isinstance(module, SeqTrackModule)
+        known = {"samples": trainer.global_step * module.budget.global_batch, "epoch": trainer.current_epoch}
         for sink in self.sinks:
-            sink.numbers({"epoch": trainer.current_epoch, **values}, trainer.global_step)
+            sink.numbers({**known, **values}, trainer.global_step)
 
 
 def read_metrics(path: Path) -> list[dict[str, str]]:

@@ -3,7 +3,9 @@
 `val/auc` and `val/ao` are percent; best.ckpt is the one with the largest `val/auc`.
 """
 
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import cv2
@@ -17,9 +19,11 @@ from seqtrack_lit.boxes import Boxes, cxcywh_to_xyxy
 from seqtrack_lit.crops import Image
 from seqtrack_lit.data.sampling import Batch
 from seqtrack_lit.data.sequence import Sequence as Video
-from seqtrack_lit.evaluation.scores import score_sequences, truth_of
+from seqtrack_lit.evaluation.overlap import PRECISION_THRESHOLDS, SUCCESS_THRESHOLDS
+from seqtrack_lit.evaluation.scores import Scores, score_sequences, truth_of
 from seqtrack_lit.tracking.seqtrack import SeqTrackTracker
-from seqtrack_lit.tracking.tracker import run_tracker
+from seqtrack_lit.tracking.tracker import Track, run_tracker
+from seqtrack_lit.tracking.video import write_clip
 from seqtrack_lit.training.checks import whole
 from seqtrack_lit.training.module import SeqTrackModule
 from seqtrack_lit.training.recording import Sink
@@ -34,7 +38,8 @@ class TrackHeldOut(Callback):
         videos: gives the videos when first needed; the same in all processes.
         tracker: arguments of SeqTrackTracker but the model and the device.
         every: validations between two trackings.
-        sinks: take the table of scores per video.
+        sinks: take the table of scores per video, the success and precision curves, and clips.
+        clips: how many of the first videos are shown as clips, the same ones after each validation.
     """
 
     def __init__(
@@ -44,9 +49,11 @@ class TrackHeldOut(Callback):
         tracker: Mapping[str, Any],
         every: int = 1,
         sinks: Sequence[Sink] = (),
+        clips: int = 0,
     ) -> None:
         self.videos, self.tracker, self.sinks = videos, dict(tracker), sinks
         self.every = whole(every, "callbacks.track_every", low=1)
+        self.clips = whole(clips, "callbacks.clips", low=0)
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Track, score, log."""
@@ -57,19 +64,37 @@ class TrackHeldOut(Callback):
         if not videos:
             return
         tracker = SeqTrackTracker(pl_module.tracked_net, device=pl_module.device, **self.tracker)
-        mine = {
-            video.name: run_tracker(tracker, video).boxes for video in videos[trainer.global_rank :: trainer.world_size]
-        }
-        boxes = _gather(mine, trainer.world_size)
+        mine = {video.name: run_tracker(tracker, video) for video in videos[trainer.global_rank :: trainer.world_size]}
+        tracks = _gather(mine, trainer.world_size)
+        boxes = {name: track.boxes for name, track in tracks.items()}
         truths = [truth_of(v.name, v.boxes, v.visible, _meta(v), benchmark="validation") for v in videos]
         auc = score_sequences(truths, boxes)
         ao = score_sequences(truths, boxes, convention="got10k_ao")
         values = {"val/auc": auc.values["AUC"], "val/ao": ao.values["AO"]}  # the same in all processes
         pl_module.log_dict(values, sync_dist=trainer.world_size > 1)
-        if trainer.is_global_zero:
-            rows = [{"video": name, **values, **ao.per_sequence[name]} for name, values in auc.per_sequence.items()]
+        if trainer.is_global_zero and self.sinks:
+            self._show(videos[: self.clips], tracks, auc, ao, trainer.global_step)
+
+    def _show(self, videos: Sequence[Video], tracks: Mapping[str, Track], auc: Scores, ao: Scores, step: int) -> None:
+        """Hand table, curves and clips to the sinks."""
+        rows = [
+            {"video": name, **{kind: round(value, 1) for kind, value in {**values, **ao.per_sequence[name]}.items()}}
+            for name, values in auc.per_sequence.items()
+        ]
+        curves = {"success": ("overlap", SUCCESS_THRESHOLDS), "precision": ("pixels", PRECISION_THRESHOLDS)}
+        with tempfile.TemporaryDirectory() as folder:
+            clips = {}
+            for number, video in enumerate(videos):
+                track, score = tracks[video.name], auc.per_sequence[video.name]["AUC"]
+                path = write_clip(Path(folder) / f"{number}.mp4", video, track.boxes, track.confidences, shrink=True)
+                clips[f"{video.name}, AUC {score:.1f}"] = path
             for sink in self.sinks:
-                sink.table("val/videos", rows, trainer.global_step)
+                sink.table("val/videos", rows, step)
+                for kind, (along, thresholds) in curves.items():
+                    points = zip(thresholds.tolist(), auc.curves[kind], strict=True)
+                    sink.curve(f"val/{kind}", [{along: round(x, 2), "percent": round(y, 1)} for x, y in points], step)
+                if clips:
+                    sink.clips("val/clips", clips, step)
 
 
 def _meta(video: Video) -> dict[str, object]:
@@ -80,12 +105,12 @@ def _meta(video: Video) -> dict[str, object]:
     return {**video.meta, "resolution": (width, height)}
 
 
-def _gather(mine: dict[str, Any], processes: int) -> dict[str, Any]:
+def _gather(mine: dict[str, Track], processes: int) -> dict[str, Track]:
     if processes == 1:
         return mine
     parts: list[Any] = [None] * processes
     torch.distributed.all_gather_object(parts, mine)
-    return {name: boxes for part in parts for name, boxes in part.items()}
+    return {name: track for part in parts for name, track in part.items()}
 
 
 class Pictures(Callback):
@@ -114,8 +139,8 @@ class Pictures(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Show boxes found in the first pairs."""
-        if batch_idx or not trainer.is_global_zero:
+        """Show boxes found in the first pairs, those with wide jitter."""
+        if batch_idx or dataloader_idx or not trainer.is_global_zero:
             return
         assert isinstance(pl_module, SeqTrackModule)
         few = Batch(*(field[: self.count] for field in batch))
