@@ -1,6 +1,6 @@
 # Two commands: `make quickstart` (train, track, score, look) and `make test` (lint, types, tests).
 .DEFAULT_GOAL := help
-.PHONY: help install quickstart test test-slow test-gpu lint format clean
+.PHONY: help install quickstart dashboard test test-slow test-gpu lint format clean
 PY := .venv/bin/python
 STAMP := .venv/.installed
 QUICK := runs/quickstart
@@ -24,6 +24,9 @@ quickstart: $(STAMP)  ## train a tiny tracker on generated videos, track, score,
 	$(PY) -m seqtrack_lit.cli.evaluate run=$(QUICK) 'baseline=[static,kcf,csrt]'
 	$(PY) -m seqtrack_lit.cli.report run=$(QUICK)
 	@echo "Look next at $(QUICK)/report/index.html (open it in a browser)."
+
+dashboard: $(STAMP)  ## a dashboard of all runs with logger=wandb: saved online with a key, else written as JSON
+	$(PY) -m seqtrack_lit.cli.dashboard
 
 lint: $(STAMP)  ## ruff, mypy --strict, import contracts
 	.venv/bin/ruff check src tests

@@ -64,7 +64,7 @@ def test_learns_and_reports(make_net: Callable[..., SeqTrack], squares: Any, vid
     module = SeqTrackModule(
         make_net(dense=True), recipe=MuonRecipe(lr=3e-3), budget=budget, dense_weight=1.0, ema_decay=0.9, soft_bins=0.7
     )
-    files = RunFolder(tmp_path, global_batch=16)
+    files = RunFolder(tmp_path)
     shown: list[str] = []
 
     class Sink:

@@ -15,35 +15,35 @@ from seqtrack_lit.training.validation import sheet
 
 def test_rows_and_columns(tmp_path: Path) -> None:
     """A new number adds a column; numbers of the same step share a row; every call is on the disk at once."""
-    folder = RunFolder(tmp_path, global_batch=10)
+    folder = RunFolder(tmp_path)
     assert isinstance(folder, Sink)
-    folder.numbers({"a": 1.0}, 1)
-    folder.numbers({"a": 2.0}, 2)
+    folder.numbers({"samples": 10, "a": 1.0}, 1)
+    folder.numbers({"samples": 20, "a": 2.0}, 2)
     folder.numbers({"b": 0.5}, 2)
     assert read_metrics(tmp_path / "metrics.csv")[-1] == {"step": "2", "samples": "20", "a": "2.0", "b": "0.5"}
-    folder.numbers({"a": 3.0}, 3)
+    folder.numbers({"samples": 30, "a": 3.0}, 3)
     assert (tmp_path / "metrics.csv").read_text() == "step,samples,a,b\n1,10,1.0,\n2,20,2.0,0.5\n3,30,3.0,\n"
 
 
 @pytest.mark.parametrize(("steps", "kept"), [(0, 0), (1, 1), (2, 2), (9, 3)])
 def test_cut(tmp_path: Path, steps: int, kept: int) -> None:
-    first = RunFolder(tmp_path, global_batch=1)
+    first = RunFolder(tmp_path)
     for step in (1, 2, 3):
-        first.numbers({"a": float(step)}, step)
+        first.numbers({"samples": step, "a": float(step)}, step)
     with (tmp_path / "metrics.csv").open("a") as file:
         file.write("4,")  # torn by a power cut
-    again = RunFolder(tmp_path, global_batch=1)
+    again = RunFolder(tmp_path)
     again.cut(steps)
     path = tmp_path / "metrics.csv"
     assert [row["step"] for row in (read_metrics(path) if path.exists() else [])] == ["1", "2", "3"][:kept]
-    again.numbers({"a": 9.0, "c": 1.0}, 10)
+    again.numbers({"samples": 10, "a": 9.0, "c": 1.0}, 10)
     rows = read_metrics(path)
     assert len(rows) == kept + 1
     assert rows[-1] == {"step": "10", "samples": "10", "a": "9.0", "c": "1.0"}
 
 
 def test_pictures_and_tables(tmp_path: Path) -> None:
-    folder = RunFolder(tmp_path, global_batch=1)
+    folder = RunFolder(tmp_path)
     image = np.zeros((4, 6, 3), np.uint8)
     image[..., 0] = 255  # red
     folder.image("val/pairs", image, 12)

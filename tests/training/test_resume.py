@@ -83,7 +83,7 @@ class Experiment:
             return {name: value * (1 + 0.01 * noise) for name, value in losses(net, batch).items()}
 
         module.losses = noisy  # type: ignore[method-assign]
-        files = RunFolder(folder, global_batch=4)
+        files = RunFolder(folder)
         checkpoints = Checkpoints(folder, every_steps=2)
         tracking = TrackHeldOut(lambda: self.videos[:1], tracker={"search_factor": 2.0, "template_factor": 1.5})
         callbacks = [

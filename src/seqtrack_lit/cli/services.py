@@ -14,6 +14,15 @@ from seqtrack_lit.training.recording import Sink
 Mode = Literal["online", "offline", "disabled"]
 
 
+def mode_of(wanted: Mode | None) -> Any:
+    """How to report to Weights & Biases: as wanted, else $WANDB_MODE, else online with a key and offline without.
+
+    Raises:
+        wandb.Error: the key is refused, or the server cannot be reached.
+    """
+    return wanted or os.environ.get("WANDB_MODE") or ("online" if wandb.login(prompt=False) else "offline")
+
+
 @runtime_checkable
 class Service(Protocol):
     """A service a run reports to; used by the first process only."""
@@ -64,9 +73,8 @@ class WandbService:
         path = folder / "wandb_id.txt"
         if not path.exists():
             path.write_text(secrets.token_hex(4))
-        mode: Any = self.mode or os.environ.get("WANDB_MODE")
         try:
-            mode = mode or ("online" if wandb.login(prompt=False) else "offline")
+            mode = mode_of(self.mode)
             self._run = wandb.init(
                 project=self.project,
                 entity=self.entity,
@@ -82,7 +90,8 @@ class WandbService:
                 config=dict(config),
             )
         except (wandb.Error, ValueError) as error:
-            remedy = "" if mode == "offline" else "; logger.service.mode=offline needs neither a key nor a network"
+            refused = isinstance(error, wandb.errors.CommError)  # key or network, not a setting
+            remedy = "; logger.service.mode=offline needs neither a key nor a network" if refused else ""
             raise ValueError(f"logger=wandb: {error}{remedy}") from error
         self._run.define_metric("step")
         self._run.define_metric("*", step_metric="step")

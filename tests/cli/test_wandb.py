@@ -1,0 +1,293 @@
+"""What tiny trainings with logger=wandb leave in the offline files of Weights & Biases, and the dashboard of it."""
+
+import csv
+import json
+import os
+import re
+import signal
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import av
+import cv2
+import numpy as np
+import pytest
+import torch
+import wandb
+from lightning.pytorch import Callback
+from omegaconf import OmegaConf
+from tests.cli.test_train import TINY
+from tests.cli.wandb_file import Logged, read
+
+from seqtrack_lit.cli import dashboard, train
+from seqtrack_lit.cli.runtime import config_folder
+from seqtrack_lit.training.recording import read_metrics
+
+ENDS = {"stopped": [143, 0], "sweep/good": [0], "sweep/bad": [1], "sweep/other": [0]}
+FRAMES = 5
+
+
+class Stop(Callback):
+    """Asks training to stop in its fifth step, once."""
+
+    def on_train_batch_end(self, trainer: Any, *_: Any) -> None:
+        if trainer.global_step == 5:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
+class Fail(Callback):
+    """A bug in the third step."""
+
+    def on_train_batch_end(self, trainer: Any, *_: Any) -> None:
+        if trainer.global_step == 3:
+            raise RuntimeError("broken on purpose")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A run that is stopped and continued, then three jobs of a sweep, the second with a bug; all in one process."""
+    folder = tmp_path_factory.mktemp("wandb")
+    module = ModuleType("endings")
+    vars(module).update(good=Callback, other=Callback, bad=Fail, stop=Stop)
+
+    def go(*arguments: str) -> int:
+        patch.setattr(sys, "argv", ["seqtrack-train", *arguments])
+        try:
+            train.main()
+        except SystemExit as end:
+            return int(end.code or 0)
+        return 0
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.delenv("HYDRA_FULL_ERROR", raising=False)
+        patch.setitem(sys.modules, "endings", module)
+        torch.set_num_threads(1)
+        tiny = [*TINY, "logger=wandb", f"data.validation.track_frames={FRAMES}", "data.validation.tracks=2"]
+        tags = ["logger.service.tags=[a,b]", "logger.service.project=mine"]
+        assert go(*tiny, *tags, "hydra.run.dir=stopped", "+callbacks.extra.x._target_=endings.stop") == 143
+        assert go("resume=stopped") == 0
+        jobs = ["-m", "+callbacks.extra.x._target_=endings.good,endings.bad,endings.other"]
+        naming = ["hydra.sweep.dir=sweep", "hydra.sweep.subdir=${hydra.job.num}"]
+        assert go(*tiny, *jobs, *naming) == 1
+    for number, name in enumerate(("good", "bad", "other")):
+        (folder / "sweep" / str(number)).rename(folder / "sweep" / name)
+    yield folder
+    wandb.teardown()
+
+
+@pytest.fixture(scope="module")
+def logged(folder: Path) -> dict[str, list[Logged]]:
+    """The files of each run, in the order they were written."""
+    return {name: [read(path) for path in sorted((folder / name).glob("wandb/offline-run-*/*.wandb"))] for name in ENDS}
+
+
+def test_every_run_has_its_own_end(folder: Path, logged: Mapping[str, list[Logged]]) -> None:
+    """Nothing is merged: one file a run, a further one of the same id where it was continued."""
+    assert {name: [one.exit_code for one in parts] for name, parts in logged.items()} == ENDS
+    status = {name: [one.summary["status"] for one in parts] for name, parts in logged.items()}
+    assert status == {
+        "stopped": ["stopped", "finished"], "sweep/good": ["finished"], "sweep/bad": ["failed"],
+        "sweep/other": ["finished"],
+    }  # fmt: skip
+    ids = {name: {one.run.run_id for one in parts} for name, parts in logged.items()}
+    assert ids == {name: {(folder / name / "wandb_id.txt").read_text()} for name in ENDS}
+    assert len(set.union(*ids.values())) == 4
+    for name, parts in logged.items():
+        facts = json.loads((folder / name / "run.json").read_text())
+        assert {key: parts[-1].summary[key] for key in ("status", "best", "seconds")}.items() <= facts.items()
+
+
+def test_group_name_and_tags(logged: Mapping[str, list[Logged]]) -> None:
+    for part in logged["stopped"]:
+        assert (part.run.run_group, part.run.display_name, part.run.project) == ("", "debug", "mine")
+        assert list(part.run.tags) == ["a", "b"]
+    names = [logged[name][0].run.display_name for name in ("sweep/good", "sweep/bad", "sweep/other")]
+    assert names == ["sweep/0", "sweep/1", "sweep/2"]
+    assert {part.run.run_group for name in ENDS for part in logged[name] if name != "stopped"} == {"sweep"}
+    assert {part.run.job_type for parts in logged.values() for part in parts} == {"train"}
+
+
+@pytest.mark.parametrize("name", ENDS)
+def test_the_whole_configuration_and_what_follows(folder: Path, logged: Mapping[str, list[Logged]], name: str) -> None:
+    config = OmegaConf.to_container(OmegaConf.load(folder / name / "config.yaml"))
+    facts = json.loads((folder / name / "run.json").read_text())
+    for part in logged[name]:
+        assert config.items() <= {**part.config, "resume": config["resume"]}.items()  # resume=auto came later
+        derived = part.config["derived"]
+        assert derived.items() <= facts.items()
+        assert derived.keys() == {"precision", "parameters", "device", "budget", "learning_rates", "data"}
+        assert derived["budget"]["steps"] == 8
+
+
+@pytest.mark.parametrize("name", ["stopped", "sweep/good", "sweep/other"])
+def test_numbers_are_those_of_metrics_csv(folder: Path, logged: Mapping[str, list[Logged]], name: str) -> None:
+    """Every number of metrics.csv over our own step, also behind the stop, and no number besides."""
+    found: dict[int, dict[str, float]] = {}
+    for part in logged[name]:
+        assert part.step_metric["*"] == "step"
+        for row in part.history:
+            numbers = {key: value for key, value in row.items() if isinstance(value, (int, float)) and key[0] != "_"}
+            found.setdefault(row["step"], {}).update(numbers)
+    rows = read_metrics(folder / name / "metrics.csv")
+    wanted = {int(row["step"]): {key: float(value) for key, value in row.items() if value} for row in rows}
+    assert found.pop(0) == {"step": 0}  # the picture of training samples
+    assert found == wanted
+    assert sorted(found) == list(range(1, 9))
+    assert found[8]["samples"] == 64
+
+
+def test_steps_go_on(logged: Mapping[str, list[Logged]]) -> None:
+    first, second = (sorted({row["step"] for row in part.history}) for part in logged["stopped"])
+    assert (first, second) == ([0, 1, 2, 3, 4, 5], [6, 7, 8])
+    assert sorted({row["step"] for row in logged["sweep/bad"][0].history}) == [0, 1, 2]
+
+
+def test_pictures(folder: Path, logged: Mapping[str, list[Logged]]) -> None:
+    part = logged["sweep/good"][0]
+    for key, steps in {"train/samples": [0], "val/pairs": [4, 8]}.items():
+        assert [row["step"] for row in part.history if key in row] == steps
+        for step, value in zip(steps, part.of(key), strict=True):
+            assert value["_type"] == "image-file"
+            sent = cv2.imread(str(part.files / value["path"]))
+            ours = cv2.imread(str(folder / f"sweep/good/pictures/{key.replace('/', '_')}_{step:07d}.png"))
+            assert sent.shape == (192, 192, 3)  # two samples, template above search
+            assert np.array_equal(sent, ours)
+            assert value["path"] in part.kept
+
+
+def test_tables_and_curves(folder: Path, logged: Mapping[str, list[Logged]]) -> None:
+    part = logged["sweep/good"][0]
+    names = {"val/videos": "val_videos", "val/success_table": "val_success", "val/precision_table": "val_precision"}
+    for key, file in names.items():
+        for step, value in zip((4, 8), part.of(key), strict=True):
+            assert value["_type"] == "table-file"
+            sent = json.loads((part.files / value["path"]).read_text())
+            with (folder / f"sweep/good/pictures/{file}_{step:07d}.csv").open(newline="") as ours:
+                rows = list(csv.reader(ours))
+            assert [sent["columns"], *([str(cell) for cell in row] for row in sent["data"])] == rows
+            assert (value["nrows"], value["path"] in part.kept) == (len(rows) - 1, True)
+    videos = json.loads((part.files / part.of("val/videos")[-1]["path"]).read_text())
+    assert videos["columns"] == ["video", "AUC", "PNorm", "P", "OP50", "OP75", "AO", "SR50", "SR75"]
+    assert len(videos["data"]) == 2
+    shown = part.config["_wandb"]["visualize"]["val/success"]["panel_config"]
+    assert shown["fieldSettings"] == {"x": "overlap", "y": "percent", "stroke": None}
+
+
+def test_clips(folder: Path, logged: Mapping[str, list[Logged]]) -> None:
+    """Video files that browsers play, with the first held-out videos and their scores as captions."""
+    part = logged["sweep/good"][0]
+    with (folder / "sweep/good/pictures/val_videos_0000008.csv").open(newline="") as file:
+        scores = {row["video"]: row["AUC"] for row in csv.DictReader(file)}
+    for step, value in zip((4, 8), part.of("val/clips"), strict=True):
+        assert (value["_type"], value["count"]) == ("videos", 2)
+        for number, clip in enumerate(value["videos"]):
+            path = part.files / clip["path"]
+            assert clip["path"] in part.kept
+            assert path.read_bytes() == (folder / f"sweep/good/pictures/val_clips_{number}_{step:07d}.mp4").read_bytes()
+            with av.open(str(path)) as container:
+                stream = container.streams.video[0]
+                frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(stream)]
+            assert (stream.codec_context.name, stream.codec_context.pix_fmt) == ("h264", "yuv420p")
+            assert len(frames) == FRAMES
+    assert value["captions"] == [f"{name}, AUC {score}" for name, score in scores.items()]
+
+
+@pytest.fixture(scope="module")
+def spec() -> dict[str, Any]:
+    with pytest.warns(DeprecationWarning, match="Pydantic"):  # in the package's own modules, when first imported
+        import wandb_workspaces.workspaces  # noqa: F401
+    settings: Any = OmegaConf.load(config_folder() / "dashboard.yaml")
+    built = dashboard.build("mine", "me", name="all", swept=list(settings.swept))
+    return built._spec  # type: ignore[no-any-return]
+
+
+def shown(spec: Any) -> Iterator[tuple[str, Any]]:
+    """Every place of a specification that names something logged: (place, name)."""
+    for key, value in spec.items() if isinstance(spec, dict) else enumerate(spec):
+        if key in ("metrics", "mediaKeys"):
+            yield from ((key, name) for name in value)
+        elif key in ("accessor", "xAxis", "metricRegex", "groupBy"):
+            yield key, value
+        elif key == "args" and isinstance(value, list):
+            yield from (("tableKey", item["value"]) for item in value if item["name"] == "tableKey")
+        elif key == "key" and isinstance(value, dict) and value.get("nodeType") == "const":
+            yield "tableKey", value["val"]
+        elif key == "grouping" or (key == "key" and isinstance(value, dict) and "section" in value):
+            yield from (("runs", item) for item in (value if key == "grouping" else [value]))
+        if isinstance(value, (dict, list)):
+            yield from shown(value)
+
+
+def test_the_dashboard_shows_what_is_logged(logged: Mapping[str, list[Logged]], spec: dict[str, Any]) -> None:
+    """Every metric, table, picture, setting and summary it names is one of a real run."""
+    part = logged["sweep/good"][0]
+    history = {key for row in part.history for key in row}
+    config = set(settings(part.config))
+    counts: dict[str, int] = {}
+    for place, name in shown(spec["spec"]):
+        counts[place] = counts.get(place, 0) + 1
+        if place == "metricRegex":
+            assert any(re.fullmatch(name, key) for key in history), name
+        elif place == "accessor":
+            section, _, key = name.partition(":")
+            assert key in (config if section == "config" else part.summary), name
+        elif place == "groupBy":
+            assert name in config, name
+        elif place == "runs":
+            known = {"config": config, "summary": part.summary, "run": ["group", "displayName"]}
+            assert name["name"] in known[name["section"]], name
+        elif name != "_step":  # sections have it, switched off
+            assert name in history | part.summary.keys(), name
+    assert counts["metrics"] >= 12
+    assert counts["mediaKeys"] == counts["tableKey"] == 3
+    assert counts["accessor"] == 7
+    grouping = spec["spec"]["section"]["runSets"][0]["grouping"]
+    assert [(key["section"], key["name"]) for key in grouping] == [("run", "group"), ("config", "tracker.value.name")]
+    for column in spec["spec"]["section"]["runSets"][0]["runFeed"]["columnPinned"]:
+        section, _, key = column.partition(":")
+        assert section == "run" or key in part.summary
+
+
+def settings(config: Mapping[str, Any]) -> Iterator[str]:
+    """Names of all settings as the server has them: `value` behind the first part."""
+    for first, tree in config.items():
+        for rest in leaves(tree):
+            yield ".".join([first, "value", *rest])
+
+
+def leaves(tree: Any) -> Iterator[list[str]]:
+    if not isinstance(tree, dict):
+        yield []
+        return
+    for name, child in tree.items():
+        yield from ([name, *rest] for rest in leaves(child))
+
+
+def test_dashboard_without_a_key(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], spec: dict[str, Any]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["seqtrack-dashboard", "out=there/look.json", "project=mine"])
+    dashboard.main()
+    assert "nothing saved online: the specification is there/look.json" in capsys.readouterr().out
+    written = json.loads((tmp_path / "there/look.json").read_text())
+    assert [section["name"] for section in written["spec"]["section"]["panelBankConfig"]["sections"]] == [
+        "Sweep", "Validation", "Pictures", "Training", "Machine"
+    ]  # fmt: skip
+    assert written["project"] == "mine"
+
+
+def test_dashboard_says_what_is_missing(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["seqtrack-dashboard"])
+    monkeypatch.setitem(sys.modules, "wandb_workspaces", None)
+    with pytest.raises(SystemExit) as stop:
+        dashboard.main()
+    assert stop.value.code == 2
+    assert "pip install wandb-workspaces" in capsys.readouterr().err
