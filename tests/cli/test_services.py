@@ -1,4 +1,4 @@
-"""Experiment services, without their servers."""
+"""Experiment services, without their servers. What Weights & Biases keeps of real runs: test_wandb.py."""
 
 from pathlib import Path
 from typing import Any
@@ -10,68 +10,107 @@ from seqtrack_lit.cli import services
 from seqtrack_lit.cli.services import TensorBoardService, WandbService
 from seqtrack_lit.training.recording import Sink
 
-
-class Run:
-    """Remembers what it is told."""
-
-    def __init__(self, **settings: Any) -> None:
-        self.settings, self.logged, self.defined, self.ended = settings, [], [], None
-
-    def define_metric(self, *names: str, **settings: str) -> None:
-        self.defined.append((names, settings))
-
-    def log(self, values: dict[str, Any]) -> None:
-        self.logged.append(values)
-
-    def finish(self, exit_code: int) -> None:
-        self.ended = exit_code
+OPEN: dict[str, Any] = {"name": "run", "group": "sweep", "config": {"seed": 3}, "step": 0}
 
 
 @pytest.fixture
-def wandb(monkeypatch: pytest.MonkeyPatch) -> list[Run]:
-    runs: list[Run] = []
+def began(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    """Settings of the runs that were begun, without beginning them."""
+    runs: list[dict[str, Any]] = []
+
+    class Run:
+        def define_metric(self, *names: str, **settings: str) -> None: ...
 
     def init(**settings: Any) -> Run:
         # the id must be on the disk before the run begins
         assert (settings["dir"] / "wandb_id.txt").read_text() == settings["id"]
-        runs.append(Run(**settings))
-        return runs[-1]
+        runs.append(settings)
+        return Run()
 
     monkeypatch.setattr(services.wandb, "init", init)
-    monkeypatch.setattr(services.wandb, "login", lambda prompt: False)
     return runs
 
 
-def test_wandb(wandb: list[Run], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("key", "variable", "mode", "expected"),
+    [
+        (False, None, None, "offline"),
+        (True, None, None, "online"),
+        (True, "disabled", None, "disabled"),
+        (True, "offline", "online", "online"),
+        (False, None, "offline", "offline"),
+    ],
+)
+def test_wandb_modes(
+    began: list[dict[str, Any]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    key: bool,
+    variable: str | None,
+    mode: Any,
+    expected: str,
+) -> None:
+    """The configuration wins over $WANDB_MODE, that over the key; only online there is a run to resume."""
+    monkeypatch.setattr(services.wandb, "login", lambda prompt: key)
     monkeypatch.delenv("WANDB_MODE", raising=False)
-    service = WandbService(project="p", tags=["x"])
-    sink = service.open(tmp_path, name="run", group="sweep", config={"seed": 3})
+    if variable is not None:
+        monkeypatch.setenv("WANDB_MODE", variable)
+    WandbService(mode=mode).open(tmp_path, **OPEN)
+    WandbService(mode=mode, group="own").open(tmp_path, **OPEN)
+    first, second = began
+    assert first["mode"] == expected
+    assert first["resume"] == ("allow" if expected == "online" else None)
+    assert (first["group"], second["group"]) == ("sweep", "own")
+    assert first["id"] == second["id"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"project": "a/b"}, "logger=wandb: Invalid project name 'a/b'"),
+        ({"tags": ["x" * 80]}, "Tags must be between 1 and 64 characters"),
+    ],
+)
+def test_wandb_refuses(tmp_path: Path, settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        WandbService(**settings).open(tmp_path, **OPEN)
+
+
+def test_wandb_with_a_broken_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("WANDB_MODE")
+    monkeypatch.setenv("WANDB_API_KEY", "short")
+    with pytest.raises(ValueError, match=r"API key must have 40\+ characters.*; logger.service.mode=offline needs"):
+        WandbService().open(tmp_path, **OPEN)
+
+
+def test_tensorboard_reads_back(tmp_path: Path) -> None:
+    """By TensorBoard's own reader; what an interrupted run wrote behind its checkpoint is gone after the resume."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    service = TensorBoardService()
+    sink = service.open(tmp_path, **OPEN)
     assert isinstance(sink, Sink)
-    sink.numbers({"train/loss": 1.0}, 5)
-    sink.image("val/pairs", np.zeros((4, 4, 3), np.uint8), 5)
-    sink.table("val/videos", [{"video": "a", "AUC": 1.0}], 5)
-    service.close(143)
-    WandbService().open(tmp_path, name="run", group=None, config={})
-    first, second = wandb
-    assert first.settings["mode"] == "offline"  # no key
-    assert first.settings["group"] == "sweep"
-    assert (first.settings["project"], first.settings["tags"], first.settings["resume"]) == ("p", ["x"], "allow")
-    assert first.settings["config"] == {"seed": 3}
-    assert first.defined == [(("step",), {}), (("*",), {"step_metric": "step"})]
-    assert [values["step"] for values in first.logged] == [5, 5, 5]
-    assert first.logged[0]["train/loss"] == 1.0
-    assert first.ended == 143
-    assert second.settings["id"] == first.settings["id"]
-
-
-def test_wandb_modes(wandb: list[Run], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("WANDB_MODE", "disabled")
-    WandbService().open(tmp_path, name="run", group=None, config={})
-    WandbService(mode="online").open(tmp_path, name="run", group=None, config={})
-    assert [run.settings["mode"] for run in wandb] == ["disabled", "online"]
+    image = np.zeros((4, 6, 3), np.uint8)
+    sink.image("train/samples", image, 0)
+    for step in (1, 2, 3):
+        sink.numbers({"train/loss": 1.0 / step, "samples": 8 * step}, step)
+    sink.table("val/videos", [{"video": "a", "AUC": 1.0}], 3)
+    sink.curve("val/success", [{"overlap": 0.0, "percent": 9.0}], 3)
+    sink.clips("val/clips", {"a": tmp_path / "a.mp4"}, 3)
+    service.close(1, {"status": "failed"})
+    again = TensorBoardService()
+    again.open(tmp_path, **{**OPEN, "step": 2}).numbers({"train/loss": 9.0}, 3)
+    again.close(0, {"status": "finished"})
+    events = EventAccumulator(str(tmp_path / "tensorboard"))
+    events.Reload()
+    found = [(event.step, round(event.value, 3)) for event in events.Scalars("train/loss")]
+    assert found == [(1, 1.0), (2, 0.5), (3, 9.0)]
+    assert [event.value for event in events.Scalars("samples")] == [8.0, 16.0]
+    (picture,) = events.Images("train/samples")
+    assert (picture.step, picture.width, picture.height) == (0, 6, 4)
 
 
 def test_tensorboard_says_what_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "torch.utils.tensorboard.writer", None)
     with pytest.raises(ValueError, match="pip install tensorboard"):
-        TensorBoardService().open(tmp_path, name="run", group=None, config={})
+        TensorBoardService().open(tmp_path, **OPEN)

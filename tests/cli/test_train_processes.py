@@ -1,14 +1,12 @@
-"""seqtrack-train in processes of its own: killed, resumed, several processes, a sweep of them, Weights & Biases."""
+"""seqtrack-train in processes of its own: killed, resumed, several processes, a sweep of them."""
 
 import json
 import os
 import re
 import signal
-import struct
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -236,61 +234,3 @@ def test_a_sweep_with_a_failing_job_then_repeated(tmp_path: Path) -> None:
     assert screen.count("already finished") == 2
     assert all(path.stat().st_mtime == when for path, when in before.items())
     assert len(list(tmp_path.glob("runs/sweep/*/checkpoints/last.ckpt"))) == 3
-
-
-def records(path: Path) -> Iterator[Any]:
-    """The protobuf records of an offline .wandb file: a LevelDB log behind a header of seven bytes."""
-    from wandb.proto import wandb_internal_pb2
-
-    data, at, parts = path.read_bytes(), 7, b""
-    assert data[:4] == b":W&B"
-    while at + 7 <= len(data):
-        left = 32768 - at % 32768
-        if left < 7:
-            at += left
-            continue
-        length, kind = struct.unpack("<HB", data[at + 4 : at + 7])
-        parts += data[at + 7 : at + 7 + length]
-        at += 7 + length
-        if kind in (1, 4):  # whole, or last part
-            record = wandb_internal_pb2.Record()
-            record.ParseFromString(parts)
-            yield record
-            parts = b""
-
-
-@pytest.mark.timeout(4 * LIMIT)
-def test_wandb_offline_logs_what_was_promised(tmp_path: Path) -> None:
-    """Stopped and continued: one id, our own step, group of the sweep, exit state."""
-    settings = ["trainer=cpu", "logger=wandb", "logger.service.tags=[a,b]", "logger.service.group=mine"]
-    process = start(tmp_path, *settings, "hydra.run.dir=run")
-    wait_for_step(tmp_path / "run", 5)
-    os.kill(process.pid, signal.SIGTERM)
-    assert finish(process)[0] == 143
-    code, screen = finish(start(tmp_path, "resume=run"))
-    assert code == 0, screen
-    name = (tmp_path / "run/wandb_id.txt").read_text().strip()
-    files = sorted((tmp_path / "run/wandb").glob(f"offline-run-*-{name}/run-{name}.wandb"))
-    assert len(files) == 2
-    steps: list[int] = []
-    keys: set[str] = set()
-    for number, path in enumerate(files):
-        exits = []
-        for record in records(path):
-            kind = record.WhichOneof("record_type")
-            if kind == "run":
-                assert (record.run.run_group, record.run.job_type) == ("mine", "train")
-                assert list(record.run.tags) == ["a", "b"]
-                values = {item.key: item.value_json for item in record.run.config.update}
-                assert json.loads(values["tokenizer"])["bins"] == 64
-                assert json.loads(values["derived"])["budget"]["steps"] == 20
-            elif kind == "history":
-                row = {item.key or item.nested_key[0]: item.value_json for item in record.history.item}
-                keys |= row.keys()
-                if "train/loss" in row:
-                    steps.append(int(json.loads(row["step"])))
-            elif kind == "exit":
-                exits.append(record.exit.exit_code)
-        assert exits == [143 if number == 0 else 0]
-    assert sorted(set(steps)) == list(range(1, 21))
-    assert {"val/auc", "val/pairs", "val/videos", "train/samples", "train/gradient_norm", "time/data"} <= keys

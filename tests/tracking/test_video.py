@@ -7,8 +7,9 @@ import av
 import numpy as np
 import pytest
 
+from seqtrack_lit.data.sequence import Sequence
 from seqtrack_lit.data.video import VideoFrames
-from seqtrack_lit.tracking.video import VideoWriter, draw_boxes
+from seqtrack_lit.tracking.video import VideoWriter, draw_boxes, write_clip
 
 
 def numbered(index: int, width: int = 64, height: int = 48) -> np.ndarray:
@@ -172,3 +173,28 @@ def test_drawing_leaves_the_image_alone() -> None:
     assert (image == 100).all()
     assert tuple(drawn[30, 25]) == (240, 228, 66)
     assert drawn.shape == image.shape
+
+
+@pytest.mark.parametrize(
+    ("height", "shrink", "shown"),
+    [(48, False, 384), (48, True, 360), (144, True, 288), (720, False, 720), (720, True, 360), (540, True, 360)],
+)
+def test_clip_of_a_result(tmp_path: Path, height: int, shrink: bool, shown: int) -> None:
+    """Small videos become larger by a whole factor (360 / 48 is 7.5, made 8); asked for, none is larger than 360."""
+    width = height * 2
+    images = [np.full((height, width, 3), 90, np.uint8)] * 3
+    boxes = np.array([[0.5, 0.5, 0.2, 0.3]] * 3) * height
+    video = Sequence("v", images, boxes, np.array([True, False, True]), {"frame_rate": 30.0})
+    tracked, confidences = boxes + np.array([height, 0, 0, 0]), np.array([1.0, 0.5, 0.2])
+    path = write_clip(tmp_path / "v.mp4", video, tracked, confidences, shrink=shrink)
+    frames = VideoFrames(path)
+    assert (len(frames), frames.frame_rate) == (3, 30)
+    assert frames[0].shape == (shown, 2 * shown, 3)
+
+    def at(frame: int, x: float) -> str:
+        """What is drawn where a box that begins at x has its left edge, halfway down; colour is half as sharp."""
+        place = frames[frame][round(0.65 * shown), round(x * shown) - 4 : round(x * shown) + 5].astype(int)
+        red, _, blue = place[place.sum(1).argmax()]
+        return "nothing" if red < 150 else "white" if blue > 200 else "yellow"
+
+    assert [at(0, 0.5), at(0, 1.5), at(1, 0.5), at(1, 1.5)] == ["white", "yellow", "nothing", "yellow"]

@@ -77,7 +77,16 @@ def test_learns_and_reports(make_net: Callable[..., SeqTrack], squares: Any, vid
         def table(self, name: str, rows: Any, step: int) -> None:
             shown.append(f"{name} {[row['video'] for row in rows]} {step}")
 
-    tracking = TrackHeldOut(lambda: videos, tracker={"search_factor": 2.0, "template_factor": 1.5}, sinks=[Sink()])
+        def curve(self, name: str, rows: Any, step: int) -> None:
+            shown.append(f"{name} {len(rows)} {list(rows[-1])} {step}")
+
+        def clips(self, name: str, files: Any, step: int) -> None:
+            shown.append(f"{name} {[caption.split(',')[0] for caption in files]} {step}")
+            assert all(file.stat().st_size > 1000 for file in files.values())
+
+    tracking = TrackHeldOut(
+        lambda: videos, tracker={"search_factor": 2.0, "template_factor": 1.5}, sinks=[Sink()], clips=1
+    )
     callbacks = [
         Meter(),
         tracking,
@@ -99,10 +108,11 @@ def test_learns_and_reports(make_net: Callable[..., SeqTrack], squares: Any, vid
     }  # fmt: skip
     assert (rows[-1]["step"], rows[-1]["samples"]) == ("80", "1280")
     assert 0 <= float(rows[-1]["val/auc"]) <= 100
-    assert shown == [
-        "train/samples (192, 192, 3) 0", "val/pairs (192, 192, 3) 40", "val/videos ['one', 'two'] 40",
-        "val/pairs (192, 192, 3) 80", "val/videos ['one', 'two'] 80",
+    after = [
+        "val/pairs (192, 192, 3) {}", "val/videos ['one', 'two'] {}", "val/success 21 ['overlap', 'percent'] {}",
+        "val/precision 51 ['pixels', 'percent'] {}", "val/clips ['one'] {}",
     ]  # fmt: skip
+    assert shown == ["train/samples (192, 192, 3) 0", *[one.format(step) for step in (40, 80) for one in after]]
     saved = torch.load(tmp_path / "checkpoints" / "best.ckpt", weights_only=True)
     assert saved["ema"].keys() == module.net.state_dict().keys()
     assert {f"net.{name}" for name in saved["ema"]} == saved["state_dict"].keys()

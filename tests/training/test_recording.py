@@ -51,6 +51,12 @@ def test_pictures_and_tables(tmp_path: Path) -> None:
     assert back[0, 0].tolist() == [0, 0, 255]  # OpenCV reads blue first
     folder.table("val/videos", [{"video": "a", "AUC": 1.5}, {"video": "b", "AUC": 2.0}], 12)
     assert (tmp_path / "pictures/val_videos_0000012.csv").read_text().splitlines() == ["video,AUC", "a,1.5", "b,2.0"]
+    folder.curve("val/success", [{"overlap": 0.0, "percent": 90.0}, {"overlap": 0.5, "percent": 40.0}], 12)
+    curve = (tmp_path / "pictures/val_success_0000012.csv").read_text()
+    assert curve.splitlines() == ["overlap,percent", "0.0,90.0", "0.5,40.0"]
+    (tmp_path / "clip.mp4").write_bytes(b"film")
+    folder.clips("val/clips", {"a, AUC 1.5": tmp_path / "clip.mp4"}, 12)
+    assert (tmp_path / "pictures/val_clips_0_0000012.mp4").read_bytes() == b"film"
 
 
 def test_sheet_shows_target_and_found_box(squares: Any) -> None:

@@ -1,8 +1,8 @@
-"""make dashboard: what a Weights & Biases project of runs with logger=wandb shows.
+"""seqtrack-dashboard: a view of a Weights & Biases project, for the runs with logger=wandb in it.
 
-    make dashboard                                                 saved online with a key; without, a JSON to look at
-    python -m seqtrack_lit.cli.dashboard project=mine entity=team
-    python -m seqtrack_lit.cli.dashboard 'swept=[tokenizer.bins,optimizer.lr,seed]'
+    make dashboard                             saved online with a key; without, a JSON to look at
+    seqtrack-dashboard project=mine entity=team
+    seqtrack-dashboard 'swept=[tokenizer.bins,optimizer.lr,seed]'
 
 Runs are grouped by sweep and in it by the name of the tracker, which names the row of an ablation: seeds become a
 mean with its spread. The dashboard is saved as a new view of the project; views that are there stay as they are.
