@@ -54,6 +54,7 @@ def test_nan_and_negative_stay(tmp_path: Path) -> None:
         ("1,2,3,4\n1,2,inf,4\n", "line 2: a box cannot be infinite"),
         ("<html>\n", "line 1: '<html>' is not a number"),
         ("1,2,3,4 # comment\n", "line 1: '#' is not a number"),
+        ("10,5 20,5\n", "line 1: commas beside blanks"),  # two numbers with decimal commas, not four
     ],
 )
 def test_broken_boxes_are_named(tmp_path: Path, text: str, message: str) -> None:
@@ -69,6 +70,8 @@ def test_no_text(tmp_path: Path) -> None:
         read_boxes(tmp_path / "a.txt")
     with pytest.raises(FileNotFoundError, match=r"b\.txt is missing; see docs/datasets\.md"):
         read_boxes(tmp_path / "b.txt")
+    with pytest.raises(ValueError, match=r"cannot read .*: Is a directory; expected a text file"):
+        read_boxes(tmp_path)
 
 
 number = st.floats(-1e5, 1e5).map(repr) | st.integers(-9, 9999).map(str) | st.just("NaN")
@@ -123,7 +126,7 @@ def test_flags_on_one_line_or_many(tmp_path: Path, text: str) -> None:
     ("text", "message"),
     [
         ("0,1", "2 flags, but 3 boxes"),
-        ("", "1 flags, but 3 boxes"),
+        ("", "0 flags, but 3 boxes"),
         ("0,1,2", "flag 3: '2', expected a whole number from 0 to 1"),
         ("0,x,0", "flag 2: 'x'"),
         ("0,0.5,0", "flag 2: '0.5'"),
@@ -138,11 +141,11 @@ def test_broken_flags_are_named(tmp_path: Path, text: str, message: str) -> None
     assert message in str(error.value)
 
 
-def test_vatic_corners(tmp_path: Path) -> None:
-    (tmp_path / "a.txt").write_text('0 10 20 30 60 1 0 0 0 "a b"\n0 11 21 31 61 2 1 1 1 "a b"\n')
-    frames, boxes = read_vatic(tmp_path / "a.txt")
-    assert frames.tolist() == [1, 2]
-    assert boxes.tolist() == [[10, 20, 20, 40], [11, 21, 20, 40]]
+@pytest.mark.parametrize("first", [0, 1])
+def test_vatic_corners(tmp_path: Path, first: int) -> None:
+    rows = f'0 10 20 30 60 {first} 0 0 0 "a b"\n0 11 21 31 61 {first + 1} 1 1 1 "a b"\n'
+    (tmp_path / "a.txt").write_text(rows)
+    assert read_vatic(tmp_path / "a.txt").tolist() == [[10, 20, 20, 40], [11, 21, 20, 40]]
 
 
 @pytest.mark.parametrize(
@@ -151,7 +154,12 @@ def test_vatic_corners(tmp_path: Path) -> None:
         ("", "is empty"),
         ("0 10 20 30 60 1 0 0\n", "line 1: 8 numbers, expected 9"),
         ('0 10 20 30 60 1 0 0 0 "a"\n1 10 20 30 60 2 0 0 0 "a"\n', "line 2: a second target"),
-        ('0 10 20 30 60 2 0 0 0 "a"\n0 10 20 30 60 2 0 0 0 "a"\n', "line 2: frame 2 after frame 2"),
+        ('0 10 20 30 60 1 0 0 0 "a"\n0 10 20 30 60 1 0 0 0 "a"\n', "line 2: frame 1 after frame 1"),
+        ('0 10 20 30 60 0 0 0 0 "a"\n0 10 20 30 60 2 0 0 0 "a"\n', "line 2: frame 2 after frame 0"),  # a lost row
+        ('0 10 20 30 60 1.5 0 0 0 "a"\n', "line 1: frame 1.5 first"),
+        ('0 10 20 30 60 nan 0 0 0 "a"\n', "line 1: frame nan first"),
+        ('0 10 20 30 60 7 0 0 0 "a"\n', "line 1: frame 7 first"),
+        ('0 10 20 inf 60 1 0 0 0 "a"\n', "line 1: a box cannot be infinite"),
     ],
 )
 def test_broken_vatic(tmp_path: Path, text: str, message: str) -> None:

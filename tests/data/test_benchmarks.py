@@ -158,6 +158,10 @@ def test_nfs_cuts_one_frame_and_refuses_more(make_dataset: Callable[..., Made]) 
     sorted(images.iterdir())[-1].unlink()
     with pytest.raises(ValueError, match=r"Gymnastics\.txt has boxes for 49 frames, but there are 47 images"):
         benchmarks.nfs(root, fps=240, annotation="official", complete=False)
+    for image in sorted(images.iterdir())[7:]:  # an eighth of the images does not make it the set of 30 fps
+        image.unlink()
+    with pytest.raises(ValueError, match=r"boxes for 49 frames, but there are 7 images"):
+        benchmarks.nfs(root, fps=240, annotation="official", complete=False)
 
 
 @pytest.mark.parametrize(

@@ -221,6 +221,7 @@ def test_own_videos_are_divided_by_name(make_dataset: Any) -> None:
     assert sorted(both["train"] + both["validation"]) == sorted(whole)
     assert 0 < len(both["validation"]) < len(whole)
     assert len(part_by_name(partial(folder, root), part="validation", share=1e-9)) == 1
+    assert len(part_by_name(partial(folder, root), part="train", share=1 - 1e-9)) == 1
     with pytest.raises(ValueError, match="part must be train or validation"):
         part_by_name(partial(folder, root), part="train", share=1.5)
 

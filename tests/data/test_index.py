@@ -13,7 +13,7 @@ from tests.data.fixtures import Made, boxes_for
 
 from seqtrack_lit.data import build, readers
 from seqtrack_lit.data.build import IndexBuilder, cached
-from seqtrack_lit.data.columns import open_columns, read_facts, write_columns
+from seqtrack_lit.data.columns import MAGIC, open_columns, read_facts, write_columns
 from seqtrack_lit.data.frames import ListedFrames, NumberedFrames
 from seqtrack_lit.data.index import SequenceIndex
 
@@ -66,6 +66,8 @@ def test_whole_pixels_take_half_the_room() -> None:
     odd[1, 2] = 0.1
     assert small([whole]).columns["boxes"].dtype == np.float32
     assert small([whole, odd]).columns["boxes"].dtype == np.float64
+    odd[1, 2] = 1e300
+    assert small([odd]).columns["boxes"].dtype == np.float64
 
 
 def test_hash_is_of_the_content(make_dataset: Callable[..., Made], tmp_path: Path) -> None:
@@ -137,7 +139,18 @@ def test_kept_until_the_inputs_change(tmp_path: Path) -> None:
         cached("made", root, [file], counting, cache)
 
 
-@pytest.mark.parametrize("damage", [b"", b"seqidx01", b"seqidx01" + bytes(100), None])
+@pytest.mark.parametrize(
+    "damage",
+    [
+        b"",
+        b"seqidx01",
+        b"seqidx01" + bytes(100),
+        MAGIC + b"\xff" * 8,
+        MAGIC + bytes(8),
+        MAGIC + b"\x02" + bytes(7),
+        None,
+    ],
+)
 def test_damaged_file_is_made_again(tmp_path: Path, damage: bytes | None) -> None:
     (tmp_path / "in.txt").write_text("one")
     counting = Counting(tmp_path)
@@ -148,6 +161,35 @@ def test_damaged_file_is_made_again(tmp_path: Path, damage: bytes | None) -> Non
         open_columns(path)
     assert cached("made", tmp_path, [tmp_path / "in.txt"], counting, tmp_path / "cache").name(0) == "one"
     assert counting.calls == 2
+
+
+def test_a_changed_header_is_noticed(tmp_path: Path) -> None:
+    (tmp_path / "in.txt").write_text("one")
+    path = cached("made", tmp_path, [tmp_path / "in.txt"], Counting(tmp_path), tmp_path / "cache").path
+    assert path is not None
+    path.write_bytes(path.read_bytes().replace(b"<i8", b"<i4", 1))
+    assert read_facts(path) is None
+
+
+def test_an_index_that_cannot_be_read_or_replaced_is_survived(tmp_path: Path) -> None:
+    (tmp_path / "in.txt").write_text("one")
+    place = cached("made", tmp_path, [tmp_path / "in.txt"], Counting(tmp_path), tmp_path / "cache").path
+    assert place is not None
+    place.unlink()
+    place.mkdir()
+    for cache in (tmp_path / "cache", tmp_path / "in.txt"):
+        with pytest.warns(UserWarning, match="could not be kept in"):
+            assert cached("made", tmp_path, [tmp_path / "in.txt"], Counting(tmp_path), cache).name(0) == "one"
+
+
+def test_a_relative_root_is_the_same_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "in.txt").write_text("one")
+    counting = Counting(tmp_path)
+    cached("made", tmp_path, [tmp_path / "in.txt"], counting, tmp_path / "cache")
+    monkeypatch.chdir(tmp_path.parent)
+    root = Path(tmp_path.name)
+    cached("made", root, [root / "in.txt"], counting, tmp_path / "cache")
+    assert counting.calls == 1
 
 
 def test_full_disk_is_survived(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tests.data.fixtures import Made, Truth, make_lasot, write_image
+from tests.data.fixtures import Made, Truth, image, make_lasot, write_image, write_video
 
 from seqtrack_lit.data import benchmarks, readers
 from seqtrack_lit.data.index import SequenceIndex
@@ -84,8 +84,11 @@ def test_trackingnet(make_dataset: Callable[..., Made], tmp_path: Path) -> None:
         assert readers.trackingnet(root, parts=[3]).names == ["vid3-1_0"]
     with pytest.raises(FileNotFoundError, match=r"trackingnet: no .*TRAIN_1.*say which: parts="):
         readers.trackingnet(root)
-    with pytest.raises(ValueError, match="parts 0 to 11"):
-        readers.trackingnet(root, parts=[12])
+    for parts in ([12], [0, 0], list[int]()):
+        with pytest.raises(ValueError, match="expected a list out of 0 to 11, each once"):
+            readers.trackingnet(root, parts=parts)
+    (root / "TRAIN_0" / "anno" / "._vid0-0_0.txt").write_bytes(b"\0\5")  # as macOS leaves behind
+    assert readers.trackingnet(root, parts=[0]).names == ["vid0-0_0", "vid0-1_0"]
 
 
 def test_coco(make_dataset: Callable[..., Made], tmp_path: Path) -> None:
@@ -110,6 +113,8 @@ def test_coco_broken(make_dataset: Callable[..., Made]) -> None:
         (content.replace('"annotations"', '"notes"'), "KeyError: 'annotations'"),
         (content.replace('"image_id": 9,', '"image_id": 8,'), "KeyError: 8"),
         (content.replace('"bbox": [', '"bbox": [1, ', 1), "annotation 0: bbox"),
+        (content.replace('"id": 140, "file_name"', '"id": 9, "file_name"'), "two images have the same id"),
+        (content.replace('"file_name": "000000000009.jpg"', '"file_name": null'), ""),
     ):
         file.write_text(broken)
         with pytest.raises(ValueError, match=r"instances_train2017\.json is no COCO annotation file") as error:
@@ -159,6 +164,13 @@ def test_csv_of_video_files(make_dataset: Callable[..., Made]) -> None:
         (CSV + "cat,0,1,2,three,4\n", "line 2: not numbers"),
         (CSV + "cat,3,1,2,3,4\ncat,4,1,2,-3,4\n", "line 3: box 1,2,-3,4 has no area"),
         (CSV + "fox,0,1,2,3,4\n", "speaks of 'fox'"),
+        (CSV + "cat,0,1,5,2,3,4\n", "line 2: more values than columns; decimals"),
+        ("video,frame,x,y,w,h,x\ncat,0,1,2,3,4,9\n", "expected the columns video,frame,x,y,w,h, each once"),
+        (CSV + "/cat,0,1,2,3,4\n", "video '/cat', expected a folder or video file inside"),
+        (CSV + "../folder/cat,0,1,2,3,4\n", "video '../folder/cat', expected"),
+        (CSV + ",0,1,2,3,4\n", "video '', expected"),
+        (CSV + "cat/groundtruth.txt,0,1,2,3,4\n", "groundtruth.txt: expected a folder or a video file (.mp4"),
+        (CSV + "cat,0,1,2,3,4\ncat/,0,1,2,3,4\n", "two videos have the same name"),
         (CSV, "no sequences"),
     ],
 )
@@ -168,7 +180,35 @@ def test_csv_broken(make_dataset: Callable[..., Made], text: str, message: str) 
     with pytest.raises((ValueError, FileNotFoundError)) as error:
         readers.folder(root, annotations="all.csv")
     assert message in str(error.value)
-    assert message == "no sequences" or "all.csv" in str(error.value)
+    assert message.startswith(("no sequences", "groundtruth.txt")) or "all.csv" in str(error.value)
+
+
+def test_csv_names(make_dataset: Callable[..., Made], monkeypatch: pytest.MonkeyPatch) -> None:
+    root, _ = make_dataset("folder", names=("v.1", "v.2"))
+    (root / "all.csv").write_text(CSV + "v.1,0,1,2,3,4\nv.2,0,1,2,3,4\n")
+    assert readers.folder(root, annotations="all.csv").names == ["v.1", "v.2"]
+    (root / "v.1" / "all.csv").write_text(CSV + ".,0,1,2,3,4\n")
+    monkeypatch.chdir(root / "v.1")
+    assert readers.folder(".", annotations="all.csv").names == readers.folder(".").names == ["v.1"]
+
+
+def test_own_index_is_made_again_when_frames_change(make_dataset: Callable[..., Made], tmp_path: Path) -> None:
+    root, truth = make_dataset("folder", names=("cat", "a", "b", "clip"))
+    (root / "back").symlink_to(root)  # a loop of links is no trap
+    (root / "all.csv").write_text(CSV + "cat,0,1,2,3,4\n")
+    cache = tmp_path / "cache"
+
+    def shade() -> int:
+        return int(readers.folder(root, annotations="all.csv", cache=cache)[0].frames[0][0, 0, 0])
+
+    assert abs(shade() - truth["cat"].shades[0]) <= 4
+    (root / "cat" / "0001.jpg").unlink()
+    assert abs(shade() - truth["cat"].shades[1]) <= 4
+    clip = root / "clip"
+    assert len(readers.folder(clip, cache=cache)[0]) == 24
+    write_video(clip / "clip.mp4", [image(k) for k in range(12)])
+    with pytest.raises(ValueError, match=r"has 24 rows, but .* has 12 frames"):
+        readers.folder(clip, cache=cache)
 
 
 def coco_video() -> dict[str, Any]:
@@ -201,6 +241,13 @@ def test_coco_video(make_dataset: Callable[..., Made]) -> None:
         assert abs(int(second.frames[k][0, 0, 0]) - truth["cat"].shades[2 + k]) <= 4
 
 
+def test_coco_video_leaves_crowds_out(make_dataset: Callable[..., Made]) -> None:
+    root, _ = make_dataset("folder", names=("cat",))
+    (root / "all.json").write_text(json.dumps(change(coco_video(), "annotations", 2, iscrowd=1)))
+    first = readers.folder(root, annotations="all.json")[0]
+    assert first.visible.tolist() == [True, True, False, True, True, True]
+
+
 def change(content: dict[str, Any], key: str, position: int, **values: object) -> dict[str, Any]:
     content[key][position].update(values)
     return content
@@ -215,12 +262,25 @@ def change(content: dict[str, Any], key: str, position: int, **values: object) -
         (change(coco_video(), "annotations", 1, bbox=[1, 2, 3]), "annotation 701: bbox [1, 2, 3]"),
         (change(coco_video(), "annotations", 1, bbox=[1, 2, -3, 4]), "annotation 701: box 1,2,-3,4 has no area"),
         (change(coco_video(), "annotations", 1, bbox=[64, 2, 3, 4]), "annotation 701: box [64.0, 2.0, 3.0, 4.0] lies"),
+        (change(coco_video(), "annotations", 1, bbox=[None, 2, 3, 4]), "annotation 701: bbox [None, 2, 3, 4]"),
+        (change(coco_video(), "annotations", 0, category_id=[3]), "unhashable"),
+        (
+            change(coco_video(), "images", 0, frame_id=4),
+            "frame_id 4, width, height (64, 48); expected whole numbers, a",
+        ),
+        (change(coco_video(), "images", 0, frame_id="5"), "image 15: frame_id '5'"),
+        (change(coco_video(), "images", 0, width="64"), "width, height ('64', 48)"),
+        (change(coco_video(), "images", 0, file_name=5), "not int"),
+        (change(coco_video(), "images", 0, file_name="cat/x.jpg"), "speaks of 'cat/x.jpg', but there is no"),
+        (change(coco_video(), "images", 0, id=14), "two images have the same id"),
+        ({**coco_video(), "videos": [{"id": 1, "name": "a"}, {"id": 1, "name": "b"}]}, "two videos have the same id"),
+        (change(coco_video(), "annotations", 0, instance_id="7"), "two targets have the same name"),
     ],
 )
 def test_coco_video_broken(make_dataset: Callable[..., Made], content: dict[str, Any], message: str) -> None:
     root, _ = make_dataset("folder", names=("cat",))
     (root / "all.json").write_text(json.dumps(content))
-    with pytest.raises(ValueError, match=r"all\.json") as error:
+    with pytest.raises((ValueError, FileNotFoundError), match=r"all\.json") as error:
         readers.folder(root, annotations="all.json")
     assert message in str(error.value)
 

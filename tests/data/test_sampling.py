@@ -90,6 +90,8 @@ def test_images_are_repeated() -> None:
     sample, _ = samples[0, 0]
     assert torch.equal(sample.templates[0], sample.templates[1])
     torch.testing.assert_close(sample.past, sample.box.expand(2, 4))
+    with pytest.raises(ValueError, match="has 2 images but no box with an area"):
+        make(ShadeVideos([1, 1], repeats_image=True, hidden=[0]))
 
 
 def test_a_sample_is_a_pure_function_of_its_key() -> None:

@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import Bool, Float64, Int64
 
 _SPLIT = re.compile(r"\s*[,;]\s*|\s+")
+_GAP = re.compile(r"[\s,;]+")
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|[+-]?nan|[+-]?inf(inity)?", re.IGNORECASE)
 
 
@@ -15,7 +16,7 @@ def read_text(path: Path) -> str:
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: it is not text.
+        ValueError: it is not text, or cannot be read.
     """
     try:
         return path.read_bytes().decode("utf-8-sig")
@@ -23,6 +24,8 @@ def read_text(path: Path) -> str:
         raise FileNotFoundError(f"{path} is missing; see docs/datasets.md for how the data set must lie") from error
     except UnicodeDecodeError as error:
         raise ValueError(f"{path} is not a text file (byte {error.start}); unpack or download it again") from error
+    except OSError as error:
+        raise ValueError(f"cannot read {path}: {error.strerror}; expected a text file") from error
 
 
 def read_table(path: Path, columns: int) -> Float64[np.ndarray, "rows {columns}"]:
@@ -47,13 +50,19 @@ def read_table(path: Path, columns: int) -> Float64[np.ndarray, "rows {columns}"
 
 
 def _numbers(path: Path, number: int, line: str, columns: int) -> list[float]:
-    parts = _SPLIT.split(line.strip().rstrip(",;"))  # some files end each row with a comma
+    line = line.strip().rstrip(",;")  # some files end each row with a comma
+    parts, shown = _SPLIT.split(line), repr(line[:80])
     bad = [part for part in parts if not _NUMBER.fullmatch(part)]
     if bad:
-        raise ValueError(f"{path}, line {number}: {bad[0]!r} is not a number (the line: {line.strip()[:80]!r})")
+        raise ValueError(f"{path}, line {number}: {bad[0]!r} is not a number (the line: {shown})")
+    if len({gap.isspace() for gap in _GAP.findall(line)}) > 1:
+        raise ValueError(
+            f"{path}, line {number}: commas beside blanks (the line: {shown}); expected one kind of separator in a "
+            "line, and decimals with a point"
+        )
     if len(parts) != columns:
         raise ValueError(
-            f"{path}, line {number}: {len(parts)} numbers, expected {columns} (the line: {line.strip()[:80]!r}); "
+            f"{path}, line {number}: {len(parts)} numbers, expected {columns} (the line: {shown}); "
             "one row a frame, x,y,w,h in pixels for boxes; a frame without target is a row of zeros, never left out"
         )
     return [float(part) for part in parts]
@@ -66,7 +75,10 @@ def read_boxes(path: Path) -> Float64[np.ndarray, "rows 4"]:
         FileNotFoundError: no such file.
         ValueError: not four numbers on every line, or an infinite one.
     """
-    boxes = read_table(path, 4)
+    return _no_infinite(path, read_table(path, 4))
+
+
+def _no_infinite(path: Path, boxes: Float64[np.ndarray, "rows 4"]) -> Float64[np.ndarray, "rows 4"]:
     if np.isinf(boxes).any():
         line = int(np.isinf(boxes).any(1).argmax()) + 1
         raise ValueError(f"{path}, line {line}: a box cannot be infinite; write 0,0,0,0 where the target is absent")
@@ -80,7 +92,8 @@ def read_flags(path: Path, rows: int, *, largest: int = 1) -> Int64[np.ndarray, 
         FileNotFoundError: no such file.
         ValueError: something else stands there, or there are more or fewer than `rows`.
     """
-    parts = _SPLIT.split(read_text(path).strip().rstrip(",;"))
+    text = read_text(path).strip().rstrip(",;")
+    parts = _SPLIT.split(text) if text else []
     if len(parts) != rows:
         raise ValueError(
             f"{path}: {len(parts)} flags, but {rows} boxes beside it; flags and boxes must come from the same "
@@ -99,32 +112,33 @@ def read_flags(path: Path, rows: int, *, largest: int = 1) -> Int64[np.ndarray, 
     return flags.astype(np.int64)
 
 
-def read_vatic(path: Path) -> tuple[Int64[np.ndarray, "rows"], Float64[np.ndarray, "rows 4"]]:
-    """VATIC rows `id x1 y1 x2 y2 frame lost occluded generated "label"` of one target: frame numbers and xywh boxes.
+def read_vatic(path: Path) -> Float64[np.ndarray, "rows 4"]:
+    """VATIC rows `id x1 y1 x2 y2 frame lost occluded generated "label"` of one target as xywh boxes, one a frame.
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: another form, more than one target, frames out of order.
+        ValueError: another form, more than one target, a frame without a row or with two.
     """
-    frames: list[float] = []
     boxes: list[list[float]] = []
+    last = -1.0
     ids: set[float] = set()
     for number, line in enumerate(read_text(path).rstrip().splitlines(), 1):
         parts = line.split(maxsplit=9)
         row = _numbers(path, number, " ".join(parts[:9]), 9)
         ids.add(row[0])
-        if frames and row[5] <= frames[-1]:
+        if row[5] != last + 1 and not (number == 1 and row[5] == 1):  # some exports count from 0
+            before = f"after frame {last:g}" if boxes else "first"
             raise ValueError(
-                f"{path}, line {number}: frame {row[5]:g} after frame {frames[-1]:g}; expected rising numbers"
+                f"{path}, line {number}: frame {row[5]:g} {before}; expected one row a frame, counted from 0 or 1"
             )
         if len(ids) > 1:
             raise ValueError(f"{path}, line {number}: a second target (ids {sorted(ids)}); expected one")
-        frames.append(row[5])
+        last = row[5]
         x1, y1, x2, y2 = row[1:5]
         boxes.append([x1, y1, x2 - x1, y2 - y1])
-    if not frames:
+    if not boxes:
         raise ValueError(f'{path} is empty; expected rows: id x1 y1 x2 y2 frame lost occluded generated "label"')
-    return np.array(frames).astype(np.int64), np.array(boxes, np.float64)
+    return _no_infinite(path, np.array(boxes, np.float64))
 
 
 def read_meta(path: Path) -> dict[str, str]:

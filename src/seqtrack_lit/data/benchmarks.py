@@ -210,7 +210,7 @@ def nfs(
         for name in names:
             with builder.video(name):
                 images = images_in(base / frames[name])
-                boxes = _nfs_official(files[name], len(images)) if official else read_boxes(files[name])
+                boxes = _nfs_official(files[name], len(images), fps) if official else read_boxes(files[name])
                 require_first_box(files[name], boxes)
                 extra: Literal["warn", "ignore"] = "ignore" if official else "warn"
                 require_numbered(base / frames[name], 1, 5, ".jpg", len(boxes), extra=extra)
@@ -222,21 +222,18 @@ def nfs(
     return cached(f"nfs-{fps}-{annotation}", base, inputs, build, cache, problems)
 
 
-def _nfs_official(file: Path, images: int) -> Float64[np.ndarray, "rows 4"]:
-    """Boxes by frame number; the folder of 30 fps holds the annotation of 240 fps, of which every eighth row counts.
+def _nfs_official(file: Path, images: int, fps: int) -> Float64[np.ndarray, "rows 4"]:
+    """Boxes of the frames; the folder of 30 fps holds the annotation of 240 fps, of which every eighth row counts.
 
     The columns lost and occluded are not used, and the last frame or row may be missing, both as in the got10k toolkit
     (got10k/datasets/nfs.py).
     """
-    numbers, boxes = read_vatic(file)
-    numbers = numbers - min(int(numbers[0]), 1)  # frames count from 1, in some exports from 0
-    every = np.zeros((int(numbers[-1]) + 1, 4))
-    every[numbers] = boxes
-    if len(every) > 4 * images:
-        every = every[::8]
-    if abs(len(every) - images) > 1:
-        raise ValueError(f"{file} has boxes for {len(every)} frames, but there are {images} images; unpack it again")
-    return every[:images]
+    boxes = read_vatic(file)
+    if fps == 30 and len(boxes) > 4 * images:
+        boxes = boxes[::8]
+    if abs(len(boxes) - images) > 1:
+        raise ValueError(f"{file} has boxes for {len(boxes)} frames, but there are {images} images; unpack it again")
+    return boxes[:images]
 
 
 def uav123(

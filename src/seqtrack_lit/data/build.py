@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Bool, Float64, Integer
 
 from seqtrack_lit.data.columns import Columns, read_facts, write_columns
+from seqtrack_lit.data.facts import FOLDER
 from seqtrack_lit.data.index import LISTED, NUMBERED, VIDEO, SequenceIndex, open_index
 from seqtrack_lit.data.problems import Problems, noted
 
@@ -222,7 +223,8 @@ class IndexBuilder:
 def _fits_single(boxes: Float64[np.ndarray, "rows 4"]) -> bool:
     """Whether single precision holds every number exactly, as it does whole pixels; decided piece by piece."""
     pieces = (boxes[first : first + 2**16] for first in range(0, len(boxes), 2**16))
-    return all(np.array_equal(piece, piece.astype(np.float32), equal_nan=True) for piece in pieces)
+    with np.errstate(over="ignore"):
+        return all(np.array_equal(piece, piece.astype(np.float32), equal_nan=True) for piece in pieces)
 
 
 def _content_hash(columns: Columns) -> str:
@@ -282,8 +284,9 @@ def cached(
 def _fingerprint(root: Path, inputs: Iterable[Path]) -> str:
     """Changes when an input, or the code that reads it, changes."""
     digest = hashlib.sha256()
-    for module in _READING:
-        digest.update(Path(__file__).with_name(f"{module}.py").read_bytes())
+    for file in (*(Path(__file__).with_name(f"{module}.py") for module in _READING), *sorted(FOLDER.glob("*.csv"))):
+        digest.update(file.read_bytes())
+    start = len(str(root))  # a root given as relative or absolute path is the same root
     for path in inputs:
         try:
             status = path.stat()
@@ -291,5 +294,7 @@ def _fingerprint(root: Path, inputs: Iterable[Path]) -> str:
             raise FileNotFoundError(
                 f"{path} is missing; see docs/datasets.md for how the data set must lie under {root}"
             ) from error
-        digest.update(f"{path}\0{status.st_size}\0{status.st_mtime_ns}\n".encode("utf-8", "surrogateescape"))
+        digest.update(
+            f"{str(path)[start:]}\0{status.st_size}\0{status.st_mtime_ns}\n".encode("utf-8", "surrogateescape")
+        )
     return digest.hexdigest()

@@ -1,10 +1,12 @@
 """Whether a data set is whole: annotations in seconds, every image on request; each problem with its remedy."""
 
+import hashlib
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from itertools import repeat
+from pathlib import Path
 from typing import Any
 
 import cv2
@@ -12,7 +14,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int64
 
 from seqtrack_lit.data.facts import expected_frames
-from seqtrack_lit.data.frames import NumberedFrames
+from seqtrack_lit.data.frames import ListedFrames, NumberedFrames
 from seqtrack_lit.data.index import SequenceIndex
 from seqtrack_lit.data.layout import images_in
 from seqtrack_lit.data.problems import NOTES, REMEDIES, Finding, Problems
@@ -167,7 +169,7 @@ def _twins(index: SequenceIndex) -> Iterator[Finding]:
     for i in range(len(index)) if not index.repeats_image else ():
         boxes = index.boxes(i)
         if len(boxes) >= _TWIN_ROWS:
-            other = seen.setdefault(boxes.tobytes(), index.name(i))
+            other = seen.setdefault(hashlib.sha256(boxes.tobytes()).digest(), index.name(i))
             if other != index.name(i):
                 yield Finding("twin", index.name(i), f"the boxes of {other}")
 
@@ -205,24 +207,33 @@ def _one_video(video: int, every: int) -> list[Finding]:
         frames = index.frames(video)
     except ValueError as error:
         return [Finding("unreadable", name, str(error))]
-    first_shape: tuple[int, ...] | None = None
-    changed = False
-    outside = []
+    width, height = index.columns["resolution"][video].tolist()  # as the annotation says; 0: unknown
+    known = width, height
+    size, outside, absent = None, list[int](), list[str]()
     for t in range(0, len(frames), every):
         try:
-            shape = frames[t].shape
+            height, width = frames[t].shape[:2]
         except ValueError as error:
-            found.append(Finding("unreadable", name, str(error)))
+            path = frames.path(t) if isinstance(frames, NumberedFrames | ListedFrames) else ""
+            if path and not Path(path).exists():
+                absent.append(path)
+            else:
+                found.append(Finding("unreadable", name, str(error)))
             continue
-        first_shape = first_shape or shape
-        if shape != first_shape and not changed:
-            changed = True
-            sizes = f"{first_shape[1]} x {first_shape[0]}, from frame {t + 1} on {shape[1]} x {shape[0]}"
+        if size is None:
+            size = width, height
+            if all(known) and size != known:
+                said = f"frame {t + 1} is {width} x {height}, the annotation says {known[0]} x {known[1]}"
+                found.append(Finding("resolution", name, said))
+        if (width, height) != size and not any(finding.kind == "size" for finding in found):
+            sizes = f"{size[0]} x {size[1]}, from frame {t + 1} on {width} x {height}"
             found.append(Finding("size", name, sizes))
         box = boxes[t : t + 1]
-        if len(box) and (box[:, 2:] > 0).all() and _outside(box, np.array([[shape[1], shape[0]]]))[0]:
+        if len(box) and (box[:, 2:] > 0).all() and _outside(box, np.array([[width, height]]))[0]:
             outside.append(t)
-    if outside and not index.columns["resolution"][video].any():
+    if absent:
+        found.append(Finding("missing", name, f"no {absent[0]}, {len(absent)} of {len(frames)} frames"))
+    if outside and not all(known):
         found.append(Finding("outside", name, _row(boxes[outside[0]], outside[0], len(outside))))
     if isinstance(frames, NumberedFrames) and index.dataset not in _SHARED_FOLDERS and not index.repeats_image:
         images = _count(frames)

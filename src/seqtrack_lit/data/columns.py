@@ -1,13 +1,14 @@
 """Named arrays in one file that is memory-mapped when read: opened at once, shared by all processes.
 
-The file: 8 bytes of magic, 8 bytes length of a JSON header, the header ({"columns": [[name, dtype, shape, offset]],
-"facts": {...}}), then each array at a multiple of 64 bytes.
+The file: 8 bytes of magic, length and checksum (4 bytes each) of a JSON header, the header ({"columns": [[name, dtype,
+shape, offset]], "facts": {...}}), then each array at a multiple of 64 bytes.
 """
 
 import json
 import mmap
 import os
 import struct
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Shaped
 
-MAGIC = b"seqidx01"
+MAGIC = b"seqidx02"
+_PREFIX = struct.Struct("<8sII")
 _ALIGN = 64
 Column = Shaped[np.ndarray, "..."]
 Columns = dict[str, Column]
@@ -32,12 +34,12 @@ def write_columns(path: Path, columns: Mapping[str, Column], facts: Mapping[str,
         entries.append([name, column.dtype.str, list(column.shape), offset])
         offset += -(-column.nbytes // _ALIGN) * _ALIGN
     header = json.dumps({"columns": entries, "facts": dict(facts), "bytes": offset}).encode()
-    header += b" " * (-(16 + len(header)) % _ALIGN)
+    header += b" " * (-(_PREFIX.size + len(header)) % _ALIGN)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     try:
         with temporary.open("wb") as file:
-            file.write(MAGIC + struct.pack("<Q", len(header)) + header)
+            file.write(_PREFIX.pack(MAGIC, len(header), zlib.crc32(header)) + header)
             for column in columns.values():
                 file.write(np.ascontiguousarray(column).data)
                 file.write(b"\0" * (-column.nbytes % _ALIGN))
@@ -65,7 +67,7 @@ def open_columns(path: Path) -> tuple[Columns, dict[str, Any]]:
         raise ValueError(f"{path} is not an index file of this version; delete it, it is made again")
     with path.open("rb") as file:
         mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-    start = 16 + struct.unpack("<Q", mapped[8:16])[0]
+    start = _PREFIX.size + int(_PREFIX.unpack(mapped[: _PREFIX.size])[1])
     columns = {
         name: np.ndarray(tuple(shape), np.dtype(dtype), buffer=mapped, offset=start + offset)
         for name, dtype, shape, offset in header["columns"]
@@ -76,12 +78,11 @@ def open_columns(path: Path) -> tuple[Columns, dict[str, Any]]:
 def _read_header(path: Path) -> dict[str, Any] | None:
     try:
         with path.open("rb") as file:
-            prefix = file.read(16)
-            if len(prefix) < 16 or prefix[:8] != MAGIC:
-                return None
-            size = struct.unpack("<Q", prefix[8:])[0]
-            header: dict[str, Any] = json.loads(file.read(size))
-            complete = os.fstat(file.fileno()).st_size == 16 + size + header["bytes"]
-            return header if complete else None
-    except (FileNotFoundError, ValueError, KeyError):
+            magic, size, checksum = _PREFIX.unpack(file.read(_PREFIX.size))
+            text, whole = file.read(size), os.fstat(file.fileno()).st_size
+    except (OSError, struct.error):
         return None
+    if magic != MAGIC or not text or zlib.crc32(text) != checksum:
+        return None
+    header: dict[str, Any] = json.loads(text)
+    return header if whole == _PREFIX.size + size + header["bytes"] else None

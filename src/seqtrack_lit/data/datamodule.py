@@ -211,7 +211,7 @@ def part_by_name(
     """The videos for training, or those kept for validation, of a data set that has no such parts.
 
     A video's name alone decides, so that the parts stay the same when videos come or go. Where no name falls to
-    validation, as may happen with few videos, the one nearest to it does.
+    validation, as may happen with few videos, the one nearest to it does; and one always stays for training.
 
     Raises:
         ValueError: fewer than two videos, or a wrong part or share.
@@ -225,7 +225,7 @@ def part_by_name(
             "or data/validation=generated"
         )
     places = np.array([zlib.crc32(name.encode()) / 2**32 for name in videos.names])
-    kept = places < max(share, np.nextafter(places.min(), 1))
+    kept = (places < max(share, np.nextafter(places.min(), 1))) & (places < places.max())
     return videos.subset(np.flatnonzero(kept if part == "validation" else ~kept))
 
 

@@ -10,7 +10,8 @@ Other people's data may be odd; one's own should be right, so everything doubtfu
 import csv
 import io
 import json
-from collections.abc import Callable, Mapping, Sequence
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -54,15 +55,17 @@ def folder(
         FileNotFoundError: the root, frames or annotations are missing.
         ValueError: boxes and frames do not fit, or a box is impossible; with file and line.
     """
-    base = existing_root(name, root, "a folder for each video with its frames (or a video file) and groundtruth.txt")
+    found = existing_root(name, root, "a folder for each video with its frames (or a video file) and groundtruth.txt")
+    base = Path(os.path.abspath(found))  # noqa: PTH100 - "." gets the name that it has, a link keeps its own
     key = f"folder-{name}-{annotations or 'groundtruth'}-{tracking}".replace("/", "_")
     if annotations is not None:
         file = base / annotations
         read = _coco_video if file.suffix.lower() == ".json" else _csv
         builder = IndexBuilder(name, base, problems=problems)
-        return cached(key, base, [file], lambda: _collect(builder, read(base, file), tracking), cache, problems)
+        inputs = [file, *_what_counts(base)]
+        return cached(key, base, inputs, lambda: _collect(builder, read(base, file), tracking), cache, problems)
     videos = _video_folders(name, base, problems)
-    inputs = [path for video in videos for path in (video, *_existing(video, *_IMAGE_FOLDERS, *_FLAGS))]
+    inputs = [path for video in videos for path in (*_what_counts(video), *_existing(video, *_FLAGS))]
     inputs += [video / "groundtruth.txt" for video in videos]
     readings = {video.name: partial(_groundtruth, video) for video in videos}
     builder = IndexBuilder(name, base, problems=problems)
@@ -81,6 +84,8 @@ class _Frames:
     def find(cls, place: Path) -> "_Frames":
         """Frames in a folder (or its img/, imgs/, frames/), or a video file."""
         if place.is_file():
+            if place.suffix.lower() not in VIDEO_SUFFIXES:  # FFmpeg would make a video of a text
+                raise ValueError(f"{place}: expected a folder or a video file ({' '.join(VIDEO_SUFFIXES)})")
             return cls(place, None, len(VideoFrames(place)))
         clips = sorted(path for path in place.glob("*") if path.suffix.lower() in VIDEO_SUFFIXES)
         stills = [place / part for part in _IMAGE_FOLDERS if _has_images(place / part)]
@@ -187,28 +192,47 @@ _Rows = dict[int, tuple[int, list[float]]]  # frame number -> line in the CSV, b
 def _csv(root: Path, file: Path) -> dict[str, Reading]:
     """Rows video,frame,x,y,w,h; frame counts from 0; frames without a row have no target."""
     rows = csv.DictReader(io.StringIO(read_text(file)), skipinitialspace=True)
-    needed = ("video", "frame", "x", "y", "w", "h")
-    if not rows.fieldnames or not set(needed) <= set(rows.fieldnames):
-        raise ValueError(f"{file}, line 1: expected the columns {','.join(needed)}, found {rows.fieldnames}")
+    needed, columns = ("video", "frame", "x", "y", "w", "h"), rows.fieldnames or []
+    if not set(needed) <= set(columns) or len(set(columns)) < len(columns):
+        raise ValueError(f"{file}, line 1: expected the columns {','.join(needed)}, each once, found {columns}")
     videos: dict[str, _Rows] = {}
-    for row in rows:
+    for row in _csv_rows(rows, file):
         line = rows.line_num
+        if None in row:
+            raise ValueError(f"{file}, line {line}: more values than columns; decimals are written with a point")
         try:
             number, box = int(row["frame"]), [float(row[key]) for key in "xywh"]
         except (TypeError, ValueError) as error:
-            raise ValueError(f"{file}, line {line}: not numbers: {dict(row)}") from error
+            raise ValueError(f"{file}, line {line}: not numbers: {str(dict(row))[:200]}") from error
         known = videos.setdefault(row["video"], {})
         if number in known:
             raise ValueError(
                 f"{file}, line {line}: frame {number} of {row['video']} again (first on line {known[number][0]})"
             )
         known[number] = (line, box)
-    names = {name: _plain(Path(name).with_suffix("").as_posix()) for name in videos}
+    names = {name: _csv_name(root, file, name) for name in videos}
     if len(set(names.values())) < len(names):
         raise ValueError(
             f"{file}: two videos have the same name but for slashes and suffix: {sorted(names)}; rename one"
         )
     return {names[name]: partial(_csv_video, root, file, name, known) for name, known in videos.items()}
+
+
+def _csv_rows(rows: "csv.DictReader[str]", file: Path) -> Iterator[dict[Any, str]]:
+    try:
+        yield from rows
+    except csv.Error as error:
+        raise ValueError(f"{file}, line {rows.line_num}: {error}; is a quotation mark never closed?") from error
+
+
+def _csv_name(root: Path, file: Path, video: str) -> str:
+    """What the sequence is called whose folder or video file the CSV names; "." is the root."""
+    path = Path(os.path.normpath(video or ".."))
+    if path.is_absolute() or path.parts[:1] == ("..",):
+        raise ValueError(f"{file}: video {video!r}, expected a folder or video file inside {root}")
+    if not path.name:
+        return root.name
+    return _plain((path.with_suffix("") if path.suffix.lower() in VIDEO_SUFFIXES else path).as_posix())
 
 
 def _csv_video(root: Path, file: Path, name: str, known: _Rows) -> _Video:
@@ -227,27 +251,44 @@ def _coco_video(root: Path, file: Path) -> dict[str, Reading]:
     """COCO with `videos`, images with video_id and frame_id, annotations with instance_id (or track_id)."""
     try:
         content = json.loads(read_text(file))
-        videos = {item["id"]: item["name"] for item in content["videos"]}
-        images = {item["id"]: item for item in content["images"]}
-        classes = {item["id"]: item["name"] for item in content.get("categories", [])}
-        files: dict[Any, list[tuple[int, str]]] = {key: [] for key in videos}
-        for item in images.values():
-            files[item["video_id"]].append((item["frame_id"], item["file_name"]))
+        videos, images = _by_id(content, "videos"), _by_id(content, "images")
+        classes = {item["id"]: str(item["name"]) for item in content.get("categories", [])}
+        orders: dict[Any, dict[int, str]] = {key: {} for key in videos}
+        for key, item in images.items():
+            order, number, size = orders[item["video_id"]], item["frame_id"], (item.get("width"), item.get("height"))
+            if (
+                not isinstance(number, int)
+                or number in order
+                or not all(isinstance(v, int | float | None) for v in size)
+            ):
+                raise ValueError(f"image {key}: frame_id {number!r}, width, height {size}; expected whole numbers, "
+                                 "a frame_id once in a video")  # fmt: skip
+            order[number] = os.fspath(item["file_name"])
         tracks: dict[tuple[Any, Any], list[dict[str, Any]]] = {}
         for item in content["annotations"]:
             track = item["instance_id"] if "instance_id" in item else item["track_id"]
-            tracks.setdefault((images[item["image_id"]]["video_id"], track), []).append(item)
+            if not item.get("iscrowd"):
+                tracks.setdefault((images[item["image_id"]]["video_id"], track), []).append(item)
+        kinds = {key: classes.get(items[0].get("category_id")) for key, items in tracks.items()}
+        names = {key: _plain(f"{videos[key[0]]['name']}_{key[1]}") for key in tracks}
+        if len(set(names.values())) < len(names):
+            raise ValueError(f"two targets have the same name: {sorted(names.values())[:9]}; rename a video")
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(
             f"{file} is no COCO-video JSON ({type(error).__name__}: {error}); expected videos[id,name], images[id,"
             "video_id,frame_id,file_name], annotations[image_id,instance_id,bbox]; single images: the coco reader"
         ) from error
     return {
-        _plain(f"{videos[video]}_{track}"): partial(
-            _coco_track, root, file, sorted(files[video]), images, items, classes.get(items[0].get("category_id"))
-        )
-        for (video, track), items in tracks.items()
+        names[key]: partial(_coco_track, root, file, sorted(orders[key[0]].items()), images, items, kinds[key])
+        for key, items in tracks.items()
     }
+
+
+def _by_id(content: dict[str, Any], what: str) -> dict[Any, dict[str, Any]]:
+    known = {item["id"]: item for item in content[what]}
+    if len(known) < len(content[what]):
+        raise ValueError(f"two {what} have the same id")
+    return known
 
 
 def _coco_track(
@@ -264,14 +305,17 @@ def _coco_track(
     known: dict[int, list[float]] = {}
     ids: dict[int, Any] = {}
     for item in items:
-        row, box = place[images[item["image_id"]]["frame_id"]] - first, item.get("bbox")
-        if row in known or not isinstance(box, list) or len(box) != 4:
+        box: Any = item.get("bbox")
+        row = place[images[item["image_id"]]["frame_id"]] - first
+        if row in known or not (isinstance(box, list) and [type(v) in (int, float) for v in box] == [True] * 4):
             what = "a second box of this target in its image" if row in known else f"bbox {box}, expected [x,y,w,h]"
             raise ValueError(f"{file}, annotation {item.get('id')}: {what}")
         known[row], ids[row] = [float(value) for value in box], item.get("id")
         _check_inside(f"{file}, annotation {item.get('id')}", known[row], images[item["image_id"]])
     boxes, visible = _own_boxes(_spread(known), lambda row: f"{file}, annotation {ids[row]}")
     frames = _Frames(root, [name for _, name in order], len(order))
+    for _, name in order[first : first + len(boxes)]:
+        _inside(root, name, file)
     return _Video(frames, boxes, visible, file, first, object_class)
 
 
@@ -301,6 +345,17 @@ def _inside(root: Path, name: str, file: Path) -> Path:
     if not place.exists():
         raise FileNotFoundError(f"{file} speaks of {name!r}, but there is no {place}; names are relative to {root}")
     return place
+
+
+def _what_counts(place: Path) -> Iterator[Path]:
+    """The folders and video files at or below a place: these change when frames come, go, or are renamed."""
+    seen = set()
+    for folder, below, files in os.walk(place, followlinks=True):
+        real = os.path.realpath(folder)  # a link may lead back up
+        below[:] = [name for name in below if not name.startswith(".") and real not in seen]
+        seen.add(real)
+        yield Path(folder)
+        yield from (Path(folder, name) for name in files if Path(name).suffix.lower() in VIDEO_SUFFIXES)
 
 
 def _existing(place: Path, *names: str) -> list[Path]:

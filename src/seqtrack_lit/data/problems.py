@@ -19,6 +19,10 @@ REMEDIES: dict[str, tuple[str, str]] = {
     "nan": ("boxes that are not a number", "write 0,0,0,0 where the target is absent"),
     "negative": ("boxes of negative size", "write x,y,w,h with the top-left corner, not two corners"),
     "outside": ("boxes wholly outside of their image", "check that boxes and frames belong together"),
+    "resolution": (
+        "images of another size than their annotation says",
+        "take the publisher's images, not resized ones",
+    ),
     "size": ("videos whose frames change size", "boxes are in pixels of their own frame: check that they are"),
 }
 NOTES = ("twin", "spare", "zero", "nan", "negative", "outside", "size")

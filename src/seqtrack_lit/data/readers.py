@@ -15,7 +15,7 @@ from typing import Any, Literal
 import numpy as np
 from jaxtyping import Bool, Float64
 
-from seqtrack_lit.data.annotations import has_area, read_boxes, read_flags, read_meta
+from seqtrack_lit.data.annotations import has_area, read_boxes, read_flags, read_meta, read_text
 from seqtrack_lit.data.build import IndexBuilder, cached
 from seqtrack_lit.data.facts import table
 from seqtrack_lit.data.folder import folder
@@ -59,10 +59,12 @@ def coco(
 
 def _coco(root: Path, file: Path, folder: str) -> IndexBuilder:
     try:
-        with file.open(encoding="utf-8") as stream:
+        with file.open(encoding="utf-8-sig") as stream:
             # Polygons are nine tenths of the file and never needed: dropped while parsing.
             content = json.load(stream, object_hook=_without_polygons)
         images = {item["id"]: item for item in content["images"]}
+        if len(images) < len(content["images"]):
+            raise ValueError("two images have the same id")
         classes = {item["id"]: item["name"] for item in content["categories"]}
         targets = [item for item in content["annotations"] if not item.get("iscrowd", 0)]
         for item in targets:
@@ -80,7 +82,7 @@ def _coco(root: Path, file: Path, folder: str) -> IndexBuilder:
             object_classes=[classes[item["category_id"]] for item in targets],
             resolutions=np.array([(image["width"], image["height"]) for image in shown]).reshape(-1, 2),
         )
-    except (KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ValueError(
             f"{file} is no COCO annotation file ({type(error).__name__}: {error}); download it again"
         ) from error
@@ -161,6 +163,7 @@ def got10k(
     *,
     split: Literal["train", "val"] = "train",
     exclude_vot: bool = True,
+    complete: bool = True,
     cache: str | Path | None = None,
     problems: Problems | None = None,
 ) -> SequenceIndex:
@@ -173,6 +176,7 @@ def got10k(
         root: holds train/, val/ with list.txt and GOT-10k_Train_000001/...
         split: "train" or "val".
         exclude_vot: leave out the 1000 training videos that VOT forbids; no effect on "val".
+        complete: False takes the videos that are there.
         cache: folder for the index; None reads the annotations at every call.
         problems: where to note what is wrong instead of raising.
 
@@ -188,7 +192,7 @@ def got10k(
         forbidden = {row["name"] for row in table("got10k_vot_forbidden")}
         names = [name for name in names if name not in forbidden]
     known = {name: base / name / "groundtruth.txt" for name in names}
-    names = present("got10k", base, known, complete=True, problems=problems)
+    names = present("got10k", base, known, complete=complete, problems=problems)
 
     def build() -> IndexBuilder:
         builder = IndexBuilder("got10k", base, problems=problems)
@@ -213,7 +217,7 @@ def got10k_names(base: Path) -> list[str]:
     file = base / "list.txt"
     if not file.is_file():
         raise FileNotFoundError(f"got10k: no {file}; {HELP}")
-    names = file.read_text(encoding="utf-8").split()
+    names = read_text(file).split()
     if not names:
         raise ValueError(f"{file} is empty; expected one sequence name a line; unpack it again")
     if len(set(names)) < len(names):
@@ -248,14 +252,14 @@ def add_got10k(builder: IndexBuilder, base: Path, name: str, *, training: bool) 
 
 
 def _resolution(file: Path, meta: Mapping[str, str]) -> tuple[int, int]:
-    numbers = re.fullmatch(r"\(?\s*([0-9]+)\s*,\s*([0-9]+)\s*\)?", meta.get("resolution", ""))
+    numbers = re.fullmatch(r"\(?\s*([1-9][0-9]{0,5})\s*,\s*([1-9][0-9]{0,5})\s*\)?", meta.get("resolution", ""))
     if not numbers:
         raise ValueError(f"{file}: resolution: {meta.get('resolution')!r}, expected (width, height)")
     return int(numbers[1]), int(numbers[2])
 
 
 def _rate(text: str) -> float | None:
-    number = re.match(r"[0-9.]+", text)
+    number = re.match(r"[0-9]+(\.[0-9]+)?", text)
     return float(number[0]) if number else None
 
 
@@ -278,15 +282,15 @@ def trackingnet(
         FileNotFoundError: a part is missing.
         ValueError: a file cannot be understood; with file and line.
     """
-    chosen = list(range(12)) if parts is None else list(parts)
+    chosen = range(12) if parts is None else parts
+    if isinstance(chosen, int) or not chosen or len(set(chosen)) < len(chosen) or not set(chosen) <= set(range(12)):
+        raise ValueError(f"trackingnet parts={parts!r}: expected a list out of 0 to 11, each once, as in [0,1]")
     base = existing_root("trackingnet", root, "TRAIN_0 ... TRAIN_11 with anno/ and frames/")
     for part in chosen:
-        if not 0 <= part <= 11:
-            raise ValueError(f"trackingnet parts={chosen}: there are parts 0 to 11")
         if not (base / f"TRAIN_{part}" / "anno").is_dir():
             place = base / f"TRAIN_{part}" / "anno"
             raise FileNotFoundError(f"trackingnet: no {place}; with fewer parts say which: parts=[0,1]; {HELP}")
-    files = [file for part in chosen for file in sorted((base / f"TRAIN_{part}" / "anno").glob("*.txt"))]
+    files = [file for part in chosen for file in sorted((base / f"TRAIN_{part}" / "anno").glob("[!.]*.txt"))]
 
     def build() -> IndexBuilder:
         builder, spare = IndexBuilder("trackingnet", base, problems=problems), []

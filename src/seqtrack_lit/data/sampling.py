@@ -277,7 +277,10 @@ class TrainingSamples(torch.utils.data.Dataset[tuple[Sample, list[str]]]):
         if len(videos) == 0:
             raise ValueError(f"{where} is empty: no video was found there; check its path and split")
         if videos.repeats_image:
-            return np.arange(len(videos))
+            usable = np.flatnonzero(videos.visible_counts)
+            if len(usable) == 0:
+                raise ValueError(f"{where} has {len(videos)} images but no box with an area")
+            return usable
         long_enough = np.asarray(videos.lengths) >= self.frameset.min_length
         usable = np.flatnonzero(long_enough & (np.asarray(videos.visible_counts) > self.frameset.min_visible))
         if len(usable) == 0:
