@@ -182,14 +182,19 @@ def test_an_index_that_cannot_be_read_or_replaced_is_survived(tmp_path: Path) ->
             assert cached("made", tmp_path, [tmp_path / "in.txt"], Counting(tmp_path), cache).name(0) == "one"
 
 
-def test_a_relative_root_is_the_same_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "in.txt").write_text("one")
-    counting = Counting(tmp_path)
-    cached("made", tmp_path, [tmp_path / "in.txt"], counting, tmp_path / "cache")
-    monkeypatch.chdir(tmp_path.parent)
-    root = Path(tmp_path.name)
-    cached("made", root, [root / "in.txt"], counting, tmp_path / "cache")
-    assert counting.calls == 1
+def test_a_relative_root_is_the_same_root(
+    make_dataset: Callable[..., Made], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root, _ = make_dataset("coco")
+    first = readers.coco(root, cache=tmp_path / "cache")
+    assert first.path is not None
+    kept = first.path.stat().st_mtime_ns
+    monkeypatch.chdir(root / "images")
+    again = readers.coco("..", cache=tmp_path / "cache")
+    assert (again.path, again.root, first.path.stat().st_mtime_ns) == (first.path, root, kept)
+    (root / "annotations" / "instances_train2017.json").unlink()
+    with pytest.raises(FileNotFoundError, match=f"coco: no {root}/annotations"):
+        readers.coco("..")
 
 
 def test_full_disk_is_survived(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

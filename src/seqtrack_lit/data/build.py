@@ -286,7 +286,6 @@ def _fingerprint(root: Path, inputs: Iterable[Path]) -> str:
     digest = hashlib.sha256()
     for file in (*(Path(__file__).with_name(f"{module}.py") for module in _READING), *sorted(FOLDER.glob("*.csv"))):
         digest.update(file.read_bytes())
-    start = len(str(root))  # a root given as relative or absolute path is the same root
     for path in inputs:
         try:
             status = path.stat()
@@ -294,7 +293,5 @@ def _fingerprint(root: Path, inputs: Iterable[Path]) -> str:
             raise FileNotFoundError(
                 f"{path} is missing; see docs/datasets.md for how the data set must lie under {root}"
             ) from error
-        digest.update(
-            f"{str(path)[start:]}\0{status.st_size}\0{status.st_mtime_ns}\n".encode("utf-8", "surrogateescape")
-        )
+        digest.update(f"{path}\0{status.st_size}\0{status.st_mtime_ns}\n".encode("utf-8", "surrogateescape"))
     return digest.hexdigest()

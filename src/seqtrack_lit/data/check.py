@@ -127,7 +127,7 @@ def check(
         for findings in _images(index, every, workers, step):
             problems.findings += findings
     frames, wanted = int(index.lengths.sum()), sum(known[item] for item in problems.expected if known)
-    return Report(name, str(index.root.absolute()), len(index), frames, problems.count, wanted, tuple(problems.findings), strict)
+    return Report(name, str(index.root), len(index), frames, problems.count, wanted, tuple(problems.findings), strict)
 
 
 def _boxes(index: SequenceIndex, strict: bool) -> Iterator[Finding]:

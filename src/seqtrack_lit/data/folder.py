@@ -55,8 +55,7 @@ def folder(
         FileNotFoundError: the root, frames or annotations are missing.
         ValueError: boxes and frames do not fit, or a box is impossible; with file and line.
     """
-    found = existing_root(name, root, "a folder for each video with its frames (or a video file) and groundtruth.txt")
-    base = Path(os.path.abspath(found))  # noqa: PTH100 - "." gets the name that it has, a link keeps its own
+    base = existing_root(name, root, "a folder for each video with its frames (or a video file) and groundtruth.txt")
     key = f"folder-{name}-{annotations or 'groundtruth'}-{tracking}".replace("/", "_")
     if annotations is not None:
         file = base / annotations
@@ -146,7 +145,7 @@ def _video_folders(name: str, root: Path, problems: Problems | None) -> list[Pat
     folders = sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
     if not folders:
         raise FileNotFoundError(
-            f"{name}: {root.absolute()} holds no videos; expected a folder for each, with frames (or a video file) and "
+            f"{name}: {root} holds no videos; expected a folder for each, with frames (or a video file) and "
             "groundtruth.txt; for one CSV or JSON give annotations=FILE; see docs/datasets.md"
         )
     without = [path for path in folders if not (path / "groundtruth.txt").is_file()]

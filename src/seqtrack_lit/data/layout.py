@@ -18,14 +18,14 @@ HELP = "docs/datasets.md says where to get it and how it must lie"
 
 
 def existing_root(dataset: str, root: str | Path, expected: str) -> Path:
-    """The root as a path.
+    """The root as an absolute path; links keep their names, "." and ".." get theirs.
 
     Raises:
         FileNotFoundError: it is no folder; the message says what was expected in it.
     """
-    path = Path(root).expanduser()
+    path = Path(os.path.abspath(Path(root).expanduser()))  # noqa: PTH100 - resolve() would follow links
     if not path.is_dir():
-        raise FileNotFoundError(f"{dataset}: no folder {path.absolute()}; expected {expected} in it; {HELP}")
+        raise FileNotFoundError(f"{dataset}: no folder {path}; expected {expected} in it; {HELP}")
     return path
 
 
@@ -50,7 +50,7 @@ def present(
             problems.add("missing", name, f"no {files[name]}")
         return found
     raise FileNotFoundError(
-        f"{dataset}: {len(missing)} of {len(files)} sequences are missing under {root.absolute()}, the first is "
+        f"{dataset}: {len(missing)} of {len(files)} sequences are missing under {root}, the first is "
         f"{missing[0]} (looked for {files[missing[0]]}); {HELP}"
         + ("; complete=false takes what is there (scores are then not the benchmark's)" if found else "")
     )
