@@ -136,8 +136,11 @@ def test_past_boxes_are_the_own_ones_in_the_present_window(video: Sequence, monk
     boxes = [tuple(video.boxes[0])] * 3
     for image in video.frames[1:]:
         crop, _ = tracker.look(image)
-        expected = model.tokenizer.encode(crop.to_crop(torch.tensor(boxes[-3:], dtype=torch.float64)).float())
-        assert torch.equal(given[-1], expected[None])
+        x, y, w, h = np.array(boxes[-3:]).T
+        cx, cy = x + w / 2 - crop.center[0], y + h / 2 - crop.center[1]
+        # fractions of the window's side, as boxes are read from it (not of S - 1 pixels), clamped to it
+        shown = torch.tensor(np.stack([0.5 + cx / crop.side, 0.5 + cy / crop.side, w / crop.side, h / crop.side], 1))
+        assert torch.equal(given[-1], model.tokenizer.encode(shown.float())[None])
         boxes.append(tuple(tracker.update(image).box_xywh))
     assert given[0].shape == (1, 3, 4)
     # the latest box is the middle of the window: cx = cy = half of the bins

@@ -147,7 +147,8 @@ class SeqTrackTracker:
     def _past(self, crop: Crop) -> Int64[Tensor, "1 P 4"]:
         """The last P boxes as tokens in the coordinates of this search window, oldest first."""
         boxes = torch.tensor([self.history], dtype=torch.float64)
-        return self.model.tokenizer.encode(crop.to_crop(boxes).float()).to(self.device)
+        # "S", as boxes were read from the window: a box that stays where it is stays the same tokens
+        return self.model.tokenizer.encode(crop.to_crop(boxes, "S").float()).to(self.device)
 
     def _template(self, image: Image) -> Float[Tensor, "1 1 3 h w"]:
         """The window around the present box as one template."""
