@@ -166,12 +166,35 @@ def test_past_boxes_are_those_before_the_search_frame() -> None:
 def test_past_boxes_of_unseen_frames_repeat_the_next_older_one() -> None:
     videos = ShadeVideos([30], hidden=[12, 14])
     samples = make(videos, frameset=Frameset(1, past=4, past_jitter=Jitter(0, 0)))
-    plan = samples._draw(np.random.default_rng(0), 0.0)._replace(frames=[3, 15])
+    boxes = videos.boxes(0)
+    plan = samples._draw(np.random.default_rng(0), 0.0)._replace(frames=[3, 15], around=boxes[15])
     rng = np.random.default_rng(0)
     # before 15 come 11, 12, 13, 14, of which 12 and 14 are hidden: 11, 11, 13, 13; a frame moves the box 1/4 px
     assert samples._past(plan, rng)[:, 0].tolist() == [10 + t / 4 for t in (11, 11, 13, 13)]
     # backwards before 11 come 15, 14, 13, 12: 15, 15, 13, 13
-    assert samples._past(plan._replace(frames=[20, 11]), rng)[:, 0].tolist() == [10 + t / 4 for t in (15, 15, 13, 13)]
+    plan = plan._replace(frames=[20, 11], around=boxes[11])
+    assert samples._past(plan, rng)[:, 0].tolist() == [10 + t / 4 for t in (15, 15, 13, 13)]
+
+
+def test_past_boxes_do_not_show_where_the_target_is_in_a_window_that_strays() -> None:
+    """As in tracking: the last of them is the middle of the window up to a frame's motion, whatever was drawn."""
+    options = {"frameset": Frameset(1, past=2, past_jitter=Jitter(0, 0)), "jitter": JitterSchedule(2.6, 0.5)}
+    samples = make(ShadeVideos([40]), **options)
+    astray = []
+    for index in range(40):
+        sample, _ = samples[0, index]
+        astray.append(float((sample.box[:2] - 0.5).abs().max()))
+        # the target moves 1/4 px a frame, in windows of at least 10 px
+        assert (sample.past[:, :2] - 0.5).abs().max() <= 2 * 0.25 / 10
+        torch.testing.assert_close(sample.past[:, 2:].prod(1), torch.full((2,), 1 / 9), atol=0.02, rtol=0)
+    assert max(astray) > 0.3
+    # and asked for another object than the window was cut around
+    scenes = {"any_object": 1.0, "contrast": 1.0, "min_length": 6, "distinct": True}
+    samples = make(GeneratedVideos(20, kept_frames=6), frameset=Frameset(1, past=1, past_jitter=Jitter(0, 0), **scenes))
+    pairs = [(samples[0, index][0], samples[0, index + 1][0]) for index in range(0, 40, 2)]
+    contrasts = [second for first, second in pairs if torch.equal(first.search, second.search)]
+    assert max(float((sample.box[:2] - 0.5).abs().max()) for sample in contrasts) > 0.25
+    assert all((sample.past[0, :2] - 0.5).abs().max() < 0.15 for sample in contrasts)
 
 
 def test_past_boxes_of_a_pool_come_from_the_whole_video() -> None:

@@ -148,7 +148,7 @@ class Frameset:
     Args:
         templates: template frames; the search frame comes on top.
         past: boxes of frames before the search frame that go with the sample (temporal ablation; paper Tab. 5: 4).
-        past_jitter: how far these boxes stray, as a tracker's own would.
+        past_jitter: how far each of these boxes strays on top of the error they share, see `TrainingSamples._past`.
         min_length: frames a video must have.
         distinct: whether the frames of a sample must differ. The official code draws with replacement; a pool that
             keeps few frames of each video would often show the search frame as the template.
@@ -377,6 +377,9 @@ class TrainingSamples(torch.utils.data.Dataset[tuple[Sample, list[str]]]):
 
         "Before" follows the direction of time the sample is drawn in. Where there is no such frame, or no target in
         it, stands the next older box; where there is none, the oldest there is.
+
+        All share the error of the search window, as in tracking, where it is cut around the last of them: true boxes
+        in a window that strays would show where the target is, and the model would learn to copy them.
         """
         if not (count := self.frameset.past):
             return np.zeros((0, 4))
@@ -388,7 +391,11 @@ class TrainingSamples(torch.utils.data.Dataset[tuple[Sample, list[str]]]):
         wanted = [search - step * back for back in range(count, 0, -1)]
         known = [t for t in wanted if 0 <= t < len(visible) and visible[t]] or [search]
         older = [known[max(bisect_right(known, step * w, key=lambda t: step * t) - 1, 0)] for w in wanted]
-        return np.stack([self.frameset.past_jitter.apply(boxes[t], rng) for t in older])
+        true, window = plan.boxes[plan.frames[-1]], plan.around
+        shift = window[:2] + window[2:] / 2 - true[:2] - true[2:] / 2
+        sizes = boxes[older, 2:] * window[2:] / true[2:]
+        corners = boxes[older, :2] + boxes[older, 2:] / 2 + shift - sizes / 2
+        return np.stack([self.frameset.past_jitter.apply(box, rng) for box in np.concatenate([corners, sizes], 1)])
 
 
 def to_chw(images: UInt8[np.ndarray, "*stack H W 3"]) -> UInt8[Tensor, "*stack 3 H W"]:
