@@ -15,7 +15,7 @@ from lightning.pytorch import Callback
 from omegaconf import OmegaConf
 
 from seqtrack_lit import load_tracker
-from seqtrack_lit.cli import train
+from seqtrack_lit.cli import launch, train
 from seqtrack_lit.cli.record import read_facts, write_facts
 from seqtrack_lit.models.weights import load_model
 from seqtrack_lit.training.recording import read_metrics
@@ -87,7 +87,7 @@ def test_a_run_leaves_everything_behind(run: Callable[..., int], tmp_path: Path,
     out = tmp_path / "out"
     names = {str(path.relative_to(out)) for path in out.rglob("*") if path.is_file()}
     assert names >= {
-        "config.yaml", "run.json", "metrics.csv", "train.log", ".hydra/overrides.yaml", "checkpoints/best.ckpt",
+        "config.yaml", "run.json", "metrics.csv", "train.log", "checkpoints/best.ckpt",
         "checkpoints/last.ckpt", "checkpoints/previous.ckpt", "pictures/train_samples_0000000.png",
         "pictures/val_pairs_0000004.png", "pictures/val_videos_0000008.csv",
     }  # fmt: skip
@@ -156,10 +156,90 @@ def test_stop_and_resume(run: Callable[..., int], tmp_path: Path, stop: str, cap
         assert numbers(parts) == numbers(tmp_path / "whole")
 
 
-def test_resume_with_another_model(run: Callable[..., int], stop: str, capsys: Any) -> None:
+# what cannot change on the way: then and now
+CHANGED = {
+    "tokenizer.bins=32": ("64", "32"),
+    "optimizer.lr=5e-3": ("0.0015", "0.005"),
+    "train.global_batch=16": ("8", "16"),
+    "train.samples=96": ("64", "96"),
+    "train.precision=bf16": ("fp32", "bf16"),
+    "data.frameset.contrast=0": ("1.0", "0"),
+    "seed=1": ("0", "1"),
+    "init_from=other.ckpt": ("None", "other.ckpt"),
+}
+
+
+def test_resume_with_other_settings(run: Callable[..., int], tmp_path: Path, stop: str, capsys: Any) -> None:
+    """Refused where the result depends on them, and the attempt leaves no trace; taken where it does not."""
+    assert run(*tiny("whole")) == 0
     assert run(*tiny("out", stop)) == 143
-    assert run("resume=out", "tokenizer.bins=32") == 2
-    assert "out was begun with tokenizer.bins=64 and cannot go on with 32" in capsys.readouterr().err
+    for change, (then, now) in CHANGED.items():
+        assert run("resume=out", change) == 2
+        setting = change.partition("=")[0]
+        assert f"out was begun with {setting}={then} and cannot go on with {now}" in capsys.readouterr().err
+    assert run("resume=out", "train.device_batch=4") == 2
+    said = "out stopped inside an epoch (step 5) on 1 device(s) x train.device_batch=8 and cannot go on with 1 x 4"
+    assert said in capsys.readouterr().err
+    path = tmp_path / "out/run.json"
+    facts = json.loads(path.read_text())
+    assert facts["status"] == "stopped"
+    facts["environment"]["versions"]["torch"] = "1.13"
+    facts["environment"]["revision"]["commit"] = "older"
+    path.write_text(json.dumps(facts))
+    assert run("resume=out", "data.max_skipped=0.5") == 0
+    warned = capsys.readouterr().out
+    assert "not exactly the run that was begun: revision.commit older -> " in warned
+    assert f"versions.torch 1.13 -> {torch.__version__.partition('+')[0]}" in warned
+    mine, whole = (weights(tmp_path / name / "checkpoints/last.ckpt") for name in ("out", "whole"))
+    assert all(torch.equal(whole[name], mine[name]) for name in whole)
+    assert numbers(tmp_path / "out") == numbers(tmp_path / "whole")
+
+
+def test_resume_between_epochs_with_another_device_batch(run: Callable[..., int], tmp_path: Path, capsys: Any) -> None:
+    """The samples of every step stay the same, so weights agree up to the order of sums."""
+    dated = [*TINY, "name=dated", "model.decoder.dropout=0"]
+    assert run(*dated) == 0
+    (out,) = (tmp_path / "runs/dated").iterdir()
+    first = weights(out / "checkpoints/last.ckpt")
+    (out / "checkpoints/last.ckpt").unlink()  # as if killed while it was being replaced
+    facts = json.loads((out / "run.json").read_text())
+    (out / "run.json").write_text(json.dumps({**facts, "status": "running"}))
+    capsys.readouterr()
+    assert run(*dated, "resume=auto", "train.device_batch=4") == 0
+    assert "going on from previous.ckpt" in capsys.readouterr().out
+    second = weights(out / "checkpoints/last.ckpt")
+    assert all(torch.allclose(first[name], second[name], atol=2e-2) for name in first)
+    assert len(read_metrics(out / "metrics.csv")) == 8
+    assert len(list((tmp_path / "runs/dated").iterdir())) == 1
+
+
+def test_resume_one_job_of_a_sweep(run: Callable[..., int], tmp_path: Path, stop: str, capsys: Any) -> None:
+    """Also where the experiment itself asks for a sweep."""
+    sizes = [item for item in TINY if not item.startswith(("model=", "debug="))]
+    short = ["train.samples=64", "train.epoch_samples=32", "train.global_batch=8", "train.precision=fp32"]
+    assert run("experiment=tab5_temporal", "hydra.sweeper.params.seed=0", *sizes, *short, stop) == 143
+    (job,) = (path.parent for path in tmp_path.glob("runs/tab5_temporal/*/run.json"))
+    capsys.readouterr()
+    assert run(f"resume={job}") == 0
+    assert "going on from last.ckpt" in capsys.readouterr().out
+    assert len(list(tmp_path.rglob("run.json"))) == 1
+
+
+def test_two_processes_cannot_train_in_one_folder(
+    run: Callable[..., int], tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The lock goes with its process, however that ends."""
+    monkeypatch.setattr(launch, "_PATIENCE", 1)
+    hold = "from pathlib import Path\nfrom seqtrack_lit.cli.launch import only_here\n"
+    hold += "with only_here(Path('out')):\n    print('held', flush=True)\n    input()"
+    command = [sys.executable, "-c", hold]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "held\n"
+        assert run(*tiny("out")) == 2
+        assert f"out: process {other.pid} on " in capsys.readouterr().err
+        other.kill()
+    assert run(*tiny("out", "fit=true")) == 0
 
 
 def test_start_from_weights(run: Callable[..., int], tmp_path: Path, capsys: Any) -> None:

@@ -209,17 +209,6 @@ def test_a_search(tmp_path: Path) -> None:
     assert (tmp_path / "runs/search/optimization_results.yaml").read_text() == found
 
 
-@pytest.mark.timeout(2 * LIMIT)
-def test_one_folder_is_for_one_process(tmp_path: Path) -> None:
-    process = start(tmp_path, "trainer=cpu", "train.samples=80000", "hydra.run.dir=run")
-    wait_for_step(tmp_path / "run", 2)
-    code, screen = finish(start(tmp_path, "resume=run"))
-    assert code == 2, screen
-    assert f"process {process.pid} on " in screen
-    os.killpg(process.pid, signal.SIGKILL)
-    finish(process)
-
-
 @pytest.mark.timeout(4 * LIMIT)
 def test_a_sweep_with_a_failing_job_then_repeated(tmp_path: Path) -> None:
     """The second of three jobs is wrong: the others run, exit code 1; mended, only what is missing runs."""

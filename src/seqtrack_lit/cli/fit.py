@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 import cv2
 import torch
+from hydra.core.hydra_config import HydraConfig
 from lightning.pytorch import Callback, Trainer, seed_everything
 from omegaconf import DictConfig, OmegaConf
 
 from seqtrack_lit.cli.launch import first_process, only_here, processes
-from seqtrack_lit.cli.record import check_same, environment, read_facts, write_facts
+from seqtrack_lit.cli.record import differences, environment, read_facts, write_facts
 from seqtrack_lit.cli.runtime import instantiate
 from seqtrack_lit.data.datamodule import TrackingData
 from seqtrack_lit.models.seqtrack import SeqTrack
@@ -61,9 +62,7 @@ def fit(config: DictConfig, folder: Path, *, group: str | None) -> float | None:
             _remove(folder)
         resume = config.resume is not None or group is not None
         checkpoint = resumable(folder / "checkpoints") if resume else None
-        if checkpoint is not None:
-            check_same(folder, plain, ("tokenizer", "model"))
-        elif config.init_from is not None:
+        if checkpoint is None and config.init_from is not None:
             log.info("weights of %s", load_weights(net, Path(config.init_from).expanduser()))
         known = read_facts(folder) if checkpoint is not None or not first_process() else {}
         precision = _precision(config, net, known)
@@ -90,17 +89,20 @@ def _fit(
 ) -> float | None:
     """Fit with everything that watches and records."""
     derived = _derived(module, data, trainer, precision)
+    overrides = [str(item) for item in HydraConfig.get().overrides.task]
+    facts = {"group": group, "seed": config.seed, **derived, "overrides": overrides, "environment": environment()}
+    first = trainer.is_global_zero
+    if first and checkpoint is not None:
+        _check_going_on(folder, checkpoint, module.budget, facts)
     sinks: list[Sink] = []  # filled by `_open`; stays empty in all processes but the first
     service: Service | None = None
-    first = trainer.is_global_zero
     checkpoints = Checkpoints(folder / "checkpoints", every_steps=config.callbacks.checkpoint_steps)
     trainer.callbacks += _callbacks(config, plain, checkpoints, sinks, data)  # type: ignore[attr-defined]
     began, status, code = time.time(), "failed", 1
     try:
         if first:
-            OmegaConf.save(OmegaConf.create(dict(plain)), folder / "config.yaml")
-            facts = {"status": "running", "group": group, "seed": config.seed, **derived}
-            write_facts(folder, {**facts, "environment": environment()})
+            _write_config(plain, folder)
+            write_facts(folder, {"status": "running", **facts})
             service = _open(sinks, config, folder, group, {**plain, "derived": derived}, checkpoint)
             log.info("%s", "\n".join(_summary(folder, module, trainer, precision, checkpoint)))
         trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
@@ -289,6 +291,32 @@ def _out_of_memory(error: Exception) -> str:
         f"out of memory: lower train.device_batch (the global batch stays, by accumulation), or set "
         f"model.encoder.checkpoint=true or train.precision=bf16 ({' '.join(str(error).split())[:200]})"
     )
+
+
+def _check_going_on(folder: Path, checkpoint: Path, budget: Budget, now: Mapping[str, Any]) -> None:
+    """Refuse other batches inside an epoch, whose batches are counted; say what may make a difference.
+
+    Raises:
+        ValueError: other devices or another device_batch inside an epoch.
+    """
+    known = read_facts(folder)
+    then = known.get("budget", {})
+    before, after = (then.get("devices"), then.get("device_batch")), (budget.devices, budget.batch)
+    steps = _steps_of(checkpoint)
+    if then and before != after and steps % budget.steps_per_epoch:
+        raise ValueError(
+            f"{folder} stopped inside an epoch (step {steps}) on {before[0]} device(s) x train.device_batch={before[1]}"
+            f" and cannot go on with {after[0]} x {after[1]}; go on as before to the epoch's end at least"
+        )
+    changed = differences(known, now)
+    if changed:
+        log.warning("not exactly the run that was begun: %s", ", ".join(changed))
+
+
+def _write_config(plain: Mapping[str, Any], folder: Path) -> None:
+    part = folder / "config.part"
+    OmegaConf.save(OmegaConf.create(dict(plain)), part)
+    part.replace(folder / "config.yaml")
 
 
 def _steps_of(checkpoint: Path) -> int:

@@ -4,7 +4,7 @@ import json
 import platform
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -91,8 +91,30 @@ def read_facts(folder: Path) -> dict[str, Any]:
     return facts if isinstance(facts, dict) else {}
 
 
-def check_same(folder: Path, settings: Mapping[str, Any], parts: Sequence[str]) -> None:
+def differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Why a run that goes on may not end bitwise like an uninterrupted one: code, packages, device, data."""
+    before, after = (
+        _flat({**facts.get("environment", {}), "device": facts.get("device"), "data": facts.get("data")}, "")
+        for facts in (then, now)
+    )
+    parts = (".revision", ".versions", ".device", ".data")
+    return [
+        f"{key[1:]} {before.get(key)} -> {after[key]}"
+        for key in after
+        if key.startswith(parts) and before.get(key) != after[key]
+    ]
+
+
+def check_same(
+    folder: Path, settings: Mapping[str, Any], parts: Sequence[str], *, harmless: Container[str] = ()
+) -> None:
     """These parts of a configuration are those the run in this folder was begun with.
+
+    Args:
+        folder: of the run.
+        settings: the configuration.
+        parts: names of its parts.
+        harmless: names of settings, in whatever part, that may differ.
 
     Raises:
         ValueError: names the first setting that differs.
@@ -102,7 +124,7 @@ def check_same(folder: Path, settings: Mapping[str, Any], parts: Sequence[str]) 
     for part in parts:
         then, now = _flat(former.get(part), part), _flat(settings.get(part), part)
         for key in sorted(then.keys() | now.keys()):
-            if then.get(key) != now.get(key):
+            if key.rpartition(".")[2] not in harmless and then.get(key) != now.get(key):
                 raise ValueError(
                     f"{folder} was begun with {key}={then.get(key)} and cannot go on with {now.get(key)}; use another "
                     "name=..., overwrite=true, or init_from=CHECKPOINT for a new run from its weights"

@@ -25,6 +25,7 @@ checkpoints/ (best.ckpt by val/auc, last.ckpt, previous.ckpt). Ctrl-C or SIGTERM
 import logging
 import sys
 from pathlib import Path
+from typing import Any
 
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
@@ -41,8 +42,10 @@ from seqtrack_lit.cli.runtime import config_folder, existing, run
 from seqtrack_lit.cli.slots import train_apart
 
 log = logging.getLogger(__name__)
-# What a result depends on: a finished run counts as done only if all of it is the same.
+# What a result depends on: a run goes on, or counts as done, only if all of it is the same ...
 _DECISIVE = ("seed", "train", "tokenizer", "model", "optimizer", "data", "tracker", "init_from")
+# ... but for where the data lie, who reads them and how much fits into memory.
+_HARMLESS = ("root", "cache", "cache_gb", "workers", "start_method", "max_skipped", "device_batch", "nonfinite_limit")
 
 
 def body(config: DictConfig) -> float | None:
@@ -52,12 +55,14 @@ def body(config: DictConfig) -> float | None:
     sweep = settings.mode == RunMode.MULTIRUN
     if not str(config.name or "").strip("./ "):
         raise ValueError(f"name={config.name!s} cannot name the folder of a run; give it a word, as in name=first_try")
-    if config.init_from is not None:
-        existing(config.init_from, "init_from")
     begun = (folder / "checkpoints").exists() and not config.overwrite
-    if begun and (sweep or status(folder) == "finished"):
-        check_same(folder, OmegaConf.to_container(config, resolve=True), _DECISIVE)  # type: ignore[arg-type]
-    if begun and status(folder) == "finished" and (config.resume is not None or sweep):
+    if config.init_from is not None and not begun:
+        existing(config.init_from, "init_from")
+    goes_on = begun and (sweep or config.resume is not None)
+    if goes_on:
+        settings_now: Any = OmegaConf.to_container(config, resolve=True)
+        check_same(folder, settings_now, _DECISIVE, harmless=_HARMLESS)
+    if goes_on and status(folder) == "finished":
         log.info("%s: already finished, nothing to do (overwrite=true trains again)", folder)
         return read_facts(folder).get("best")
     if begun and config.resume is None and not (sweep or config.fit):
@@ -67,7 +72,7 @@ def body(config: DictConfig) -> float | None:
         )
     group = Path(settings.sweep.dir).name if sweep else read_facts(folder).get("group")
     if sweep and config.get("slots") is not None:
-        write_facts(folder, {"group": group})
+        write_facts(folder, {"group": group, "overrides": list(map(str, settings.overrides.task))})
         extra = ["overwrite=true"] if config.overwrite else []
         train_apart(folder, list(map(str, config.slots)), Path(settings.sweep.dir), *extra)
         best = read_facts(folder).get("best")
@@ -97,20 +102,16 @@ def continued(arguments: list[str]) -> list[str]:
     folder = _newest(arguments) if wanted == "auto" else existing(wanted, "resume")
     if folder is None:
         return arguments
-    former = folder / ".hydra" / "overrides.yaml"
-    if not former.is_file():
+    former = read_facts(folder).get("overrides")  # Hydra's own list would be that of a refused attempt, too
+    if former is None:
         raise FileNotFoundError(
-            f"resume={wanted}: {folder} is not the folder of a run, it has no .hydra/overrides.yaml"
+            f"resume={wanted}: {folder} is not the folder of a run, it has no run.json with overrides"
         )
     own = {*given, "resume", "overwrite"}
-    kept = [item for item in _texts(former) if key_of(item) not in own]
+    kept = [item for item in former if key_of(item) not in own]
     where = QuotedString(text=str(folder), quote=Quote.single).with_quotes()
     rest = [item for item in arguments if key_of(item) != "resume"]
-    return [*kept, *rest, "resume=auto", f"hydra.run.dir={where}", "hydra.mode=RUN"]
-
-
-def _texts(path: Path) -> list[str]:
-    return [str(item) for item in OmegaConf.to_container(OmegaConf.load(path)) or []]
+    return [*kept, *rest, "resume=auto", f"hydra.run.dir={where}", "hydra.mode=RUN"]  # it may be one job of a sweep
 
 
 def _newest(arguments: list[str]) -> Path | None:
@@ -127,8 +128,12 @@ def _newest(arguments: list[str]) -> Path | None:
         return None  # the same mistake stops the command itself, with a good message
     if (fixed / "checkpoints").exists():
         return None
-    runs = [path.parents[1] for path in fixed.parent.glob("*/checkpoints/last.ckpt")]
-    return max(runs, key=lambda folder: (folder / "checkpoints" / "last.ckpt").stat().st_mtime, default=None)
+    # the folder, not last.ckpt: a run may have ended while that was being replaced
+    return max((path.parent for path in fixed.parent.glob("*/checkpoints")), key=_time, default=None)
+
+
+def _time(run: Path) -> float:
+    return (run / "checkpoints").stat().st_mtime  # files are moved in it at every checkpoint
 
 
 def main() -> None:

@@ -101,17 +101,21 @@ def resumable(folder: Path) -> Path | None:
             return path
         warnings.warn(f"{path} is damaged ({reason}): passing over it", stacklevel=2)
     if found:
-        raise ValueError(f"no checkpoint in {folder} can be read; start anew in another folder")
+        raise ValueError(
+            f"no checkpoint in {folder} can be read; begin anew with overwrite=true, or under another name with "
+            f"init_from={folder / BEST} if that one can be"
+        )
     return None
 
 
 def _damage(path: Path) -> str | None:
-    """What is wrong with a checkpoint file; None when it is whole (a zip archive with right check sums)."""
+    """What is wrong with a checkpoint file; None when it is whole: check sums are right, and PyTorch reads it."""
     try:
         with zipfile.ZipFile(path) as archive:
             broken = archive.testzip()
-    except (zipfile.BadZipFile, OSError) as error:
-        return f"{error}; {path.stat().st_size} bytes"
+        torch.load(path, weights_only=True, map_location="cpu", mmap=True)
+    except Exception as error:  # a wrong byte in a directory of names and lengths can become any error
+        return f"{' '.join(str(error).split())[:100]}; {path.stat().st_size} bytes"
     return None if broken is None else f"wrong check sum in {broken}"
 
 
