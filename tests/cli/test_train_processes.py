@@ -70,17 +70,44 @@ def wait_for_step(folder: Path, step: int) -> None:
     raise TimeoutError
 
 
-@pytest.mark.timeout(3 * LIMIT)
-@pytest.mark.parametrize("workers", [0, 2])
-def test_killed_at_once_and_resumed(tmp_path: Path, workers: int) -> None:
-    """kill -9 in the middle; the rest is bitwise what an uninterrupted run does."""
-    settings = [f"data.workers={workers}", "trainer=cpu"]
-    assert finish(start(tmp_path, *settings, "hydra.run.dir=whole"))[0] == 0
-    process = start(tmp_path, *settings, "hydra.run.dir=parts")
-    wait_for_step(tmp_path / "parts", 12)
+def wait_for_checkpoint(folder: Path) -> None:
+    """Until one is being written."""
+    for _ in range(LIMIT * 1000):
+        if (folder / "checkpoints/part.ckpt").exists():
+            return
+        time.sleep(0.001)
+    raise TimeoutError
+
+
+@pytest.mark.timeout(6 * LIMIT)
+@pytest.mark.parametrize(
+    "settings",
+    [["data.workers=0"], ["data.workers=2", "ablation=temporal", "train.precision=bf16", "train.device_batch=4"]],
+    ids=["plain", "workers, past boxes, bf16, accumulation"],
+)
+def test_killed_at_once_and_resumed(tmp_path: Path, settings: list[str]) -> None:
+    """kill -9 in the middle and while a checkpoint is written, two interrupts: the rest is bitwise the same."""
+    assert finish(start(tmp_path, *settings, "trainer=cpu", "hydra.run.dir=whole"))[0] == 0
+    process = start(tmp_path, *settings, "trainer=cpu", "hydra.run.dir=parts")
+    wait_for_step(tmp_path / "parts", 5)
     os.killpg(process.pid, signal.SIGKILL)
     assert finish(process)[0] == -signal.SIGKILL
     assert json.loads((tmp_path / "parts/run.json").read_text())["status"] == "running"
+
+    process = start(tmp_path, "resume=parts", "callbacks.checkpoint_steps=1")
+    wait_for_step(tmp_path / "parts", 8)
+    wait_for_checkpoint(tmp_path / "parts")
+    os.killpg(process.pid, signal.SIGKILL)
+    assert finish(process)[0] == -signal.SIGKILL
+
+    process = start(tmp_path, "resume=parts")
+    wait_for_step(tmp_path / "parts", 12)
+    for _ in range(2):
+        os.kill(process.pid, signal.SIGINT)
+    code, screen = finish(process)
+    assert code == 130, screen
+    assert json.loads((tmp_path / "parts/run.json").read_text())["status"] == "stopped"
+
     code, screen = finish(start(tmp_path, "resume=parts"))
     assert code == 0, screen
     assert "going on from" in screen

@@ -19,7 +19,8 @@ Main keys:
   fit                   true: three steps, then peak memory and speed
 
 The folder of a run holds config.yaml, run.json (revision, versions, data, budget), metrics.csv, pictures/ and
-checkpoints/ (best.ckpt by val/auc, last.ckpt, previous.ckpt). Ctrl-C or SIGTERM save and stop; resume goes on.
+checkpoints/ (best.ckpt by val/auc, last.ckpt, previous.ckpt). Ctrl-C or SIGTERM save and stop; resume goes on,
+only with the settings the run was begun with.
 """
 
 import logging
