@@ -21,6 +21,8 @@ source: null
 needed: null
 train: {samples: 10, epoch_samples: 5}
 list: [1, 2]
+paths: {runs: runs}
+thing: {_target_: somewhere.Thing, inner: {}}
 hydra: {run: {dir: out}, sweep: {dir: sweep, subdir: "${hydra.job.num}"}, output_subdir: null}
 """,
     "model/small.yaml": "width: 1\nencoder: {depth: 2}\n",
@@ -160,6 +162,29 @@ def test_full_errors_on_request(run: Callable[..., int], monkeypatch: pytest.Mon
     monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
     with pytest.raises(ValueError, match="mine"):
         run(body=body)
+
+
+@pytest.mark.parametrize(
+    ("argument", "text"),
+    [
+        ("+foo=1", "unknown key foo=1; keys: "),
+        ("++foo.deep=1", "unknown key foo.deep=1: there is no foo"),
+        ("+train.sample=3", "unknown key train.sample=3; keys of train: epoch_samples, samples; did you mean train.sa"),
+        ("+modle=large", "did you mean model?"),
+        ("+thing.free=1", None),  # its constructor judges
+        ("+thing.inner.deep=1", None),
+        ("+paths.own=1", None),
+        ("++train.samples=3", None),
+        ("+hydra.job.name=a", None),
+    ],
+)
+def test_added_keys_are_read_by_somebody(
+    run: Callable[..., int], capsys: pytest.CaptureFixture[str], argument: str, text: str | None
+) -> None:
+    assert run(argument) == (0 if text is None else 2)
+    error = capsys.readouterr().err
+    assert (text or "") in error
+    assert error.count("\n") == (0 if text is None else 1)
 
 
 def test_interrupt_exits_130(run: Callable[..., int]) -> None:

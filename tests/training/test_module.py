@@ -169,25 +169,70 @@ def test_accumulation_gives_the_same_weights(
     assert torch.allclose(ours, theirs, atol=1e-5)
 
 
-def test_guard_stops_and_keeps_the_batch(make_net: Callable[..., SeqTrack], squares: Any, tmp_path: Path) -> None:
+def spoil_loss(factor: float) -> Callable[[dict[str, torch.Tensor], int], dict[str, torch.Tensor]]:
+    return lambda losses, number: {**losses, "loss": losses["loss"] * (factor if number >= 4 else 1.0)}
+
+
+def spoil_value(losses: dict[str, torch.Tensor], number: int) -> dict[str, torch.Tensor]:
+    """The loss is no number, its gradient alone would be finite."""
+    return {**losses, "loss": losses["loss"] + (float("nan") if number >= 4 else 0.0)}
+
+
+def spoil_dense(losses: dict[str, torch.Tensor], number: int) -> dict[str, torch.Tensor]:
+    """Only the dense part is no number."""
+    return {**losses, "loss": losses["loss"] + losses["loss_dense"] * (float("inf") if number >= 4 else 1.0)}
+
+
+def spoil_gradient(losses: dict[str, torch.Tensor], number: int) -> dict[str, torch.Tensor]:
+    """A finite loss whose gradient overflows: d sqrt(x) / dx at 0."""
+    loss = losses["loss"]
+    return {**losses, "loss": loss + ((loss - loss.detach()).sqrt() if number >= 4 else 0.0)}
+
+
+def spoil_first_part(losses: dict[str, torch.Tensor], number: int) -> dict[str, torch.Tensor]:
+    """Of each two accumulated batches only the first is bad."""
+    return {**losses, "loss": losses["loss"] * (float("nan") if number >= 4 and number % 2 == 0 else 1.0)}
+
+
+GUARDED = {
+    # what goes wrong from the third step on, batches in a step, precision -> samples kept
+    "loss NaN": (spoil_loss(float("nan")), 2, "32-true", 4),
+    "loss inf": (spoil_loss(float("inf")), 2, "32-true", 4),
+    "loss NaN in bf16": (spoil_loss(float("nan")), 2, "bf16-mixed", 4),
+    "value only": (spoil_value, 2, "32-true", 4),
+    "dense loss only": (spoil_dense, 2, "32-true", 4),
+    "gradient only": (spoil_gradient, 2, "32-true", 4),
+    "first part of the step only": (spoil_first_part, 2, "32-true", 2),
+}
+
+
+@pytest.mark.parametrize("name", GUARDED)
+def test_guard_stops_and_keeps_the_batch(
+    make_net: Callable[..., SeqTrack], squares: Any, tmp_path: Path, name: str, caplog: pytest.LogCaptureFixture
+) -> None:
     """From step 2 on the gradient is no number: these steps are left out, the third in a row stops training."""
-    budget = Budget(40, 40, 4)
-    module = SeqTrackModule(make_net(), recipe=FAST, budget=budget, nonfinite_limit=3)
+    spoil, accumulate, precision, kept_samples = GUARDED[name]
+    budget = Budget(40, 40, 4, device_batch=4 // accumulate)
+    module = SeqTrackModule(make_net(dense=True), recipe=FAST, budget=budget, dense_weight=1.0, nonfinite_limit=3)
     losses, weights = module.losses, []
 
     def broken(net: SeqTrack, batch: Any) -> Any:
         weights.append(net.decoder.head[0].weight.detach().clone())
-        answer = losses(net, batch)
-        return {**answer, "loss": answer["loss"] * (float("nan") if len(weights) > 2 else 1.0)}
+        return spoil(losses(net, batch), len(weights) - 1)
 
     module.losses = broken  # type: ignore[method-assign]
-    with pytest.raises(NonFiniteError, match=r"3 batches in a row \(step \d\).*nonfinite_batch_rank0.pt"):
-        trainer(tmp_path, budget, limit_val_batches=0).fit(module, datamodule=squares(batches=10))
-    assert len(weights) == 5
-    assert not torch.equal(weights[1], weights[2])
-    assert torch.equal(weights[2], weights[4])
+    fit = trainer(tmp_path, budget, limit_val_batches=0, precision=precision)
+    with pytest.raises(NonFiniteError, match=r"3 steps in a row, last in step 4; .*nonfinite_batch_rank0.pt"):
+        fit.fit(module, datamodule=squares(batches=20, size=budget.batch))
+    assert len(weights) == 10
+    assert not torch.equal(weights[0], weights[2])
+    assert not torch.equal(weights[2], weights[4])
+    assert torch.equal(weights[4], weights[9])
     kept = torch.load(tmp_path / "nonfinite_batch_rank0.pt", weights_only=True)
-    assert kept["search"].shape == (4, 3, 16, 16)
+    assert kept["search"].shape == (kept_samples, 3, 16, 16)
+    assert kept["key"][0].tolist() == [0, 8, 0]  # the ninth batch is the first of the fifth step
+    assert len(kept["loss"]) == kept_samples // 2
+    assert [record.message.partition(":")[0][-6:] for record in caplog.records] == ["step 2", "step 3"]
 
 
 def test_average(make_net: Callable[..., SeqTrack]) -> None:

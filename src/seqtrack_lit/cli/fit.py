@@ -16,6 +16,7 @@ from lightning.pytorch import Callback, Trainer, seed_everything
 from omegaconf import DictConfig, OmegaConf
 
 from seqtrack_lit.cli.launch import first_process, only_here, processes
+from seqtrack_lit.cli.outside import check_processes, started_outside
 from seqtrack_lit.cli.record import differences, environment, read_facts, write_facts
 from seqtrack_lit.cli.runtime import instantiate
 from seqtrack_lit.data.datamodule import TrackingData
@@ -58,7 +59,7 @@ def fit(config: DictConfig, folder: Path, *, group: str | None) -> float | None:
         _check_device(config)
         net: SeqTrack = instantiate(config.model)
         SeqTrackTracker(net, **plain["tracker"])  # wrong arguments stop here, not after the first epoch
-        if config.overwrite and first_process():
+        if config.overwrite and first_process() and not config.fit:
             _remove(folder)
         resume = config.resume is not None or group is not None
         checkpoint = resumable(folder / "checkpoints") if resume else None
@@ -159,6 +160,7 @@ def _trainer(config: DictConfig, folder: Path, precision: str) -> Trainer:
         use_distributed_sampler=False,
         num_sanity_val_steps=0,
     )
+    check_processes(trainer.world_size)
     return trainer
 
 
@@ -222,6 +224,8 @@ def _precision(config: DictConfig, net: SeqTrack, facts: Mapping[str, Any]) -> s
     gpu = config.trainer.accelerator in ("gpu", "cuda") or (
         config.trainer.accelerator == "auto" and torch.cuda.is_available()
     )
+    if config.train.precision == "auto" and not gpu and started_outside() > 1:
+        return "fp32"  # measured one by one, the processes might choose differently
     batch = config.train.device_batch or config.train.global_batch
     chosen, why = choose_precision(config.train.precision, net, batch=batch, gpu=gpu)
     if config.train.precision == "auto":

@@ -17,6 +17,8 @@ from hydra.errors import HydraException, MissingConfigException, OverrideParseEx
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+# Parts of the configuration that take keys of the user's own; tracker.* are checked by their constructor.
+_FREE = ("hydra", "paths", "tracker", "callbacks.extra")
 # Hydra's own option letters that stand alone; everything with "=" and no leading dash is an override.
 _KEY = re.compile(r"(?:Could not (?:override|append to|delete from) .*?'|Key ')([^']+)'")
 
@@ -131,6 +133,32 @@ def _explain_key(key: str, folder: Path, config_name: str, overrides: Sequence[s
     near = _nearest(name, names, prefix=f"{parent}." if parent else "") or _same_name(name, known)
     where = f"keys of {parent}" if parent else "keys"
     return f"unknown key {shown}; {where}: {', '.join(sorted(names))}{near}"
+
+
+def check_added(arguments: Sequence[str], *, folder: Path, config_name: str) -> None:
+    """Refuse keys added with + that nothing reads: unknown ones at the top, or among plain settings.
+
+    Below a `_target_` the constructor judges, and `_FREE` parts may hold anything.
+
+    Raises:
+        ValueError: one line about the first such key.
+    """
+    added = [item for item in arguments if item.startswith("+") and key_of(item) not in groups_of(folder)]
+    if not added or {"--config-path", "-cp", "--config-name", "-cn"} & set(arguments):
+        return
+    groups = groups_of(folder)
+    chosen = [item for item in arguments if not item.startswith("-")]
+    config = _compose(folder, config_name, [item for item in chosen if key_of(item) in groups])
+    for item in added:
+        key = key_of(item)
+        parents = [key[:i] for i, letter in enumerate(key) if letter == "."]
+        if config is None or any(part in _FREE for part in (key, *parents)) or (parents and "_target_" in item):
+            continue
+        above = [OmegaConf.select(config, parent, throw_on_missing=False) for parent in parents]
+        if any(isinstance(node, DictConfig) and "_target_" in node for node in above):
+            continue
+        if key not in _all_keys(config):
+            raise ValueError(_explain_key(key, folder, config_name, chosen))
 
 
 def _compose(folder: Path, config_name: str, overrides: list[str]) -> DictConfig | None:

@@ -28,7 +28,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from seqtrack_lit.cli.overrides import constant_keys, explain, options_first, options_of, quote_paths
+from seqtrack_lit.cli.overrides import check_added, constant_keys, explain, options_first, options_of, quote_paths
 from seqtrack_lit.cli.slots import StoppedSweepError
 
 Body = Callable[[DictConfig], Any]
@@ -51,6 +51,10 @@ def run(config_name: str, body: Body) -> None:
     folder = config_folder()
     # Lightning starts further processes from sys.argv, so the quoted form must be there too.
     quoted = quote_paths(options_first(arguments))
+    try:
+        check_added(quoted, folder=folder, config_name=config_name)
+    except ValueError as error:
+        leave(command, str(error), 2)
     constant = ",".join(dict.fromkeys(["resume", "overwrite", "slots", *constant_keys(quoted)]))
     naming = [f"hydra.job.config.override_dirname.exclude_keys=[{constant}]"] if "--config-path" not in quoted else []
     sys.argv = [sys.argv[0], *quoted, *naming]

@@ -25,6 +25,7 @@ only with the settings the run was begun with.
 
 import logging
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from seqtrack_lit.cli.outside import agree_on_start
 from seqtrack_lit.cli.overrides import key_of, quote_paths
 from seqtrack_lit.cli.record import check_same, read_facts, write_facts
 from seqtrack_lit.cli.runtime import config_folder, existing, run
@@ -66,7 +68,7 @@ def body(config: DictConfig) -> float | None:
     if goes_on and status(folder) == "finished":
         log.info("%s: already finished, nothing to do (overwrite=true trains again)", folder)
         return read_facts(folder).get("best")
-    if begun and config.resume is None and not (sweep or config.fit):
+    if begun and config.resume is None and not sweep:
         raise ValueError(
             f"{folder} already holds a run: go on with it by resume=auto, delete it by overwrite=true, or give this "
             "one another name=..."
@@ -139,12 +141,17 @@ def _time(run: Path) -> float:
 
 def main() -> None:
     """Entry point of seqtrack-train."""
+    agree_on_start()
     try:
         sys.argv[1:] = continued(sys.argv[1:])
     except FileNotFoundError as error:
         print(f"seqtrack-train: {error}", file=sys.stderr)
         raise SystemExit(2) from None
-    run("train", body)
+    with tempfile.TemporaryDirectory(prefix="seqtrack_fit_") as folder:
+        if any(key_of(item) == "fit" and item.lower().endswith("=true") for item in sys.argv[1:]):
+            # a dry run touches no run: Hydra, too, writes what it was asked into the folder
+            sys.argv += [f"hydra.run.dir={folder}", f"hydra.sweep.dir={folder}"]
+        run("train", body)
 
 
 if __name__ == "__main__":

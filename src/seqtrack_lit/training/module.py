@@ -1,15 +1,17 @@
 """Training of SeqTrack: teacher forcing on batches of crops, validation by generation.
 
-Numbers it logs: `train/loss`, `train/loss_<coordinate>` per token, `train/gradient_norm`, `train/lr_<group>`;
+Numbers it logs: `train/loss`, `train/loss_<coordinate>` per token (of the first process and the last batch of a step),
+`train/gradient_norm` (of the whole step, before clipping), `train/lr_<group>`;
 `val/loss`; in percent `val/pair_iou` (boxes generated for held-out pairs), `val/pair_iou_other` (the same with
 another sample's templates) and `val/reliance`, their difference: a model that finds "the blob near the centre"
 without ever looking at its template has a reliance of 0, whatever its loss says. The second validation loader, pairs
 with the narrow jitter of tracking, logs the same names with `_narrow`. Tracking of whole videos is in validation.py.
 """
 
+import logging
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule
@@ -25,6 +27,7 @@ from seqtrack_lit.training.ema import Ema
 from seqtrack_lit.training.losses import dense_loss, sentence_loss
 from seqtrack_lit.training.optim import Recipe
 
+log = logging.getLogger(__name__)
 COORDINATES = {
     "cxcywh": ("cx", "cy", "w", "h", "end"),
     "whcxcy": ("w", "h", "cx", "cy", "end"),
@@ -48,7 +51,7 @@ class SeqTrackModule(LightningModule):
         soft_bins: > 0: Gaussian targets of this standard deviation in bins (paper: 0).
         dense_weight: weight of the dense loss (paper: 0); needs a network with dense_head.
         ema_decay: > 0: average the weights; the average is validated, stored as ckpt["ema"] and tracked with.
-        nonfinite_limit: batches in a row with a loss or gradient that is no number before training stops; each is
+        nonfinite_limit: steps in a row with a loss or gradient that is no number before training stops; each is
             left out.
 
     Raises:
@@ -84,7 +87,7 @@ class SeqTrackModule(LightningModule):
         # no submodule: its weights belong under ckpt["ema"], not into the state dict
         self._average = [Ema(net, ema_decay)] if number(ema_decay, "train.ema_decay", high=1.0) else []
         self._nonfinite = 0
-        self._batch: Batch | None = None
+        self._step: list[tuple[Batch, Tensor]] = []  # batches of the present step and their losses
 
     @property
     def tracked_net(self) -> SeqTrack:
@@ -116,10 +119,11 @@ class SeqTrackModule(LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Loss of a batch."""
-        self._batch = batch
         losses = self.losses(self.net, batch)
+        self._step.append((batch, losses["loss"].detach()))
         self.log_dict({f"train/{name}": loss.detach() for name, loss in losses.items()}, batch_size=len(batch.box))
-        return losses["loss"]
+        # a loss that is no number makes the gradient none, so that all processes see it in the norm
+        return losses["loss"] * torch.where(losses["loss"].isfinite(), 1.0, torch.nan)
 
     def configure_gradient_clipping(
         self,
@@ -134,16 +138,26 @@ class SeqTrackModule(LightningModule):
             self.log(f"train/lr_{group['name']}", float(group["lr"]))
         if bool(norm.isfinite()):
             self._nonfinite = 0
-            return
+        else:
+            self._leave_out()
+        self._step.clear()
+
+    def _leave_out(self) -> None:
+        """Take no step; stop, with the batches kept, when it is the last one in a row that is allowed."""
         self._nonfinite += 1
         for parameter in self.net.parameters():
             parameter.grad = None  # optimizers pass over parameters without a gradient
-        if self._nonfinite >= self.nonfinite_limit:
-            raise NonFiniteError(
-                f"loss or gradient was not finite in {self._nonfinite} batches in a row (step {self.global_step}); the "
-                f"last batch is in {self._keep_batch()}; lower the learning rates (optimizer.lr ...) or "
-                "optimizer.clip, or train with train.precision=fp32"
-            )
+        told = f"loss or gradient was not finite in {self._nonfinite} steps in a row, last in step {self.global_step}"
+        if self._nonfinite < self.nonfinite_limit:
+            if self.trainer.is_global_zero:
+                log.warning("%s: left out; training stops at train.nonfinite_limit=%d", told, self.nonfinite_limit)
+            return
+        path = self._keep_batches()
+        self.trainer.strategy.barrier("nonfinite")  # every process has written its file
+        raise NonFiniteError(
+            f"{told}; its batch is in {path} (docs/scaling.md shows how to look at it); lower the learning rates "
+            "(optimizer.lr ...) or optimizer.clip, or train with train.precision=fp32"
+        )
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         """Let the average follow each step, before any checkpoint can be written."""
@@ -187,10 +201,12 @@ class SeqTrackModule(LightningModule):
     def _past(self, net: SeqTrack, batch: Batch) -> Tokens | None:
         return net.tokenizer.encode(batch.past) if net.past else None
 
-    def _keep_batch(self) -> Path:
+    def _keep_batches(self) -> Path:
+        """Write what this process gave to the present step: batches whose loss is no number, or all."""
+        kept = [one for one in self._step if not bool(one[1].isfinite())] or self._step
+        batches = Batch(*(torch.cat(field).cpu() for field in zip(*(batch for batch, _ in kept), strict=True)))
         path = Path(self.trainer.default_root_dir) / f"nonfinite_batch_rank{self.global_rank}.pt"
-        batch = cast(Batch, self._batch)
-        torch.save({name: value.cpu() for name, value in batch._asdict().items()}, path)
+        torch.save({**batches._asdict(), "loss": torch.stack([loss for _, loss in kept]).cpu()}, path)
         return path
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:

@@ -18,7 +18,7 @@ from seqtrack_lit.training.callbacks import step_done
 from seqtrack_lit.training.checks import whole
 from seqtrack_lit.training.module import SeqTrackModule
 
-_TRAINING = ("train/", "time/", "memory/")
+_TRAINING = ("train/", "time/", "memory/", "data/")
 
 
 @runtime_checkable
@@ -157,20 +157,25 @@ def read_metrics(path: Path) -> list[dict[str, str]]:
 
 
 class Meter(Callback):
-    """Logs seconds waiting for data and computing per batch, samples per second, and memory in GB.
+    """Logs seconds waiting for data and computing per optimizer step, samples per second, and memory in GB.
 
-    On a GPU the computing time of a single batch is only the time to submit it; the samples per second are right.
-    `memory/peak_gb` is of the GPU where there is one, else of the process; it never falls. `data/skipped` counts the
-    samples that could not be made and were replaced, since the run began, in the first process.
+    With accumulation a step is all its batches. On a GPU the two times are only roughly apart (work is submitted, not
+    awaited); their sum and the samples per second are right, because the norm of the gradient is awaited in each step.
+    `memory/peak_gb` is of the first process: allocated on its GPU, or resident; it never falls. `data/skipped` counts
+    the samples that could not be made and were replaced, since the run began, in the first process.
     """
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start the clock; a run resumed inside an epoch begins here."""
-        self._end = time.perf_counter()
+        self._restart()
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Leave out the validation before this epoch."""
+        self._restart()
+
+    def _restart(self) -> None:
         self._end = time.perf_counter()
+        self._waited, self._computed, self._samples = 0.0, 0.0, 0
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
         """The batch has come."""
@@ -179,20 +184,25 @@ class Meter(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """The batch is done."""
+        """The batch is done, and with it perhaps the step."""
         now = time.perf_counter()
-        waited, computed = self._start - self._end, now - self._start
+        self._waited += self._start - self._end
+        self._computed += now - self._start
+        self._samples += len(batch.box) * trainer.world_size
         self._end = now
+        if not step_done(trainer):
+            return
         pl_module.log_dict(
             {
-                "time/data": waited,
-                "time/step": computed,
-                "time/samples_per_second": len(batch.box) * trainer.world_size / (waited + computed),
+                "time/data": self._waited,
+                "time/step": self._computed,
+                "time/samples_per_second": self._samples / (self._waited + self._computed),
                 "memory/peak_gb": peak_memory(pl_module.device),
                 "data/skipped": float(getattr(trainer.datamodule, "skipped", 0)),  # type: ignore[attr-defined]
             },
             batch_size=len(batch.box),
         )
+        self._waited, self._computed, self._samples = 0.0, 0.0, 0
 
 
 def peak_memory(device: torch.device) -> float:
@@ -214,6 +224,8 @@ class DryRun(Callback):
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
         """Take the time after the first step, which warms up, and after the last."""
+        if not step_done(trainer):
+            return
         if pl_module.device.type == "cuda":
             torch.cuda.synchronize()
         if trainer.global_step <= 1:
@@ -223,8 +235,12 @@ class DryRun(Callback):
 
     def report(self, budget: Budget) -> str:
         """Peak memory, speed, and how long the training would take without validations."""
-        speed = self._steps * budget.global_batch / max(self._seconds, 1e-9)
         memory = f"peak memory {peak_memory(self._device):.2f} GB"
         if self._device.type == "cuda":
             memory += f" of {torch.cuda.get_device_properties(self._device).total_memory / 1e9:.0f} GB"
+        else:
+            memory += " (all of this process, without its data workers)"
+        if not self._steps:
+            return f"{memory}; one step is too little to tell the speed"
+        speed = self._steps * budget.global_batch / self._seconds
         return f"{memory}, {speed:.1f} samples/s, {budget.total / speed / 3600:.1f} h for {budget.total:,} samples"

@@ -1,0 +1,57 @@
+"""Processes of one run that torchrun or srun started: they share a folder, and each knows how many they are.
+
+No torch is imported where the process is alone.
+"""
+
+import os
+import time
+
+_START = "SEQTRACK_START"  # read by conf/train.yaml: the last part of the folder's name
+_STORE_SECONDS = 300
+
+
+def started_outside() -> int:
+    """How many processes were started for this run by torchrun or by a Slurm job step; 1: this one is alone."""
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        return int(os.environ["WORLD_SIZE"])
+    # as Lightning detects Slurm; a batch script without srun has no step and is one process
+    interactive = os.environ.get("SLURM_JOB_NAME") in ("bash", "interactive")
+    return 1 if interactive or "SLURM_STEP_ID" not in os.environ else int(os.environ.get("SLURM_NTASKS", "1"))
+
+
+def agree_on_start() -> None:
+    """Name the run's folder the same in all processes: by the first one's clock, or by the number of the Slurm job."""
+    if started_outside() == 1:
+        return
+    if "TORCHELASTIC_RUN_ID" not in os.environ:
+        os.environ[_START] = f"slurm_{os.environ['SLURM_JOB_ID']}"
+        return
+    from datetime import timedelta
+
+    from torch.distributed import TCPStore
+
+    where = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+    store = TCPStore(*where, is_master=False, timeout=timedelta(seconds=_STORE_SECONDS))  # torchrun's own
+    key = f"seqtrack_start_{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}"
+    if os.environ["RANK"] == "0":
+        store.set(key, time.strftime("%Y-%m-%d_%H-%M-%S"))
+    os.environ[_START] = store.get(key).decode()
+
+
+def check_processes(trained: int) -> None:
+    """Refuse to let processes train apart that were started together.
+
+    Args:
+        trained: processes the trainer is configured for.
+
+    Raises:
+        ValueError: these are not as many as were started; says what to configure.
+    """
+    started = started_outside()
+    if started == trained or started == 1:
+        return
+    here = int(os.environ.get("LOCAL_WORLD_SIZE") or os.environ.get("SLURM_NTASKS_PER_NODE") or started)
+    raise ValueError(
+        f"{started} processes were started (by torchrun or srun), but the trainer is configured for {trained}: add "
+        f"trainer=ddp trainer.devices={here} trainer.num_nodes={started // here}"
+    )
