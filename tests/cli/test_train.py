@@ -252,13 +252,18 @@ def test_start_from_weights(run: Callable[..., int], tmp_path: Path, capsys: Any
     assert "has shape" in capsys.readouterr().err
 
 
-def test_dry_run(run: Callable[..., int], tmp_path: Path, capsys: Any) -> None:
-    assert run(*tiny("out", "fit=true", "train.device_batch=4")) == 0
+def test_dry_run_touches_no_run(run: Callable[..., int], tmp_path: Path, capsys: Any) -> None:
+    """Not even that of its own folder, whatever else is asked."""
+    assert run(*tiny("out")) == 0
+    before = {path: path.read_bytes() for path in sorted((tmp_path / "out").rglob("*")) if path.is_file()}
+    capsys.readouterr()
+    assert run(*tiny("out", "fit=true", "train.device_batch=4", "overwrite=true")) == 0
     screen = capsys.readouterr().out
+    after = {path: path.read_bytes() for path in sorted(tmp_path.rglob("*")) if path.is_file()}
+    assert before == after
     assert "fits     peak memory" in screen
     assert "samples/s" in screen
     assert "1 device(s) x 4 x 2 accumulated" in screen
-    assert not (tmp_path / "out/checkpoints").exists()
 
 
 def test_without_files(run: Callable[..., int], tmp_path: Path) -> None:
@@ -303,6 +308,8 @@ WRONG = {
     "data.train.generated.open.count=0": "data.train.generated",
     "logger=wandb logger.service.mode=fast": "logger.service.mode must be online, offline, disabled or null",
     "trainer.devices=0": "trainer",
+    "+foo=1": "unknown key foo=1; keys: ",
+    "trainer.strategy={_target_:lightning.pytorch.strategies.ModelParallelStrategy}": "trainer.strategy shards the model",
     "name=": "cannot name the folder of a run",
 }
 if not torch.cuda.is_available():

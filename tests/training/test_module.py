@@ -105,6 +105,7 @@ def test_learns_and_reports(make_net: Callable[..., SeqTrack], squares: Any, vid
         "step", "samples", "epoch", "train/loss", "train/loss_cx", "train/loss_h", "train/loss_end", "train/loss_dense",
         "train/gradient_norm", "train/lr_muon", "train/lr_adamw", "val/loss", "val/pair_iou", "val/pair_iou_other",
         "val/reliance", "val/auc", "val/ao", "time/data", "time/step", "time/samples_per_second", "memory/peak_gb",
+        "data/skipped",
     }  # fmt: skip
     assert (rows[-1]["step"], rows[-1]["samples"]) == ("80", "1280")
     assert 0 <= float(rows[-1]["val/auc"]) <= 100

@@ -1,13 +1,17 @@
 """metrics.csv, pictures and tables."""
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import cv2
 import numpy as np
 import pytest
 import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
 
+from seqtrack_lit.training import recording
+from seqtrack_lit.training.budget import Budget
 from seqtrack_lit.training.progress import _clock
 from seqtrack_lit.training.recording import DryRun, RunFolder, Sink, peak_memory, read_metrics
 from seqtrack_lit.training.validation import sheet
@@ -66,6 +70,60 @@ def test_sheet_shows_target_and_found_box(squares: Any) -> None:
     colours = {tuple(pixel) for pixel in image.reshape(-1, 3).tolist()}
     assert {(80, 220, 80), (240, 80, 80)} <= colours
     assert (240, 80, 80) not in {tuple(p) for p in sheet(batch, None, 2).reshape(-1, 3).tolist()}
+
+
+class Clock(Trainer):
+    """A trainer of two processes with two accumulated batches, and a clock of its own."""
+
+    global_step, world_size = 0, 2  # type: ignore[assignment]
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        super().__init__(
+            accelerator="cpu", accumulate_grad_batches=2, logger=False, enable_checkpointing=False,
+            enable_progress_bar=False, enable_model_summary=False,
+        )  # fmt: skip
+        self.now, self.rows, self.module = 0.0, [], LightningModule()
+        monkeypatch.setattr(self.module, "log_dict", lambda values, **_: self.rows.append(values))
+        monkeypatch.setattr(Trainer, "datamodule", SimpleNamespace(skipped=3), raising=False)
+        monkeypatch.setattr(recording.time, "perf_counter", lambda: self.now)
+
+    def batch(self, callback: Callback, waited: float, computed: float) -> None:
+        batch, ready = SimpleNamespace(box=torch.zeros(4, 4)), self.fit_loop.epoch_loop.batch_progress.current
+        self.now += waited
+        callback.on_train_batch_start(self, self.module, batch, 0)
+        self.now += computed
+        ready.ready += 1
+        self.global_step = ready.ready // 2  # type: ignore[misc]
+        callback.on_train_batch_end(self, self.module, None, batch, 0)
+
+
+def test_times_are_of_whole_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two batches of 4 on 2 processes: 16 samples in (1 + 3) + (2 + 2) s; a validation of 100 s is left out."""
+    fake = Clock(monkeypatch)
+    meter = recording.Meter()
+    meter.on_train_start(fake, fake.module)
+    fake.batch(meter, 1.0, 3.0)
+    assert not fake.rows
+    fake.batch(meter, 2.0, 2.0)
+    fake.now += 100.0
+    meter.on_train_epoch_start(fake, fake.module)
+    fake.batch(meter, 1.0, 1.0)
+    fake.batch(meter, 1.0, 1.0)
+    found = [(row["time/data"], row["time/step"], row["time/samples_per_second"]) for row in fake.rows]
+    assert found == [(3.0, 5.0, 2.0), (2.0, 2.0, 4.0)]
+    assert {row["data/skipped"] for row in fake.rows} == {3.0}
+
+
+def test_dry_run_counts_whole_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first step takes 50 s, three more 2 x 2 s each: 3 x 16 samples in 12 s, 4 samples/s."""
+    fake, dry = Clock(monkeypatch), recording.DryRun()
+    budget = Budget(samples=16 * 900, epoch_samples=160, global_batch=16, devices=2, device_batch=4)
+    for seconds in (25, 25, 2, 2, 2, 2, 2, 2):
+        fake.batch(dry, 0.0, seconds)
+        if fake.global_step == 1:
+            assert "too little" in dry.report(budget)
+    assert "4.0 samples/s, 1.0 h for 14,400 samples" in dry.report(budget)
+    assert "without its data workers" in dry.report(budget)
 
 
 def test_small_things() -> None:

@@ -13,6 +13,7 @@ import cv2
 import torch
 from hydra.core.hydra_config import HydraConfig
 from lightning.pytorch import Callback, Trainer, seed_everything
+from lightning.pytorch.strategies import FSDPStrategy, ModelParallelStrategy
 from omegaconf import DictConfig, OmegaConf
 
 from seqtrack_lit.cli.launch import first_process, only_here, processes
@@ -161,6 +162,11 @@ def _trainer(config: DictConfig, folder: Path, precision: str) -> Trainer:
         num_sanity_val_steps=0,
     )
     check_processes(trainer.world_size)
+    if isinstance(trainer.strategy, (FSDPStrategy, ModelParallelStrategy)):
+        raise ValueError(
+            "trainer.strategy shards the model, which the gradient's norm, Muon, the average of the weights and tracking "
+            "in validation do not know; use trainer=ddp with model.encoder.checkpoint=true (docs/scaling.md)"
+        )
     return trainer
 
 
