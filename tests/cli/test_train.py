@@ -309,7 +309,7 @@ WRONG = {
     "logger=wandb logger.service.mode=fast": "logger.service.mode must be online, offline, disabled or null",
     "trainer.devices=0": "trainer",
     "+foo=1": "unknown key foo=1; keys: ",
-    "trainer.strategy={_target_:lightning.pytorch.strategies.ModelParallelStrategy}": "trainer.strategy shards the model",
+    "trainer.strategy={_target_:lightning.pytorch.strategies.ModelParallelStrategy}": "trainer.strategy shards the",
     "name=": "cannot name the folder of a run",
 }
 if not torch.cuda.is_available():

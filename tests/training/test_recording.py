@@ -84,7 +84,7 @@ class Clock(Trainer):
         )  # fmt: skip
         self.now, self.rows, self.module = 0.0, [], LightningModule()
         monkeypatch.setattr(self.module, "log_dict", lambda values, **_: self.rows.append(values))
-        monkeypatch.setattr(Trainer, "datamodule", SimpleNamespace(skipped=3), raising=False)
+        self.datamodule = SimpleNamespace(skipped=3)
         monkeypatch.setattr(recording.time, "perf_counter", lambda: self.now)
 
     def batch(self, callback: Callback, waited: float, computed: float) -> None:

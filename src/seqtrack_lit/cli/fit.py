@@ -164,7 +164,7 @@ def _trainer(config: DictConfig, folder: Path, precision: str) -> Trainer:
     check_processes(trainer.world_size)
     if isinstance(trainer.strategy, (FSDPStrategy, ModelParallelStrategy)):
         raise ValueError(
-            "trainer.strategy shards the model, which the gradient's norm, Muon, the average of the weights and tracking "
+            "trainer.strategy shards the model, which the norm of the gradient, Muon, averaged weights and tracking "
             "in validation do not know; use trainer=ddp with model.encoder.checkpoint=true (docs/scaling.md)"
         )
     return trainer

@@ -28,7 +28,7 @@ def agree_on_start() -> None:
         return
     from datetime import timedelta
 
-    from torch.distributed import TCPStore
+    from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
     where = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
     store = TCPStore(*where, is_master=False, timeout=timedelta(seconds=_STORE_SECONDS))  # torchrun's own
