@@ -1,9 +1,11 @@
 """The entry all commands share, on a small configuration of its own: quoting, help, errors in one line, exit codes."""
 
 import errno
+import gc
 import os
 import subprocess
 import sys
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -192,6 +194,30 @@ def test_interrupt_exits_130(run: Callable[..., int]) -> None:
         raise KeyboardInterrupt
 
     assert run(body=body) == 130
+
+
+def test_a_job_of_a_sweep_leaves_no_memory_behind(run: Callable[..., int]) -> None:
+    """Trainers and models are full of cycles, and the error of a failed job must not keep them either."""
+
+    class Held:
+        def __init__(self) -> None:
+            self.cycle = self
+
+    alive: list[weakref.ref[Held]] = []
+
+    def body(config: DictConfig) -> None:
+        assert [ref() for ref in alive] == [None] * len(alive)
+        held = Held()
+        alive.append(weakref.ref(held))
+        if config.train.samples == 2:
+            raise ValueError("two is wrong")
+
+    gc.disable()  # as when a few large objects are held: none of them counts much
+    try:
+        assert run("-m", "train.samples=1,2,3", body=body) == 1
+    finally:
+        gc.enable()
+    assert len(alive) == 3
 
 
 def test_sweep_goes_on_after_a_failed_job_and_exits_1(

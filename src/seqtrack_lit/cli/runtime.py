@@ -11,6 +11,7 @@ HYDRA_FULL_ERROR=1 shows every traceback.
 """
 
 import errno
+import gc
 import inspect
 import os
 import re
@@ -95,6 +96,7 @@ class _FailedJob(Exception):  # noqa: N818 - carries a failed sweep job through 
 def _job(body: Body, command: str, everything: bool, config: DictConfig) -> Any:
     """One run: check what can be checked without torch, run the body, report in one line what a user can mend."""
     sweep = HydraConfig.get().mode == RunMode.MULTIRUN
+    gc.collect()  # what the sweep's former job held: models, frames kept in memory; it is full of cycles
     try:
         _check(config)
         return body(config)
@@ -115,7 +117,7 @@ def _job(body: Body, command: str, everything: bool, config: DictConfig) -> Any:
         with path.open("a") as file:
             file.write(f"{shown}\n")
         print(f"{command}: {shown}", file=sys.stderr, flush=True)
-        raise _FailedJob(text) from None
+    raise _FailedJob(text)  # here, so that it does not keep alive what the job held
 
 
 def _check(config: DictConfig) -> None:
