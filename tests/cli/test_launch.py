@@ -8,6 +8,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
 from seqtrack_lit.cli.launch import job_command, processes
+from seqtrack_lit.cli.overrides import options_first
 
 
 def test_command_of_a_further_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -18,6 +19,7 @@ def test_command_of_a_further_process(tmp_path: Path, monkeypatch: pytest.Monkey
     command, where = job_command(1)
     assert where == str(tmp_path)
     assert command[1:3] == ["-m", "seqtrack_lit.cli.train"]
+    assert options_first(command[3:])[:4] == command[3:7]
     assert command[3:7] == ["--config-path", str(folder / ".hydra"), "--config-name", "config"]
     assert f"hydra.run.dir='{folder}'" in command
     assert {"hydra.mode=RUN", "hydra.output_subdir=null", "resume=auto", "overwrite=false"} <= set(command)

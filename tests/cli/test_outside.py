@@ -51,6 +51,11 @@ def test_who_started_us(environment: pytest.MonkeyPatch, name: str) -> None:
         advice = r"4 processes were started .* for 1: add trainer=ddp trainer.devices=2 trainer.num_nodes=2"
         with pytest.raises(ValueError, match=advice):
             check_processes(1)
+    elif name == "a batch script without srun":
+        with pytest.raises(ValueError, match="for 2 processes, but in a Slurm job Lightning starts none"):
+            check_processes(2)
+    else:
+        check_processes(2)
 
 
 def test_a_job_step_names_the_folder_by_its_number(environment: pytest.MonkeyPatch) -> None:

@@ -124,7 +124,8 @@ def test_a_second_run_in_the_same_folder(run: Callable[..., int], tmp_path: Path
     assert "already finished" in capsys.readouterr().out
     assert run(*tiny("out", "resume=auto", "train.samples=96")) == 2
     assert "out was begun with train.samples=64 and cannot go on with 96" in capsys.readouterr().err
-    assert run(*tiny("out", "overwrite=true", "seed=1")) == 0
+    assert run(*tiny("out", "overwrite=true", "train.device_batch=3")) == 2  # a mistake does not cost the run
+    assert run(*tiny("out", "overwrite=true", "seed=1", "init_from=out/checkpoints/best.ckpt")) == 0
     second = weights(tmp_path / "out/checkpoints/last.ckpt")
     assert any(not torch.equal(first[name], second[name]) for name in first)
     assert len(read_metrics(tmp_path / "out/metrics.csv")) == 8
@@ -148,12 +149,18 @@ def test_stop_and_resume(run: Callable[..., int], tmp_path: Path, stop: str, cap
         assert json.loads((parts / "run.json").read_text())["status"] == "stopped"
         assert len(read_metrics(parts / "metrics.csv")) == 5
         capsys.readouterr()
+        spent = read_facts(parts)["seconds"]
         assert run(*again[how]) == 0
         assert "going on from last.ckpt" in capsys.readouterr().out
-        assert json.loads((parts / "run.json").read_text())["status"] == "finished"
+        facts = read_facts(parts)
+        assert facts["status"] == "finished"
+        assert facts["seconds"] > spent  # of both parts
         mine, whole = weights(parts / "checkpoints/last.ckpt"), weights(tmp_path / "whole/checkpoints/last.ckpt")
         assert all(torch.equal(whole[name], mine[name]) for name in whole)
         assert numbers(parts) == numbers(tmp_path / "whole")
+    assert run(*tiny("fresh", "resume=auto", "train.samples=32")) == 0  # those beside it are no runs of its name
+    assert "going on" not in capsys.readouterr().out
+    assert (tmp_path / "fresh/run.json").exists()
 
 
 # what cannot change on the way: then and now
@@ -291,6 +298,29 @@ def test_sweep_over_bins_and_order(run: Callable[..., int], tmp_path: Path, caps
     assert screen[0] == 0
     assert "tokenizer.bins-32__tokenizer.order-whcxcy: finished, is skipped" in screen[1]
     assert screen[1].count("already finished") == 4
+    assert run(*sweep, "overwrite=true", "train.device_batch=3") == 1
+    assert capsys.readouterr().out.count("finished, begins anew") == 4
+    assert len(list((tmp_path / "sweep").glob("*/checkpoints/best.ckpt"))) == 4
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (["experiment=tab5_temporal", "seed=7"], "the experiment sweeps seed: choose by hydra.sweeper.params.seed=..."),
+        (["-m", "seed=0,1", "fit=true", "launcher=local"], "give no launcher with it"),
+    ],
+)
+def test_sweeps_that_would_not_do_what_was_meant(
+    run: Callable[..., int], capsys: Any, arguments: list[str], text: str
+) -> None:
+    assert run(*arguments) == 2
+    assert text in capsys.readouterr().err
+
+
+def test_a_validation_without_tracking_repeats_no_score(run: Callable[..., int], tmp_path: Path) -> None:
+    assert run(*tiny("out", "callbacks.track_every=2", "train.samples=128")) == 0
+    found = [bool(row["val/auc"]) for row in numbers(tmp_path / "out") if row["val/loss"]]
+    assert found == [False, True, False, True]
 
 
 WRONG = {

@@ -104,7 +104,7 @@ def build(project: str, entity: str, *, name: str, swept: Sequence[str]) -> "Wor
         ],
         "Machine": [
             line("samples per second", "time/samples_per_second"),
-            line("seconds a batch: waiting for data, computing", "time/data", "time/step"),
+            line("seconds a step: waiting for data, computing", "time/data", "time/step"),
             line("peak memory, GB", "memory/peak_gb"),
         ],
     }

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from seqtrack_lit.cli.services import Service
 
 log = logging.getLogger(__name__)
-_WRITTEN = ("checkpoints", "pictures", "metrics.csv", "run.json", "wandb_id.txt", "wandb", "tensorboard")
+_WRITTEN = ("checkpoints", "pictures", "metrics.csv", "run.json", "wandb_id.txt", "wandb", "tensorboard", "nonfinite_*")
 _BUDGET = ("samples", "epoch_samples", "global_batch", "device_batch")
 
 
@@ -60,13 +60,11 @@ def fit(config: DictConfig, folder: Path, *, group: str | None) -> float | None:
         _check_device(config)
         net: SeqTrack = instantiate(config.model)
         SeqTrackTracker(net, **plain["tracker"])  # wrong arguments stop here, not after the first epoch
-        if config.overwrite and first_process() and not config.fit:
-            _remove(folder)
-        resume = config.resume is not None or group is not None
+        resume = not config.overwrite and (config.resume is not None or group is not None)
         checkpoint = resumable(folder / "checkpoints") if resume else None
         if checkpoint is None and config.init_from is not None:
             log.info("weights of %s", load_weights(net, Path(config.init_from).expanduser()))
-        known = read_facts(folder) if checkpoint is not None or not first_process() else {}
+        known = read_facts(folder) if checkpoint is not None or not (first_process() or config.overwrite) else {}
         precision = _precision(config, net, known)
         trainer = _trainer(config, folder, precision)
         module, data = _parts(config, plain, net, trainer)
@@ -75,6 +73,8 @@ def fit(config: DictConfig, folder: Path, *, group: str | None) -> float | None:
         if config.fit:
             _dry_run(trainer, module, data)
             return None
+        if config.overwrite and first_process():
+            _remove(folder)  # not before, or a mistake in the new run would cost the former one
         return _fit(config, plain, folder, group, trainer, module, data, checkpoint, precision)
 
 
@@ -100,7 +100,8 @@ def _fit(
     service: Service | None = None
     checkpoints = Checkpoints(folder / "checkpoints", every_steps=config.callbacks.checkpoint_steps)
     trainer.callbacks += _callbacks(config, plain, checkpoints, sinks, data)  # type: ignore[attr-defined]
-    began, status, code = time.time(), "failed", 1
+    spent = float(read_facts(folder).get("seconds", 0.0)) if checkpoint is not None else 0.0  # before it was continued
+    began, status, code = time.time() - spent, "failed", 1
     try:
         if first:
             _write_config(plain, folder)
@@ -161,7 +162,7 @@ def _trainer(config: DictConfig, folder: Path, precision: str) -> Trainer:
         use_distributed_sampler=False,
         num_sanity_val_steps=0,
     )
-    check_processes(trainer.world_size)
+    check_processes(trainer.num_devices * trainer.num_nodes)  # as configured; world_size is what Slurm says
     if isinstance(trainer.strategy, (FSDPStrategy, ModelParallelStrategy)):
         raise ValueError(
             "trainer.strategy shards the model, which the norm of the gradient, Muon, averaged weights and tracking "
@@ -335,12 +336,11 @@ def _steps_of(checkpoint: Path) -> int:
 
 def _remove(folder: Path) -> None:
     """Delete what a former run wrote, and nothing else."""
-    for name in _WRITTEN:
-        path = folder / name
+    for path in [path for pattern in _WRITTEN for path in folder.glob(pattern)]:
         if path.is_dir():
             shutil.rmtree(path)
         else:
-            path.unlink(missing_ok=True)
+            path.unlink()
 
 
 def _quiet() -> None:

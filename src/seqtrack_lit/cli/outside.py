@@ -14,9 +14,13 @@ def started_outside() -> int:
     """How many processes were started for this run by torchrun or by a Slurm job step; 1: this one is alone."""
     if "TORCHELASTIC_RUN_ID" in os.environ:
         return int(os.environ["WORLD_SIZE"])
-    # as Lightning detects Slurm; a batch script without srun has no step and is one process
-    interactive = os.environ.get("SLURM_JOB_NAME") in ("bash", "interactive")
-    return 1 if interactive or "SLURM_STEP_ID" not in os.environ else int(os.environ.get("SLURM_NTASKS", "1"))
+    # a batch script without srun has no step and is one process
+    return int(os.environ.get("SLURM_NTASKS", "1")) if _in_slurm() and "SLURM_STEP_ID" in os.environ else 1
+
+
+def _in_slurm() -> bool:
+    """As Lightning detects Slurm; it then starts no processes itself."""
+    return "SLURM_NTASKS" in os.environ and os.environ.get("SLURM_JOB_NAME") not in ("bash", "interactive")
 
 
 def agree_on_start() -> None:
@@ -48,7 +52,14 @@ def check_processes(trained: int) -> None:
         ValueError: these are not as many as were started; says what to configure.
     """
     started = started_outside()
-    if started == trained or started == 1:
+    if started == trained:
+        return
+    if started == 1:
+        if _in_slurm() and "TORCHELASTIC_RUN_ID" not in os.environ:
+            raise ValueError(
+                f"the trainer is configured for {trained} processes, but in a Slurm job Lightning starts none: call "
+                "srun with one task a device (docs/scaling.md), or unset SLURM_NTASKS"
+            )
         return
     here = int(os.environ.get("LOCAL_WORLD_SIZE") or os.environ.get("SLURM_NTASKS_PER_NODE") or started)
     raise ValueError(

@@ -27,7 +27,8 @@ _PLUGINS = ("joblib", "submitit_slurm", "submitit_local", "optuna")
 
 def options_first(arguments: Sequence[str]) -> list[str]:
     """Options such as -m before the overrides: Hydra's parser rejects overrides on both sides of one."""
-    overrides = [item for item in arguments if not item.startswith("-") and ("=" in item or item.startswith("~"))]
+    # "/": the folder behind --config-path
+    overrides = [item for item in arguments if item[:1] not in ("-", "/") and ("=" in item or item.startswith("~"))]
     return [*(item for item in arguments if item not in overrides), *overrides]
 
 

@@ -15,6 +15,7 @@ from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
+from seqtrack_lit.cli.overrides import key_of
 from seqtrack_lit.cli.record import read_facts
 from seqtrack_lit.cli.runtime import leave
 from seqtrack_lit.cli.slots import slots_of, stop_flag, stop_jobs_on_signals
@@ -28,13 +29,19 @@ class SweepPlan(Callback):
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Prepare the launcher, then print the plan."""
+        if config.get("fit") and not str(config.hydra.launcher._target_).endswith("BasicLauncher"):
+            leave(_command(config), "fit=true speaks on this screen and keeps nothing: give no launcher with it", 2)
         if config.get("slots") is not None:
             _side_by_side(config)
         if str(config.hydra.launcher._target_).endswith("SlurmLauncher") and shutil.which("sbatch") is None:
             leave(_command(config), "launcher=slurm: there is no sbatch here; call it where jobs are submitted", 2)
         if not str(config.hydra.sweeper._target_).endswith("BasicSweeper"):
             return
-        params = [f"{key}={value}" for key, value in (config.hydra.sweeper.params or {}).items()]
+        swept = {str(key): value for key, value in (config.hydra.sweeper.params or {}).items()}
+        for key in (key_of(item) for item in config.hydra.overrides.task):
+            if key in swept:  # Hydra would run the job several times in one folder
+                leave(_command(config), f"the experiment sweeps {key}: choose by hydra.sweeper.params.{key}=...", 2)
+        params = [f"{key}={value}" for key, value in swept.items()]
         try:
             jobs = [_folder_name(job, config) for job in _jobs([*params, *config.hydra.overrides.task])]
         except HydraException:
@@ -43,7 +50,8 @@ class SweepPlan(Callback):
         lines = [f"sweep    {folder}, {len(jobs)} jobs"]
         for name in jobs:
             status = read_facts(folder / name).get("status")
-            lines.append(f"         {name}: {_MEANING.get(status, f'{status}, goes on')}")
+            meaning = _MEANING.get(status, f"{status}, goes on")
+            lines.append(f"         {name}: {f'{status}, begins anew' if config.overwrite and status else meaning}")
         print("\n".join(lines), flush=True)
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:

@@ -110,7 +110,7 @@ def continued(arguments: list[str]) -> list[str]:
         raise FileNotFoundError(
             f"resume={wanted}: {folder} is not the folder of a run, it has no run.json with overrides"
         )
-    own = {*given, "resume", "overwrite"}
+    own = {*given, "resume", "overwrite", "launcher", "slots"}  # how the sweep it is of was run
     kept = [item for item in former if key_of(item) not in own]
     where = QuotedString(text=str(folder), quote=Quote.single).with_quotes()
     rest = [item for item in arguments if key_of(item) != "resume"]
@@ -124,12 +124,13 @@ def _newest(arguments: list[str]) -> Path | None:
         with initialize_config_dir(str(config_folder()), version_base="1.3"):
             overrides = [item for item in quote_paths(arguments) if not item.startswith("-")]
             config = compose("train", overrides, return_hydra_config=True)
-        if str(config.hydra.mode) == "RunMode.MULTIRUN":
+        named = OmegaConf.to_container(config.hydra.run, resolve=False)["dir"]  # type: ignore[call-overload,index]
+        if str(config.hydra.mode) == "RunMode.MULTIRUN" or "${now:" not in str(named):
             return None
         fixed = Path(str(config.hydra.run.dir))
     except (HydraException, OmegaConfBaseException):
         return None  # the same mistake stops the command itself, with a good message
-    if (fixed / "checkpoints").exists():
+    if (fixed / "checkpoints").exists():  # of this Slurm job
         return None
     # the folder, not last.ckpt: a run may have ended while that was being replaced
     return max((path.parent for path in fixed.parent.glob("*/checkpoints")), key=_time, default=None)

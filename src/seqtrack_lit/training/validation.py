@@ -55,6 +55,11 @@ class TrackHeldOut(Callback):
         self.every = whole(every, "callbacks.track_every", low=1)
         self.clips = whole(clips, "callbacks.clips", low=0)
 
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Forget the last validation, whose numbers Lightning would show again where none is tracked now."""
+        for name in [name for name in trainer.callback_metrics if name.startswith("val/")]:
+            del trainer.callback_metrics[name]
+
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Track, score, log."""
         if (trainer.current_epoch + 1) % self.every and trainer.current_epoch + 1 != trainer.max_epochs:
