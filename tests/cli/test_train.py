@@ -125,7 +125,9 @@ def test_a_second_run_in_the_same_folder(run: Callable[..., int], tmp_path: Path
     assert run(*tiny("out", "resume=auto", "train.samples=96")) == 2
     assert "out was begun with train.samples=64 and cannot go on with 96" in capsys.readouterr().err
     assert run(*tiny("out", "overwrite=true", "train.device_batch=3")) == 2  # a mistake does not cost the run
-    assert run(*tiny("out", "overwrite=true", "seed=1", "init_from=out/checkpoints/best.ckpt")) == 0
+    assert run(*tiny("out", "overwrite=true", "init_from=out/checkpoints/best.ckpt")) == 2
+    assert "overwrite=true would delete init_from=" in capsys.readouterr().err
+    assert run(*tiny("out", "overwrite=true", "seed=1")) == 0
     second = weights(tmp_path / "out/checkpoints/last.ckpt")
     assert any(not torch.equal(first[name], second[name]) for name in first)
     assert len(read_metrics(tmp_path / "out/metrics.csv")) == 8

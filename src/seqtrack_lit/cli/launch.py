@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING
 
 import torch
 from hydra.core.hydra_config import HydraConfig
-from hydra.core.override_parser.types import Quote, QuotedString
 from lightning.fabric.utilities.rank_zero import rank_zero_only
+
+from seqtrack_lit.cli.overrides import quoted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -34,10 +35,6 @@ def job_command(local_rank: int) -> tuple[Sequence[str], str]:
     """Command line and working folder of a further process of the present job."""
     settings = HydraConfig.get()
     folder = Path(settings.runtime.output_dir)
-
-    def quoted(text: object) -> str:
-        return QuotedString(text=str(text), quote=Quote.single).with_quotes()
-
     command = [
         sys.executable, "-m", f"seqtrack_lit.cli.{settings.job.name}",
         "--config-path", str(folder / ".hydra"), "--config-name", "config",

@@ -63,8 +63,13 @@ def _quoted(argument: str, sweep: bool) -> str:
         return argument
     if override is None and value.startswith(("[", "{", "'", '"')) and not Path(value).exists():
         return argument
-    quoted = f"{key}={QuotedString(text=value, quote=Quote.single).with_quotes()}"
-    return quoted if _parse(quoted) is not None else argument
+    changed = f"{key}={quoted(value)}"
+    return changed if _parse(changed) is not None else argument
+
+
+def quoted(text: object) -> str:
+    """The text in quotes, as one value for Hydra whatever it contains."""
+    return QuotedString(text=str(text), quote=Quote.single).with_quotes()
 
 
 def _parse(argument: str) -> Override | None:

@@ -32,14 +32,13 @@ from typing import Any
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from seqtrack_lit.cli.outside import agree_on_start
-from seqtrack_lit.cli.overrides import key_of, quote_paths
+from seqtrack_lit.cli.overrides import key_of, quote_paths, quoted
 from seqtrack_lit.cli.record import check_same, read_facts, write_facts
 from seqtrack_lit.cli.runtime import config_folder, existing, run
 from seqtrack_lit.cli.slots import train_apart
@@ -60,7 +59,9 @@ def body(config: DictConfig) -> float | None:
         raise ValueError(f"name={config.name!s} cannot name the folder of a run; give it a word, as in name=first_try")
     begun = (folder / "checkpoints").exists() and not config.overwrite
     if config.init_from is not None and not begun:
-        existing(config.init_from, "init_from")
+        weights = existing(config.init_from, "init_from")
+        if config.overwrite and folder.resolve() in weights.resolve().parents:
+            raise ValueError(f"overwrite=true would delete init_from={weights}: give this run another name=...")
     goes_on = begun and (sweep or config.resume is not None)
     if goes_on:
         settings_now: Any = OmegaConf.to_container(config, resolve=True)
@@ -112,9 +113,9 @@ def continued(arguments: list[str]) -> list[str]:
         )
     own = {*given, "resume", "overwrite", "launcher", "slots"}  # how the sweep it is of was run
     kept = [item for item in former if key_of(item) not in own]
-    where = QuotedString(text=str(folder), quote=Quote.single).with_quotes()
     rest = [item for item in arguments if key_of(item) != "resume"]
-    return [*kept, *rest, "resume=auto", f"hydra.run.dir={where}", "hydra.mode=RUN"]  # it may be one job of a sweep
+    # RUN: it may be one job of a sweep
+    return [*kept, *rest, "resume=auto", f"hydra.run.dir={quoted(folder)}", "hydra.mode=RUN"]
 
 
 def _newest(arguments: list[str]) -> Path | None:
