@@ -14,6 +14,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from seqtrack_lit.boxes import Boxes, cxcywh_to_xyxy, xyxy_to_cxcywh
+from seqtrack_lit.checks import one_of, whole
 
 Order = Literal["cxcywh", "whcxcy", "xyxy"]
 Tokens = Int64[Tensor, "*batch 4"]
@@ -34,12 +35,9 @@ class BoxTokenizer:
     rounding: Literal["floor", "nearest"] = "floor"
 
     def __post_init__(self) -> None:
-        if isinstance(self.bins, bool) or not isinstance(self.bins, int) or self.bins < 2:
-            raise ValueError(f"tokenizer.bins must be a whole number >= 2, got {self.bins!r}")
-        if self.order not in get_args(Order):
-            raise ValueError(f"tokenizer.order must be one of {', '.join(get_args(Order))}, got {self.order!r}")
-        if self.rounding not in ("floor", "nearest"):
-            raise ValueError(f"tokenizer.rounding must be floor or nearest, got {self.rounding!r}")
+        whole("tokenizer", 2, bins=self.bins)
+        one_of("tokenizer", get_args(Order), order=self.order)
+        one_of("tokenizer", ("floor", "nearest"), rounding=self.rounding)
 
     @property
     def end(self) -> int:

@@ -78,7 +78,7 @@ SETTINGS: dict[str, tuple[list[tuple[str, str, int]], dict[str, list[str]], list
         {},
     ),
     "where it is put and watched is none": (
-        [("a", "paths: {runs: x}\nlogger: {service: null}", 0), ("b", "paths: {runs: y}\nlogger: {}", 0)],
+        [("a", "paths: {runs: x}\nlogger: {service: null}\nslots: [0]", 0), ("b", "paths: {runs: y}\nlogger: {}", 0)],
         {"a": ["a", "b"]},
         [],
         {},

@@ -144,7 +144,7 @@ def test_a_window_that_shows_nothing_is_an_error() -> None:
     [
         (lambda: Windows(search_size=0), "data.windows.search_size"),
         (lambda: Windows(template_factor=0.0), "data.windows.template_factor"),
-        (lambda: Augmentation(flip=1.5), "data.augmentation.flip is a probability"),
+        (lambda: Augmentation(flip=1.5), "data.augmentation.flip must be a number >= 0 and <= 1, got 1.5"),
         (lambda: Augmentation(channel_gain=-1.0), "data.augmentation.channel_gain"),
         (lambda: JitterSchedule(center=-1.0), "data.jitter.center"),
         (lambda: JitterSchedule(begin=0.9, finish=0.5), "begin <= finish"),

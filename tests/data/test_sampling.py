@@ -300,7 +300,7 @@ def test_an_unusable_box_is_replaced_and_a_hopeless_set_stops() -> None:
 def test_empty_sets_and_wrong_values() -> None:
     with pytest.raises(ValueError, match=r"data set 'one' in /data/shades is empty"):
         make(ShadeVideos([]))
-    for name, value in (("templates", 0), ("past", -1), ("min_length", 2.5), ("any_object", 1.5), ("contrast", -0.1)):
+    for name, value in (("templates", 0), ("past", -1), ("min_length", 2.5), ("any_object", 1.5), ("contrast", "no")):
         frameset = Frameset()
         object.__setattr__(frameset, name, value)
         with pytest.raises(ValueError, match=f"data.frameset.{name}"):

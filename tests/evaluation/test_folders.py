@@ -27,6 +27,11 @@ LAYOUTS = {
     "prefix": (["t/uav/uav_bird-2.txt"], "uav123", {"t"}),
     "GOT-10k": (["t/bird-2/bird-2_001.txt", "t/bird-2/bird-2_time.txt"], "got10k_val", {"t"}),
     "other benchmarks with the same sequence": (["t/otb/bird-2.txt", "t/uav/bird-2.txt"], "uav123", {"t"}),
+    "a tracker called as another benchmark": (
+        ["baseline/lasot/bird-2.txt", "baseline/uav/bird-2.txt"],
+        "lasot",
+        {"baseline"},
+    ),
     "same name twice": (["a/x/lasot/bird-2.txt", "b/x/lasot/bird-2.txt"], "lasot", {"a/x/lasot", "b/x/lasot"}),
     "own benchmark": (["t/mine/bird-2.txt"], "mine", {"t"}),
     "a folder per sequence": (["t/bird-2/bird-2.txt", "t/airplane-1/airplane-1.txt"], "trackingnet", {"t"}),

@@ -138,7 +138,7 @@ def test_tiny_start():
         ({"heads": 3}, "width must be a multiple of model.decoder.heads = 3, got 16"),
         ({"depth": 0}, "depth must be a whole number >= 1, got 0"),
         ({"past": -1}, "past must be a whole number >= 0, got -1"),
-        ({"dropout": 1.5}, "dropout must be a number from 0 to 1, got 1.5"),
+        ({"dropout": 1.5}, "dropout must be a number >= 0 and <= 1, got 1.5"),
         ({"past": 4, "bidirectional": True}, "past = 4 needs the causal decoder"),
     ],
 )

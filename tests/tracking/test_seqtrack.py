@@ -251,7 +251,7 @@ def test_looking_does_not_move_the_tracker(video: Sequence) -> None:
         ({"search_factor": 0}, "tracker.search_factor must be a number > 0"),
         ({"template_factor": "big"}, "tracker.template_factor must be a number > 0"),
         ({"clip_margin": 0}, "tracker.clip_margin"),
-        ({"padding": "black"}, "tracker.padding must be exact or official"),
+        ({"padding": "black"}, "tracker.padding must be one of exact, official"),
         ({"dtype": "int8"}, "tracker.dtype must be one of float32, bfloat16, float16"),
         ({"window": "yes"}, "tracker.window must be true or false"),
         ({"device": "gpu"}, "device=gpu: no such device; give cpu, cuda or"),

@@ -9,7 +9,6 @@ import torch
 
 from seqtrack_lit.models.seqtrack import SeqTrack
 from seqtrack_lit.training.budget import Budget
-from seqtrack_lit.training.checks import number, one_of, whole
 from seqtrack_lit.training.optim import AdamWRecipe, MuonAdamW, MuonRecipe, orthogonalise, split_parameters
 from seqtrack_lit.training.schedules import StepDecay, WarmupConstantLinear
 
@@ -76,23 +75,6 @@ def test_wrong_recipes() -> None:
         AdamWRecipe(lr=-1.0)
     with pytest.raises(ValueError, match=r"optimizer\.clip must be a number > 0, got 0"):
         MuonRecipe(clip=0.0)
-
-
-@pytest.mark.parametrize("value", ["abc", None, True, 1.5, 0])
-def test_whole(value: object) -> None:
-    with pytest.raises(ValueError, match=f"x must be a whole number >= 1, got {value!r}"):
-        whole(value, "x", low=1)
-
-
-@pytest.mark.parametrize("value", ["abc", None, True, float("nan"), float("inf"), -1])
-def test_number(value: object) -> None:
-    with pytest.raises(ValueError, match="x must be a number >= 0 and <= 1, got"):
-        number(value, "x", high=1.0)
-
-
-def test_one_of() -> None:
-    with pytest.raises(ValueError, match="x must be one of a, b, got 3"):
-        one_of(3, "x", ("a", "b"))
 
 
 def test_muon_takes_matrices_only(make_net: Callable[..., SeqTrack]) -> None:

@@ -140,7 +140,7 @@ def scores_of(found: Comparison) -> Table | None:
                 if score.tracker in BASELINES:
                     baselines.setdefault((score.tracker, score.benchmark, score.convention), score)
                 else:
-                    alone = len({s.tracker for s in one.run.ours}) == 1
+                    alone = own is None and len({s.tracker for s in one.run.ours}) == 1
                     name = label if alone or score.tracker == own else f"{label}: {score.tracker}"
                     scores.append(replace(score, tracker=name))
     everything = [*scores, *baselines.values()]

@@ -15,7 +15,7 @@ import yaml  # type: ignore[import-untyped]
 from seqtrack_lit.analysis.run import Run, flatten, is_run, read_run
 
 # Where a run is put, how it is watched, how it is begun: no result depends on it.
-_ASIDE = ("name", "resume", "overwrite", "fit", "paths", "logger", "callbacks")
+_ASIDE = ("name", "resume", "overwrite", "fit", "paths", "logger", "callbacks", "slots")
 _ENVIRONMENT = ("device", "precision", "revision", "versions", "python", "machine", "data")
 PAGE = "comparison"  # folder of the page, below the folder all runs are in
 UNKNOWN = "not recorded"

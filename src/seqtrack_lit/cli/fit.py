@@ -16,6 +16,7 @@ from lightning.pytorch import Callback, Trainer, seed_everything
 from lightning.pytorch.strategies import FSDPStrategy, ModelParallelStrategy
 from omegaconf import DictConfig, OmegaConf
 
+from seqtrack_lit.checks import whole
 from seqtrack_lit.cli.launch import first_process, only_here, processes
 from seqtrack_lit.cli.outside import check_processes, started_outside
 from seqtrack_lit.cli.record import differences, environment, read_facts, write_facts
@@ -26,7 +27,6 @@ from seqtrack_lit.models.weights import FORMAT, load_weights
 from seqtrack_lit.tracking.seqtrack import SeqTrackTracker
 from seqtrack_lit.training.budget import Budget
 from seqtrack_lit.training.callbacks import Checkpoints, RandomState, StopCleanly, StoppedError, resumable
-from seqtrack_lit.training.checks import whole
 from seqtrack_lit.training.module import SeqTrackModule
 from seqtrack_lit.training.precision import LIGHTNING, choose_precision
 from seqtrack_lit.training.progress import ProgressLines
@@ -56,7 +56,8 @@ def fit(config: DictConfig, folder: Path, *, group: str | None) -> float | None:
     _quiet()
     plain: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
     with processes(), only_here(folder):
-        seed_everything(whole(config.seed, "seed", low=0), verbose=False)
+        whole("", 0, seed=config.seed)
+        seed_everything(config.seed, verbose=False)
         _check_device(config)
         net: SeqTrack = instantiate(config.model)
         SeqTrackTracker(net, **plain["tracker"])  # wrong arguments stop here, not after the first epoch

@@ -18,6 +18,7 @@ import torch
 from jaxtyping import Float32, Float64, UInt8
 from torch import Tensor
 
+from seqtrack_lit.checks import number, one_of, whole
 from seqtrack_lit.crops import Crop, Image, Normaliser
 
 CropImage = UInt8[np.ndarray, "S S 3"]
@@ -92,8 +93,8 @@ class JitterSchedule:
     def __post_init__(self) -> None:
         for name in ("center", "size", "end_center", "end_size"):
             value = getattr(self, name)
-            if value is not None and not 0 <= value < math.inf:
-                raise ValueError(f"data.jitter.{name} must be a number >= 0, got {value!r}")
+            if value is not None:
+                number("data.jitter", **{name: value})
         if not 0 <= self.begin <= self.finish <= 1:
             raise ValueError(
                 f"data.jitter needs 0 <= begin <= finish <= 1, got begin = {self.begin}, finish = {self.finish}"
@@ -136,18 +137,11 @@ class Windows:
     padding: Padding = "exact"
 
     def __post_init__(self) -> None:
-        for name in ("search_size", "template_size"):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < 2:
-                raise ValueError(f"data.windows.{name} must be a whole number of pixels >= 2, got {value!r}")
-        for name in ("search_factor", "template_factor"):
-            value = getattr(self, name)
-            if not 0 < value < math.inf:
-                raise ValueError(f"data.windows.{name} must be a number > 0, got {value!r}")
-        for name, allowed in (("normaliser", get_args(Normaliser)), ("padding", get_args(Padding))):
-            value = getattr(self, name)
-            if value not in allowed:
-                raise ValueError(f"data.windows.{name} must be one of {', '.join(allowed)}, got {value!r}")
+        group = "data.windows"
+        whole(group, 2, search_size=self.search_size, template_size=self.template_size)
+        number(group, above=True, search_factor=self.search_factor, template_factor=self.template_factor)
+        one_of(group, get_args(Normaliser), normaliser=self.normaliser)
+        one_of(group, get_args(Padding), padding=self.padding)
 
     def search(self, around: Box) -> Crop:
         """The search window around a box (jittered, or where the target was last seen)."""
@@ -234,11 +228,8 @@ class Augmentation:
     channel_gain: float = 0.0
 
     def __post_init__(self) -> None:
-        for name in ("grey", "flip", "crop_flip"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"data.augmentation.{name} is a probability in [0, 1], got {getattr(self, name)!r}")
-        if not 0 <= self.channel_gain < math.inf:
-            raise ValueError(f"data.augmentation.channel_gain must be a number >= 0, got {self.channel_gain!r}")
+        number("data.augmentation", high=1, grey=self.grey, flip=self.flip, crop_flip=self.crop_flip)
+        number("data.augmentation", channel_gain=self.channel_gain)
 
     def joint(self, rng: np.random.Generator) -> Joint:
         """Draw what happens to all frames alike."""

@@ -8,6 +8,7 @@ from typing import Any, Literal, TypeVar, get_args
 import numpy as np
 from lightning.pytorch import LightningDataModule
 
+from seqtrack_lit.checks import number, whole
 from seqtrack_lit.crops import Image
 from seqtrack_lit.data.augment import Augmentation, Jitter, JitterSchedule, Windows
 from seqtrack_lit.data.index import SequenceIndex
@@ -42,12 +43,10 @@ class Validation:
 
     def __post_init__(self) -> None:
         check_opener(self.open)
-        for name, low in (("pairs", 1), ("batch", 1), ("tracks", 0)):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < low:
-                raise ValueError(f"data.validation.{name} must be a whole number >= {low}, got {value!r}")
-        if self.track_frames is not None and self.track_frames < 2:
-            raise ValueError(f"data.validation.track_frames must be null or >= 2, got {self.track_frames!r}")
+        whole("data.validation", 1, pairs=self.pairs, batch=self.batch)
+        whole("data.validation", 0, tracks=self.tracks)
+        if self.track_frames is not None:
+            whole("data.validation", 2, track_frames=self.track_frames)
 
 
 class TrackingData(LightningDataModule):
@@ -90,12 +89,9 @@ class TrackingData(LightningDataModule):
         max_skipped: float = 0.01,
     ) -> None:
         super().__init__()
-        numbers = (("batch", batch, 1), ("epoch_samples", epoch_samples, 1), ("total_samples", total_samples, 1))
-        for name, value, low in (*numbers, ("seed", seed, 0), ("workers", workers, 0)):
-            if isinstance(value, bool) or not isinstance(value, int) or value < low:
-                raise ValueError(f"data.{name} must be a whole number >= {low}, got {value!r}")
-        if not 0 <= max_skipped <= 1:
-            raise ValueError(f"data.max_skipped is a share in [0, 1], got {max_skipped!r}")
+        whole("data", 1, batch=batch, epoch_samples=epoch_samples, total_samples=total_samples)
+        whole("data", 0, seed=seed, workers=workers)
+        number("data", high=1, max_skipped=max_skipped)
         self.mix = {name: source for name, source in train.items() if source is not None and source.weight > 0}
         if not self.mix:
             raise ValueError(f"data.train needs a data set with a weight > 0, got {', '.join(train) or 'none'}")

@@ -20,6 +20,7 @@ import torch
 from jaxtyping import Bool, Float32, Float64, Int64, Integer, UInt8
 from torch import Tensor
 
+from seqtrack_lit.checks import number, whole
 from seqtrack_lit.crops import Crop, Image
 from seqtrack_lit.data.augment import Augmentation, Box, CropImage, ImageBoxes, Jitter, JitterSchedule, Joint, Windows
 from seqtrack_lit.data.scenes import Objects
@@ -166,13 +167,9 @@ class Frameset:
     contrast: float = 0.0
 
     def __post_init__(self) -> None:
-        for name, low in (("templates", 1), ("past", 0), ("min_length", 1)):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < low:
-                raise ValueError(f"data.frameset.{name} must be a whole number >= {low}, got {value!r}")
-        for name in ("any_object", "contrast"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"data.frameset.{name} is a probability in [0, 1], got {getattr(self, name)!r}")
+        whole("data.frameset", 1, templates=self.templates, min_length=self.min_length)
+        whole("data.frameset", 0, past=self.past)
+        number("data.frameset", high=1, any_object=self.any_object, contrast=self.contrast)
 
     @property
     def min_visible(self) -> int:

@@ -1,8 +1,7 @@
 """Which folders hold a benchmark's results, and of which tracker: ours, and the layouts of others.
 
 Known layouts: `<tracker>/<benchmark>/` (ours), `<tracker>/<configuration>[_000]/<benchmark>/` (pytracking family),
-`<tracker>_tracking_result/` (MATLAB kits of LaSOT and TNL2K), a folder per sequence (GOT-10k),
-a folder of files.
+`<tracker>_tracking_result/` (MATLAB kits of LaSOT and TNL2K), a folder per sequence (GOT-10k), a folder of files.
 """
 
 import os
@@ -64,7 +63,8 @@ def find_trackers(root: Path, benchmark: str, sequences: Collection[str]) -> Fou
     found: list[Path] = []
     for at, folders, files in os.walk(root):
         place = Path(at)
-        if place.name.lower() in others and place != root:
+        tracker = any(name.lower() in own for name in folders)  # a tracker may be called "baseline", as VOT's folder is
+        if place.name.lower() in others and place != root and not tracker:
             folders.clear()
             continue
         nested = [name for name in folders if name in wanted - own and _holds_itself(place / name)]

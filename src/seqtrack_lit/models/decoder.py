@@ -16,8 +16,8 @@ import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 
+from seqtrack_lit.checks import flag, number, whole
 from seqtrack_lit.models.attention import Heads, attend, merge_heads, split_heads
-from seqtrack_lit.models.checks import flag, number, whole
 from seqtrack_lit.tokens import BoxTokenizer
 
 Memory = Float[Tensor, "B M D"]

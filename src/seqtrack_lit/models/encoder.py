@@ -16,8 +16,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from seqtrack_lit.checks import flag, whole
 from seqtrack_lit.models.attention import attend, merge_heads
-from seqtrack_lit.models.checks import flag, whole
 
 Templates = Float[Tensor, "B T 3 h w"]
 Search = Float[Tensor, "B 3 H W"]

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float, Float64, Int64, UInt8
 from torch import Tensor, nn
 
-from seqtrack_lit.models.checks import flag
+from seqtrack_lit.checks import flag
 from seqtrack_lit.models.decoder import Decoder
 from seqtrack_lit.models.encoder import Encoder, Search, Templates
 from seqtrack_lit.tokens import BoxTokenizer

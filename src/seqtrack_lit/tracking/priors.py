@@ -9,6 +9,8 @@ from typing import Literal, get_args
 from jaxtyping import Float
 from torch import Tensor
 
+from seqtrack_lit.checks import one_of, whole
+
 Rule = Literal["none", "naive", "likelihood"]
 
 
@@ -29,10 +31,8 @@ class TemplateUpdate:
     threshold: float = 0.015
 
     def __post_init__(self) -> None:
-        if self.rule not in get_args(Rule):
-            raise ValueError(f"tracker.update must be one of {', '.join(get_args(Rule))}, got {self.rule!r}")
-        if isinstance(self.interval, bool) or not isinstance(self.interval, int) or self.interval < 1:
-            raise ValueError(f"tracker.update_interval must be a whole number of frames >= 1, got {self.interval!r}")
+        one_of("tracker", get_args(Rule), update=self.rule)
+        whole("tracker", 1, update_interval=self.interval)
         if isinstance(self.threshold, bool) or not isinstance(self.threshold, (int, float)):
             raise ValueError(f"tracker.update_threshold must be a number, got {self.threshold!r}")
         if not 0 <= self.threshold <= 1:

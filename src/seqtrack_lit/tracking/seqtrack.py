@@ -17,6 +17,7 @@ from jaxtyping import Float, Float64, Int64
 from torch import Tensor
 
 from seqtrack_lit.boxes import clip_xywh
+from seqtrack_lit.checks import flag, number, one_of
 from seqtrack_lit.crops import Crop, Image
 from seqtrack_lit.models.seqtrack import Prediction, SeqTrack, normalise
 from seqtrack_lit.models.weights import load_model
@@ -66,15 +67,10 @@ class SeqTrackTracker:
         device: str | torch.device = "cpu",
         dtype: Precision | torch.dtype = "float32",
     ) -> None:
-        for key, value in (("search_factor", search_factor), ("template_factor", template_factor)):
-            if isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0:
-                raise ValueError(f"tracker.{key} must be a number > 0, got {value!r}")
-        if isinstance(clip_margin, bool) or not isinstance(clip_margin, (int, float)) or not clip_margin > 0:
-            raise ValueError(f"tracker.clip_margin must be a number of pixels > 0, got {clip_margin!r}")
-        if padding not in get_args(Padding):
-            raise ValueError(f"tracker.padding must be exact or official, got {padding!r}")
-        if not isinstance(window, bool):
-            raise ValueError(f"tracker.window must be true or false, got {window!r}")
+        factors = {"search_factor": search_factor, "template_factor": template_factor}
+        number("tracker", above=True, clip_margin=clip_margin, **factors)
+        one_of("tracker", get_args(Padding), padding=padding)
+        flag("tracker", window=window)
         self.name = name
         self.search_factor, self.template_factor = search_factor, template_factor
         self.clip_margin, self.padding = float(clip_margin), padding

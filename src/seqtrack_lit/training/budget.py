@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from seqtrack_lit.training.checks import whole
+from seqtrack_lit.checks import whole
 
 
 @dataclass(frozen=True)
@@ -29,10 +29,10 @@ class Budget:
     device_batch: int | None = None
 
     def __post_init__(self) -> None:
-        for name in ("samples", "epoch_samples", "global_batch", "devices"):
-            whole(getattr(self, name), f"train.{name}", low=1)
+        whole("train", 1, samples=self.samples, epoch_samples=self.epoch_samples)
+        whole("train", 1, global_batch=self.global_batch, devices=self.devices)
         if self.device_batch is not None:
-            whole(self.device_batch, "train.device_batch", low=1)
+            whole("train", 1, device_batch=self.device_batch)
         parts = self.devices * (self.device_batch or 1)
         if self.global_batch % parts:
             each = "" if self.device_batch is None else f" x train.device_batch = {self.device_batch}"

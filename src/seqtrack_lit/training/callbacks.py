@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from seqtrack_lit.training.checks import whole
+from seqtrack_lit.checks import whole
 
 _CLUSTER = (signal.SIGUSR1, signal.SIGUSR2)
 LAST, PREVIOUS, BEST = "last.ckpt", "previous.ckpt", "best.ckpt"
@@ -38,9 +38,8 @@ class Checkpoints(Callback):
     """
 
     def __init__(self, folder: Path, *, monitor: str = "val/auc", every_steps: int = 1000) -> None:
-        self.folder = folder
-        self.monitor = monitor
-        self.every_steps = whole(every_steps, "callbacks.checkpoint_steps", low=0)
+        whole("callbacks", 0, checkpoint_steps=every_steps)
+        self.folder, self.monitor, self.every_steps = folder, monitor, every_steps
         self.best: float | None = None
         self._validated = False
 

@@ -18,11 +18,11 @@ from lightning.pytorch import LightningModule
 from torch import Tensor
 
 from seqtrack_lit.boxes import Boxes, cxcywh_to_xywh, cxcywh_to_xyxy, iou, xyxy_to_cxcywh
+from seqtrack_lit.checks import number, whole
 from seqtrack_lit.data.sampling import Batch
 from seqtrack_lit.models.seqtrack import SeqTrack, normalise
 from seqtrack_lit.tokens import Tokens
 from seqtrack_lit.training.budget import Budget
-from seqtrack_lit.training.checks import number, whole
 from seqtrack_lit.training.ema import Ema
 from seqtrack_lit.training.losses import dense_loss, sentence_loss
 from seqtrack_lit.training.optim import Recipe
@@ -72,10 +72,11 @@ class SeqTrackModule(LightningModule):
         nonfinite_limit: int = 3,
     ) -> None:
         super().__init__()
-        self.end_weight = number(end_weight, "train.end_weight")
-        self.soft_bins = number(soft_bins, "train.soft_bins")
-        self.dense_weight = number(dense_weight, "train.dense_weight")
-        self.nonfinite_limit = whole(nonfinite_limit, "train.nonfinite_limit", low=1)
+        number("train", end_weight=end_weight, soft_bins=soft_bins, dense_weight=dense_weight)
+        number("train", high=1, ema_decay=ema_decay)
+        whole("train", 1, nonfinite_limit=nonfinite_limit)
+        self.end_weight, self.soft_bins, self.dense_weight = end_weight, soft_bins, dense_weight
+        self.nonfinite_limit = nonfinite_limit
         if self.dense_weight and net.dense is None:
             raise ValueError(f"train.dense_weight = {dense_weight} needs model.dense_head=true")
         # what no loss reaches gets no gradient; several processes would wait for it
@@ -85,7 +86,7 @@ class SeqTrackModule(LightningModule):
         self.net, self.recipe, self.budget = net, recipe, budget
         self.description = dict(description or {})
         # no submodule: its weights belong under ckpt["ema"], not into the state dict
-        self._average = [Ema(net, ema_decay)] if number(ema_decay, "train.ema_decay", high=1.0) else []
+        self._average = [Ema(net, ema_decay)] if ema_decay else []
         self._nonfinite = 0
         self._step: list[tuple[Batch, Tensor]] = []  # batches of the present step and their losses
 

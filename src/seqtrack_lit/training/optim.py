@@ -16,8 +16,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from seqtrack_lit.checks import number, one_of, whole
 from seqtrack_lit.models.seqtrack import SeqTrack
-from seqtrack_lit.training.checks import number, one_of, whole
 from seqtrack_lit.training.schedules import Schedule, StepDecay, WarmupConstantLinear
 
 BatchScaling = Literal["none", "sqrt", "linear"]
@@ -43,9 +43,9 @@ class Recipe:
     batch_scaling: BatchScaling = "sqrt"
 
     def __post_init__(self) -> None:
-        number(self.clip, "optimizer.clip", above=True)
-        whole(self.base_batch, "optimizer.base_batch", low=1)
-        one_of(self.batch_scaling, "optimizer.batch_scaling", get_args(BatchScaling))
+        number("optimizer", above=True, clip=self.clip)
+        whole("optimizer", 1, base_batch=self.base_batch)
+        one_of("optimizer", get_args(BatchScaling), batch_scaling=self.batch_scaling)
 
     def scale(self, global_batch: int) -> float:
         """Factor on the stated learning rates for this global batch."""
@@ -72,10 +72,8 @@ class AdamWRecipe(Recipe):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("lr", "encoder_lr", "weight_decay"):
-            number(getattr(self, name), f"optimizer.{name}")
-        for name in ("beta1", "beta2"):
-            number(getattr(self, name), f"optimizer.{name}", high=1.0)
+        number("optimizer", lr=self.lr, encoder_lr=self.encoder_lr, weight_decay=self.weight_decay)
+        number("optimizer", high=1, beta1=self.beta1, beta2=self.beta2)
 
     def build(self, model: SeqTrack, global_batch: int) -> torch.optim.Optimizer:
         """AdamW on two groups: encoder, and the rest (decoder, linear map, memory positions, heads)."""
@@ -116,10 +114,9 @@ class MuonRecipe(Recipe):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("lr", "weight_decay", "muon_lr", "muon_weight_decay"):
-            number(getattr(self, name), f"optimizer.{name}")
-        for name in ("beta1", "beta2", "momentum"):
-            number(getattr(self, name), f"optimizer.{name}", high=1.0)
+        number("optimizer", lr=self.lr, weight_decay=self.weight_decay)
+        number("optimizer", muon_lr=self.muon_lr, muon_weight_decay=self.muon_weight_decay)
+        number("optimizer", high=1, beta1=self.beta1, beta2=self.beta2, momentum=self.momentum)
 
     def build(self, model: SeqTrack, global_batch: int) -> torch.optim.Optimizer:
         """One optimizer over groups: Muon matrices, packed ones, decayed rest, rest without decay."""

@@ -5,8 +5,8 @@ from typing import Literal
 
 import torch
 
+from seqtrack_lit.checks import one_of
 from seqtrack_lit.models.seqtrack import SeqTrack, normalise
-from seqtrack_lit.training.checks import one_of
 
 Precision = Literal["fp32", "bf16"]
 #: How Lightning calls them; weights and their averages are float32 in both.
@@ -23,7 +23,7 @@ def choose_precision(wanted: str, net: SeqTrack, *, batch: int, gpu: bool) -> tu
         batch: samples a device takes at once.
         gpu: whether training runs on a GPU.
     """
-    one_of(wanted, "train.precision", ("fp32", "bf16", "auto"))
+    one_of("train", ("fp32", "bf16", "auto"), precision=wanted)
     if wanted != "auto":
         return ("bf16" if wanted == "bf16" else "fp32"), "as asked"
     if gpu:

@@ -12,10 +12,10 @@ import cv2
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
+from seqtrack_lit.checks import whole
 from seqtrack_lit.crops import Image
 from seqtrack_lit.training.budget import Budget
 from seqtrack_lit.training.callbacks import step_done
-from seqtrack_lit.training.checks import whole
 from seqtrack_lit.training.module import SeqTrackModule
 
 _TRAINING = ("train/", "time/", "memory/", "data/")
@@ -126,8 +126,8 @@ class Record(Callback):
     """
 
     def __init__(self, sinks: Sequence[Sink], *, every: int = 50) -> None:
-        self.sinks = sinks
-        self.every = whole(every, "callbacks.log_every", low=1)
+        whole("callbacks", 1, log_every=every)
+        self.sinks, self.every = sinks, every
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
         """Numbers of training."""

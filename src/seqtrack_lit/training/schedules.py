@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from seqtrack_lit.training.checks import number
+from seqtrack_lit.checks import number
 
 Schedule = Callable[[int, int], float]
 
@@ -16,8 +16,8 @@ class StepDecay:
     factor: float = 0.1
 
     def __post_init__(self) -> None:
-        number(self.after, "optimizer.schedule.after", high=1.0)
-        number(self.factor, "optimizer.schedule.factor")
+        number("optimizer.schedule", high=1, after=self.after)
+        number("optimizer.schedule", factor=self.factor)
 
     def __call__(self, step: int, steps: int) -> float:
         """Factor on the learning rates at 0-based `step` of `steps`."""
@@ -32,8 +32,8 @@ class WarmupConstantLinear:
     constant: float = 0.5
 
     def __post_init__(self) -> None:
-        number(self.warmup, "optimizer.schedule.warmup", high=1.0)
-        number(self.constant, "optimizer.schedule.constant", low=self.warmup, high=1.0)
+        number("optimizer.schedule", high=1, warmup=self.warmup)
+        number("optimizer.schedule", self.warmup, 1, constant=self.constant)
 
     def __call__(self, step: int, steps: int) -> float:
         """Factor on the learning rates at 0-based `step` of `steps`."""

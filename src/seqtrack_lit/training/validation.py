@@ -16,6 +16,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
 from seqtrack_lit.boxes import Boxes, cxcywh_to_xyxy
+from seqtrack_lit.checks import whole
 from seqtrack_lit.crops import Image
 from seqtrack_lit.data.sampling import Batch
 from seqtrack_lit.data.sequence import Sequence as Video
@@ -24,7 +25,6 @@ from seqtrack_lit.evaluation.scores import Scores, score_sequences, truth_of
 from seqtrack_lit.tracking.seqtrack import SeqTrackTracker
 from seqtrack_lit.tracking.tracker import Track, run_tracker
 from seqtrack_lit.tracking.video import write_clip
-from seqtrack_lit.training.checks import whole
 from seqtrack_lit.training.module import SeqTrackModule
 from seqtrack_lit.training.recording import Sink
 
@@ -51,9 +51,10 @@ class TrackHeldOut(Callback):
         sinks: Sequence[Sink] = (),
         clips: int = 0,
     ) -> None:
+        whole("callbacks", 1, track_every=every)
+        whole("callbacks", 0, clips=clips)
         self.videos, self.tracker, self.sinks = videos, dict(tracker), sinks
-        self.every = whole(every, "callbacks.track_every", low=1)
-        self.clips = whole(clips, "callbacks.clips", low=0)
+        self.every, self.clips = every, clips
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Forget the last validation, whose numbers Lightning would show again where none is tracked now."""
@@ -127,8 +128,8 @@ class Pictures(Callback):
     """
 
     def __init__(self, sinks: Sequence[Sink], *, count: int = 8) -> None:
-        self.sinks = sinks
-        self.count = whole(count, "callbacks.pictures", low=1)
+        whole("callbacks", 1, pictures=count)
+        self.sinks, self.count = sinks, count
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Batch, batch_idx: int) -> None:
         """Show what training sees, once."""
