@@ -252,10 +252,17 @@ def test_scores_are_averaged_by_configuration_not_by_name(make: Make):
         score(folder, "same", value)
         score(folder, "static", 20.0)
     score(folder, "no_window", 58.0)
+    score(make("c", settings="lr: 3\ntracker: {name: same}"), "no_window", 10.0)
     found = read_runs([folder.parent])
     table = scores_of(found)
     assert table is not None
-    assert table.rows == (("b", 60.0), ("b: no_window", 58.0), ("a", "51.5 ± 2.1"), ("static", 20.0))
+    assert table.rows == (
+        ("b", 60.0),
+        ("b: no_window", 58.0),
+        ("a", "51.5 ± 2.1"),
+        ("static", 20.0),
+        ("c: no_window", 10.0),
+    )
     assert "<td class=best>60.0</td>" in write_comparison(found).read_text()
 
 
