@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from seqtrack_lit.analysis import plots
+from seqtrack_lit.analysis.page import fresh_folder
 from seqtrack_lit.analysis.report import write_page
 from seqtrack_lit.analysis.run import read_metrics, read_run
 from seqtrack_lit.evaluation.overlap import Truth
@@ -207,11 +208,23 @@ def test_no_run(tmp_path: Path):
         write_page(tmp_path)
 
 
-def test_a_folder_of_something_else_is_not_deleted(run: Path, tmp_path: Path):
-    (tmp_path / "precious.txt").write_text("x")
+@pytest.mark.parametrize("beside", [[], ["index.html"]])
+def test_a_folder_of_something_else_is_not_deleted(run: Path, tmp_path: Path, beside: list[str]):
+    for name in ("precious.txt", *beside):
+        (tmp_path / name).write_text("x")
     with pytest.raises(ValueError, match="holds no report"):
         write_page(run, tmp_path)
-    assert (tmp_path / "precious.txt").exists()
+    assert (tmp_path / "precious.txt").read_text() == "x"
+
+
+def test_an_interrupted_page_is_made_again(tmp_path: Path):
+    page = tmp_path / "page"
+    fresh_folder(page)
+    (page / "media").mkdir()
+    (page / "media" / "old.png").write_text("x")
+    (page / ".index.part").write_text("x")
+    fresh_folder(page)
+    assert sorted(one.name for one in page.iterdir()) == [".index.part", "index.html"]
 
 
 BROKEN = {

@@ -21,14 +21,18 @@ def fresh_folder(folder: Path) -> None:
     """Make the folder of a page anew: it holds nothing that cannot be made again.
 
     Raises:
-        ValueError: it holds something that is no page.
+        ValueError: it holds something that is no page of ours.
     """
+    index = folder / "index.html"
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"{folder} is a file; give page= the name of a folder")
-    if folder.exists() and any(folder.iterdir()) and not (folder / "index.html").is_file():
-        raise ValueError(f"{folder} is not empty and holds no report; give another folder")
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
+    there = {one.name for one in folder.iterdir() if not one.name.startswith(".")} if folder.exists() else set()
+    if there and (not index.is_file() or there - {"index.html", "media", "plots"}):
+        raise ValueError(f"{folder} is not empty and holds no report, or more than one; give another folder")
+    folder.mkdir(parents=True, exist_ok=True)
+    index.write_text("")  # first, so that a page that is interrupted can be made again
+    for name in ("media", "plots"):
+        shutil.rmtree(folder / name, ignore_errors=True)
 
 
 def write_document(folder: Path, title: str, body: Iterable[str], *, style: str = "") -> Path:
