@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -239,6 +240,15 @@ def test_means_are_of_finished_runs(make: Make):
 def score(run: Path, tracker: str, value: float) -> None:
     one = Scores("seqtrack", tracker, "generated", 40, {"AUC": value})
     one.save(run / "results" / tracker / "generated" / "scores.json")
+
+
+def test_results_beside_runs_are_no_runs(make: Make):
+    sweep = make("a").parent
+    score(sweep.parent, "official", 50.0)
+    (sweep.parent / "results" / "official" / "generated" / "run.json").write_text('{"tracker": {}}')  # evaluation's
+    assert [one.name for one in read_runs([sweep.parent]).members] == ["sweep/a"]
+    shutil.rmtree(sweep)
+    assert [one.name for one in read_runs([sweep.parent]).members] == [sweep.parent.name]  # scores alone
 
 
 @pytest.mark.usefixtures("undrawn")

@@ -55,10 +55,14 @@ class Run:
         return [one for one in self.scores if one.tracker not in BASELINES]
 
 
+def is_trained(folder: Path) -> bool:
+    """Whether something of a training lies directly in this folder."""
+    return any((folder / name).is_file() for name in ("config.yaml", "run.json", "metrics.csv"))
+
+
 def is_run(folder: Path) -> bool:
-    """Whether something of a run lies directly in this folder."""
-    names = ("config.yaml", "run.json", "metrics.csv")
-    return any((folder / name).is_file() for name in names) or any(folder.glob("results/*/*/scores.json"))
+    """Whether this is the folder of a training, or of scores alone."""
+    return is_trained(folder) or any(folder.glob("results/*/*/scores.json"))
 
 
 def flatten(tree: Any, above: str = "") -> dict[str, Any]:

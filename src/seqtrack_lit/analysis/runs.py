@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import yaml  # type: ignore[import-untyped]
 
-from seqtrack_lit.analysis.run import Run, flatten, is_run, read_run
+from seqtrack_lit.analysis.run import Run, flatten, is_run, is_trained, read_run
 
 # Where a run is put, how it is watched, how it is begun: no result depends on it.
 _ASIDE = ("name", "resume", "overwrite", "fit", "paths", "logger", "callbacks", "slots")
@@ -143,29 +143,29 @@ def readable(name: Any) -> str:
 
 def _find(folder: Path) -> Iterator[tuple[Path, str]]:
     """Folders of runs in and below a folder; and those directly in it that hold none, with the reason."""
-    if is_run(folder):
+    if _runs_in(folder) == [folder]:
         yield folder, ""
         return
     for child in _folders(folder):
-        below = list(_find_below(child))
+        below = _runs_in(child)
         yield from [(path, "") for path in below] or [(child, "no run in it: no config.yaml, run.json or metrics.csv")]
 
 
-def _find_below(folder: Path) -> Iterator[Path]:
-    if is_run(folder):
-        yield folder
-    else:
-        for child in _folders(folder):
-            yield from _find_below(child)
+def _runs_in(folder: Path) -> list[Path]:
+    """Folders of runs in and below a folder; one of scores alone is a run where there is no training below."""
+    if is_trained(folder):
+        return [folder]
+    below = [run for child in _folders(folder) for run in _runs_in(child)]
+    return below or [folder] * is_run(folder)
 
 
 def _folders(folder: Path) -> list[Path]:
-    """The folders in a folder, numbers in their order; not the hidden ones, not the page written here before."""
+    """The folders in a folder, numbers in their order; not the hidden ones, results, or the page written before."""
     try:
         found = [one for one in folder.iterdir() if one.is_dir() and not one.is_symlink()]
     except PermissionError:
         return []
-    shown = [one for one in found if not one.name.startswith(".") and one.name != PAGE]
+    shown = [one for one in found if not one.name.startswith(".") and one.name not in ("results", PAGE)]
     return sorted(shown, key=lambda one: _natural(one.name))
 
 
