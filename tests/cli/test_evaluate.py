@@ -125,7 +125,7 @@ def test_a_bad_video_is_reported_and_costs_no_other(tmp_path: Path, run, capsys:
         (["baseline=mosse"], "baseline=mosse: no such baseline; allowed: static, kcf, csrt"),
         (["baseline=kcf", "benchmark=lasot"], "benchmark.root=data/lasot: no such file or folder"),
         (["baseline=kcf", "benchmark=losat"], "allowed:"),
-        (["baseline=kcf", "workers=0"], "workers must be a number of processes >= 1"),
+        (["baseline=kcf", "workers=0"], "workers must be a whole number >= 1, got 0"),
         (["baseline=kcf", "tracker.windows=false"], "unknown key tracker.windows"),
         (["baseline=kcf", "tracker.name=a/b"], "tracker.name=a/b cannot name a results folder"),
         (["baseline=kcf", "official_config=gone.yaml"], "official_config=gone.yaml: no such file"),

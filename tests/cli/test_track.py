@@ -194,7 +194,7 @@ def test_a_camera_is_read_until_the_number_of_frames(tmp_path: Path, run, monkey
         (["source=CLIP", "box=[1,2,3,4]", "boxes=[[1,2,3,4]]", "baseline=kcf"], "not both"),
         (["source=CLIP", "box=[1,2,3,4]", "baseline=kcf", "frames=0"], "frames must be a whole number >= 1"),
         (["source=CLIP", "box=[1,2,3,4]", "baseline=kcf", "lost_below=a"], "lost_below must be a confidence from"),
-        (["source=CLIP", "box=[1,2,3,4]", "baseline=kcf", "rate=0"], "rate must be a number of frames per second > 0"),
+        (["source=CLIP", "box=[1,2,3,4]", "baseline=kcf", "rate=0"], "rate must be a number > 0, got 0"),
         (["source=text.mp4", "box=[1,2,3,4]", "baseline=kcf"], "text.mp4"),
         (["source=empty", "box=[1,2,3,4]", "baseline=kcf"], "empty holds no image"),
         (["source=CLIP", "boks=[1,2,3,4]", "baseline=kcf"], "unknown key boks"),

@@ -21,6 +21,7 @@ from hydra import compose
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
+from seqtrack_lit.checks import whole
 from seqtrack_lit.cli.overrides import options_of
 from seqtrack_lit.cli.runtime import config_folder, instantiate, run
 
@@ -70,8 +71,7 @@ def check_dataset(config: DictConfig, name: str, node: DictConfig) -> None:
     """Print what was found; leave with 1 where there are problems."""
     if "root" not in node:
         raise ValueError(f"check={name}: these videos are made when they are needed, there is nothing on disk to check")
-    if not isinstance(config.every, int) or config.every < 1:
-        raise ValueError(f"every must be a whole number >= 1, got {config.every}")
+    whole("", 1, every=config.every)
     from seqtrack_lit.data.check import check
     from seqtrack_lit.data.facts import COUNTS
 
@@ -100,9 +100,7 @@ def show_dataset(config: DictConfig, name: str, node: DictConfig) -> None:
 
     from seqtrack_lit.data.contact_sheet import samples_sheet, sequences_sheet
 
-    for key in ("sequences", "samples"):
-        if not isinstance(config[key], int) or config[key] < 1:
-            raise ValueError(f"{key} must be a whole number >= 1, got {config[key]}")
+    whole("", 1, sequences=config.sequences, samples=config.samples)
     recipe = instantiate(config.recipe)
     videos: Videos = instantiate(node)
     folder = Path(config.out).expanduser() / name

@@ -18,6 +18,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
+from seqtrack_lit.checks import whole
 from seqtrack_lit.cli.overrides import key_of
 from seqtrack_lit.cli.runtime import existing, instantiate, run
 
@@ -185,8 +186,7 @@ def _check(config: DictConfig, checkpoint: Path | None, baselines: list[str]) ->
         existing(config.official_config, "official_config")
     if config.benchmark.get("root") is not None:
         existing(config.benchmark.root, "benchmark.root")
-    if not isinstance(config.workers, int) or config.workers < 1:
-        raise ValueError(f"workers must be a number of processes >= 1, got {config.workers}")
+    whole("", 1, workers=config.workers)
     name = config.tracker.name
     if name is not None and (Path(str(name)).name != str(name) or name in BASELINES):
         raise ValueError(f"tracker.name={name} cannot name a results folder: no slashes, not a baseline's name")

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
+from seqtrack_lit.checks import whole
 from seqtrack_lit.cli.runtime import existing, instantiate, run
 
 if TYPE_CHECKING:
@@ -24,8 +25,7 @@ if TYPE_CHECKING:
 
 def body(config: DictConfig) -> None:
     """Measure one model; print and write the table."""
-    if isinstance(config.frames, bool) or not isinstance(config.frames, int) or config.frames < 0:
-        raise ValueError(f"frames must be a whole number >= 0, got {config.frames!r}")
+    whole("", 0, frames=config.frames)
     if config.checkpoint is not None:
         existing(config.checkpoint, "checkpoint")
     if config.official_config is not None:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from seqtrack_lit.checks import whole
 from seqtrack_lit.cli.evaluate import BASELINES, devices_of, load_on, tracker_options
 from seqtrack_lit.cli.runtime import existing, run
 
@@ -209,8 +210,8 @@ def _check(config: DictConfig) -> None:
     for key in ("checkpoint", "official_config"):
         if config[key] is not None:
             existing(config[key], key)
-    if config.frames is not None and not (isinstance(config.frames, int) and config.frames >= 1):
-        raise ValueError(f"frames must be a whole number >= 1, got {config.frames}")
+    if config.frames is not None:
+        whole("", 1, frames=config.frames)
     limit = config.lost_below
     if limit is not None and not (type(limit) in (int, float) and 0 <= limit <= 1):
         raise ValueError(f"lost_below must be a confidence from 0 to 1, got {limit!r}")

@@ -7,6 +7,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from seqtrack_lit.checks import number
 from seqtrack_lit.crops import Image
 from seqtrack_lit.data.frames import ListedFrames
 from seqtrack_lit.data.layout import images_in
@@ -42,8 +43,8 @@ def open_source(source: str | int, *, rate: float | None = None) -> Source:
         FileNotFoundError: no such file, folder or camera.
         ValueError: not a video, a folder without images, or a rate that is not > 0.
     """
-    if rate is not None and not rate > 0:
-        raise ValueError(f"rate must be a number of frames per second > 0, got {rate}")
+    if rate is not None:
+        number("", above=True, rate=rate)
     if isinstance(source, int) or (source.isdecimal() and not Path(source).exists()):
         return _camera(int(source), rate)
     path = Path(source).expanduser()
