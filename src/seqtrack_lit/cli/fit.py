@@ -123,10 +123,10 @@ def _fit(
         raise ValueError(_out_of_memory(error)) from error
     finally:
         outcome = {"status": status, "seconds": round(time.time() - began, 1), "best": _rounded(checkpoints.best)}
-        if first:
-            write_facts(folder, outcome)
         if service is not None:
             service.close(code, outcome)
+        if first:
+            write_facts(folder, outcome)
     if first:
         best = "none" if checkpoints.best is None else f"{checkpoints.best:.1f}"
         log.info("done     %s, best val/auc %s", folder / "checkpoints" / "best.ckpt", best)

@@ -16,7 +16,7 @@ Main keys:
   init_from             a checkpoint of any kind whose weights to start from
   resume                auto, or the folder of a run
   overwrite             true: delete a former run in the same folder
-  fit                   true: three steps, then peak memory and speed
+  fit                   true: a few steps, then peak memory and speed
 
 The folder of a run holds config.yaml, run.json (revision, versions, data, budget), metrics.csv, pictures/ and
 checkpoints/ (best.ckpt by val/auc, last.ckpt, previous.ckpt). Ctrl-C or SIGTERM save and stop; resume goes on,
