@@ -214,15 +214,16 @@ def test_sweeps(name: str) -> None:
 
 def test_a_sweep_starts_as_printed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    chosen = ["experiment=tab4_ablations", "ablation=xyxy,likelihood_update", "seed=1", "trainer=cpu", "logger=none"]
+    rows = ["hydra.sweeper.params.ablation='xyxy,likelihood_update'", "hydra.sweeper.params.seed=1"]
+    chosen = ["experiment=tab4_ablations", *rows, "trainer=cpu", "logger=none"]
     sizes = [item for item in SMALL if not item.startswith("experiment=")]
     quick = ["callbacks.pictures=0", "data.validation.track_frames=4"]
     monkeypatch.setattr(sys, "argv", ["seqtrack-train", *chosen, *sizes, *quick])
     train.main()
     runs = {path.parent.name: json.loads(path.read_text()) for path in tmp_path.glob("runs/tab4_ablations/*/run.json")}
-    assert sorted(runs) == ["ablation-likelihood_update", "ablation-xyxy"]
+    assert sorted(runs) == ["ablation-likelihood_update__seed-1", "ablation-xyxy__seed-1"]
     assert {run["status"] for run in runs.values()} == {"finished"}
-    kept = OmegaConf.load(tmp_path / "runs/tab4_ablations/ablation-likelihood_update/config.yaml")
+    kept = OmegaConf.load(tmp_path / "runs/tab4_ablations/ablation-likelihood_update__seed-1/config.yaml")
     assert (kept.model.encoder.templates, kept.tracker.update_interval, kept.tracker.update_threshold) == (2, 10, 0.12)
 
 

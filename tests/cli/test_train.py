@@ -309,6 +309,7 @@ def test_sweep_over_bins_and_order(run: Callable[..., int], tmp_path: Path, caps
     ("arguments", "text"),
     [
         (["experiment=tab5_temporal", "seed=7"], "the experiment sweeps seed: choose by hydra.sweeper.params.seed=..."),
+        (["experiment=fig6_bins", "tokenizer.bins=7"], "choose by hydra.sweeper.params='{tokenizer.bins:...}'"),
         (["-m", "seed=0,1", "fit=true", "launcher=local"], "give no launcher with it"),
     ],
 )

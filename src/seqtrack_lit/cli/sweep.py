@@ -40,7 +40,8 @@ class SweepPlan(Callback):
         swept = {str(key): value for key, value in (config.hydra.sweeper.params or {}).items()}
         for key in (key_of(item) for item in config.hydra.overrides.task):
             if key in swept:  # Hydra would run the job several times in one folder
-                leave(_command(config), f"the experiment sweeps {key}: choose by hydra.sweeper.params.{key}=...", 2)
+                how = f"hydra.sweeper.params='{{{key}:...}}'" if "." in key else f"hydra.sweeper.params.{key}=..."
+                leave(_command(config), f"the experiment sweeps {key}: choose by {how}", 2)
         params = [f"{key}={value}" for key, value in swept.items()]
         try:
             jobs = [_folder_name(job, config) for job in _jobs([*params, *config.hydra.overrides.task])]
