@@ -1,10 +1,17 @@
 """What constructors check of their arguments before anything is built: Hydra coerces no value.
 
 All raise ValueError with the key as the configuration spells it (group and name), what came and what is allowed.
+What a name that came from a file may be is said here, too, and how foreign text is shown.
 """
 
 import math
+import re
+import unicodedata
 from collections.abc import Sequence
+
+LONGEST_NAME = 200  # bytes; file systems take 255, and result files add endings
+# Windows takes these for devices, whatever ending follows
+_DEVICES = re.compile(r"(con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³]|conin\$|conout\$) *(\..*)?", re.IGNORECASE)
 
 
 def whole(group: str, low: int, **values: object) -> None:
@@ -35,6 +42,64 @@ def one_of(group: str, allowed: Sequence[str], **values: object) -> None:
     for name, value in values.items():
         if value not in allowed:
             raise ValueError(f"{_key(group, name)} must be one of {', '.join(allowed)}, got {value!r}")
+
+
+def path_part(where: str, value: object) -> str:
+    """A name that came from a file, if it can name a file or folder inside another one, on every system.
+
+    Args:
+        where: file and field, the beginning of the message.
+        value: the name.
+
+    Raises:
+        ValueError: it is no text, empty, longer than 200 bytes, not printable, more than one part of a path, or a
+            name that some system takes for something else.
+    """
+    reason = _no_path_part(value)
+    if reason:
+        raise ValueError(f"{where} is {shown(value)}, which cannot name a file or folder: {reason}")
+    return str(value)
+
+
+def _no_path_part(value: object) -> str:
+    """Why not; empty where it can."""
+    if not isinstance(value, str):
+        return "it must be text"
+    if not value:
+        return "it is empty"
+    if printable(value) != value:
+        return "it must be printable"
+    if len(value.encode()) > LONGEST_NAME:
+        return f"it is longer than {LONGEST_NAME} bytes"
+    if value in (".", "..") or set(value) & set("/\\:"):
+        return "it must be one name, without / \\ : or .."
+    if value[-1] in ". ":
+        return "it must not end with a dot or a blank"
+    return "Windows takes it for a device" if _DEVICES.fullmatch(value) else ""
+
+
+def printable(text: str) -> str:
+    r"""Text for a screen: control characters, escape codes and what turns the direction of writing are spelt out.
+
+    >>> printable("a\x1b[31mred\nnext")
+    'a\\x1b[31mred\\nnext'
+    """
+    good = (c.isprintable() or unicodedata.category(c) == "Zs" for c in text)
+    return "".join(c if ok else c.encode("unicode_escape").decode() for c, ok in zip(text, good, strict=True))
+
+
+def shown(value: object, longest: int = 80) -> str:
+    """A value from a file for a message: on one line, printable, of bounded length."""
+    if isinstance(value, str):
+        text = repr(value[: longest + 1])
+    elif isinstance(value, dict | list | tuple | set):
+        text = f"{'an object' if isinstance(value, dict) else 'a list'} of {len(value)}"
+    else:
+        try:
+            text = repr(value)
+        except ValueError:  # an integer of thousands of digits
+            text = "a number of thousands of digits"
+    return printable(text if len(text) <= longest else f"{text[:longest]}...")
 
 
 def _key(group: str, name: str) -> str:

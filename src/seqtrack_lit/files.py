@@ -1,0 +1,183 @@
+"""Files that somebody else wrote: read with bounds, their fields typed, the files they name inside their folder.
+
+Everything here raises ValueError or FileNotFoundError with the file, the field, what was expected and what to do.
+"""
+
+import os
+import stat
+from functools import cache
+from pathlib import Path
+from typing import Any, TypeVar
+
+from seqtrack_lit.checks import path_part, printable, shown
+
+T = TypeVar("T")
+
+LARGEST = 64_000_000  # bytes; scores.json of TrackingNet's 511 videos by seven conventions is below 1 MB
+_DEEPEST = 50  # levels of a YAML
+
+
+def read_bytes(path: Path, *, largest: int = LARGEST) -> bytes:
+    """The content of a regular file of bounded size.
+
+    Args:
+        path: the file; a link of the user's own is followed.
+        largest: bytes at most.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is a folder, a pipe or a device, or larger.
+    """
+    try:
+        mode = path.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        raise FileNotFoundError(f"no file {path}") from None
+    except (OSError, ValueError) as error:  # a name that is too long, a circle of links, a NUL
+        raise ValueError(f"{shown(path)} cannot be read: {error}") from None
+    if not stat.S_ISREG(mode):
+        raise ValueError(f"{path} is no regular file but a folder, a pipe or a device; give the file itself")
+    with path.open("rb") as file:
+        data = file.read(largest + 1)
+    if len(data) > largest:
+        raise ValueError(
+            f"{path} is larger than the {largest / 1e6:g} MB that such a file can have; it is another file"
+        )
+    return data
+
+
+def read_text(path: Path, *, largest: int = LARGEST) -> str:
+    """The text of a file in UTF-8, with or without a byte order mark; raises as `read_bytes`."""
+    try:
+        return read_bytes(path, largest=largest).decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is no text in UTF-8 (byte {error.start}); save it as UTF-8") from None
+
+
+def read_json(path: Path, kind: type[T], remedy: str, *, largest: int = LARGEST) -> T:
+    """A JSON file whose content has the type `kind`.
+
+    Args:
+        path: the file.
+        kind: anything pydantic validates: dict[str, float], a TypedDict (of typing_extensions), a dataclass,
+            bounds (annotated_types). Strict: no text becomes a number, nothing is NaN or infinite.
+        remedy: what to do when the file is of no use, as "score again"; the end of each message.
+        largest: bytes at most.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is no JSON, or a field is of another type; names file and field.
+    """
+    from pydantic import ValidationError
+
+    data = read_bytes(path, largest=largest)
+    try:
+        return _model(kind).model_validate_json(data).root  # type: ignore[no-any-return, arg-type]
+    except ValidationError as error:
+        raise ValueError(f"{path}: {_first(error)}; {remedy}") from None
+
+
+def typed(value: object, kind: type[T], where: str, remedy: str = "") -> T:
+    """`value`, checked to be of the type `kind`: for fields that were read by other means than `read_json`.
+
+    Args:
+        value: plain data: dicts, lists, numbers, text.
+        kind: as in `read_json`; dicts of known keys are TypedDicts.
+        where: file and field, the beginning of the message.
+        remedy: what to do, its end.
+
+    Raises:
+        ValueError: names the field below `where`, what was expected and what came.
+    """
+    from pydantic import ValidationError
+
+    try:
+        return _model(kind).model_validate(value).root  # type: ignore[no-any-return, arg-type]
+    except ValidationError as error:
+        raise ValueError(f"{where}: {_first(error)}{'; ' if remedy else ''}{remedy}") from None
+
+
+@cache
+def _model(kind: Any) -> Any:
+    """What checks values of a type; a TypedDict or dataclass with a __pydantic_config__ of its own keeps to that."""
+    from pydantic import ConfigDict, RootModel
+
+    class Root(RootModel[kind]):
+        model_config = ConfigDict(strict=True, allow_inf_nan=False)
+
+    return Root
+
+
+def _first(error: Any) -> str:
+    """The first thing wrong, in one line: field, what was expected, what came."""
+    problems = error.errors(include_url=False, include_context=False)
+    first = problems[0]
+    field = ".".join(str(part) for part in first["loc"])
+    text = first["msg"].removeprefix("Value error, ")
+    came = "" if first["type"] in ("json_invalid", "missing") else f", got {shown(first['input'])}"
+    more = f" ({len(problems) - 1} more like it)" if len(problems) > 1 else ""
+    return f"{printable(field)[:200]}: {text}{came}{more}" if field else f"{text}{came}{more}"
+
+
+def read_yaml(path: Path, *, largest: int = 1_000_000) -> object:
+    """A YAML file of plain values: no tags, no aliases (a few lines of them unfold to gigabytes), bounded depth.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is no such YAML; names the line.
+    """
+    import yaml  # type: ignore[import-untyped]
+
+    class Plain(yaml.SafeLoader):  # type: ignore[misc]
+        """Refuses what plain settings do not need."""
+
+        depth = 0
+
+        def compose_node(self, parent: Any, index: Any) -> Any:
+            if self.check_event(yaml.AliasEvent):
+                raise yaml.MarkedYAMLError(problem="an alias (*)", problem_mark=self.peek_event().start_mark)
+            if self.depth >= _DEEPEST:
+                raise yaml.MarkedYAMLError(problem="nested too deeply", problem_mark=self.peek_event().start_mark)
+            self.depth += 1
+            node = super().compose_node(parent, index)
+            self.depth -= 1
+            return node
+
+    text = read_text(path, largest=largest)
+    try:
+        return yaml.load(text, Plain)
+    except yaml.MarkedYAMLError as error:
+        line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
+        raise ValueError(f"{path}{line}: no plain YAML: {error.problem or error.context}") from None
+    except (yaml.YAMLError, ValueError, OverflowError) as error:
+        raise ValueError(f"{path}: no plain YAML: {shown(' '.join(str(error).split()), 200)}") from None
+
+
+def inside(folder: Path, name: object, where: str) -> Path:
+    """The file that a file from somebody else names, in its own folder or below it.
+
+    Args:
+        folder: where it must lie; itself may be reached by a link.
+        name: as it stands in the file; "/" separates folders.
+        where: file and field, for the message.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: no relative path, it leads out of the folder, through a link, or to something else than a file.
+    """
+    if not isinstance(name, str):
+        raise ValueError(f"{where} must be the name of a file in {folder}, got {shown(name)}")
+    if name.startswith("/"):
+        raise ValueError(f"{where} is {shown(name)}, which lies outside of {folder}; copy the file there")
+    parts = [path_part(where, part) for part in name.split("/")]
+    path = folder
+    for part in parts:
+        path = path / part
+        try:
+            mode = os.lstat(path).st_mode
+        except (FileNotFoundError, NotADirectoryError):
+            raise FileNotFoundError(f"{where}: there is no {path}") from None
+        if stat.S_ISLNK(mode):
+            raise ValueError(f"{where}: {path} is a link, and links are not followed; copy the file there")
+    if not stat.S_ISREG(mode):
+        raise ValueError(f"{where}: {path} is no regular file")
+    return path

@@ -1,0 +1,180 @@
+"""Files of strangers: names, types, sizes, links; each refusal is one line with the file, the field, the reason."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import pytest
+from annotated_types import Gt, Le
+from typing_extensions import TypedDict
+
+from seqtrack_lit.checks import path_part, printable
+from seqtrack_lit.files import inside, read_bytes, read_json, read_yaml, typed
+
+GOOD = [
+    "static",
+    "SeqTrack-B256 (ours)",
+    "видео 1",
+    "日本語",
+    "a.b",
+    ".hidden",
+    "é" * 100,
+    "console",
+    "narrow\u202fblank",
+]
+BAD = {
+    "": "empty",
+    ".": "one name",
+    "..": "one name",
+    "a/b": "one name",
+    "..\\up": "one name",
+    "C:x": "one name",
+    "a\x00b": "printable",
+    "\x1b[31mred": "printable",
+    "a\nb": "printable",
+    "a\u202eb": "printable",  # turns the direction of writing
+    "\ud800": "printable",
+    "dot.": "end with",
+    "blank ": "end with",
+    "CON": "device",
+    "nul.txt": "device",
+    "Com1 .csv": "device",
+    "a" * 201: "200 bytes",
+    "é" * 101: "200 bytes",
+}
+
+
+@pytest.mark.parametrize("name", GOOD)
+def test_names_that_can_name_a_file(name: str, tmp_path: Path) -> None:
+    assert path_part("list.txt, line 1", name) == name
+    (tmp_path / name).write_text("there")
+    assert inside(tmp_path, name, "media.json: file").read_text() == "there"
+
+
+@pytest.mark.parametrize("name", [*BAD, 5, None, True, ["x"]])
+def test_names_that_cannot(name: Any) -> None:
+    with pytest.raises(ValueError, match=r"^scores.json: tracker is .*cannot name a file or folder") as error:
+        path_part("scores.json: tracker", name)
+    assert BAD.get(name, "text") in str(error.value) if not isinstance(name, list) else True
+    assert str(error.value).isprintable()
+    assert len(str(error.value)) < 250
+
+
+def test_printable_leaves_nothing_that_steers_a_terminal() -> None:
+    assert printable("é\u3000ok") == "é\u3000ok"
+    assert printable("\x1b]0;t\x07\r\x9b2J") == r"\x1b]0;t\x07\r\x9b2J"
+
+
+@pytest.mark.parametrize(
+    "name", ["/etc/passwd", "../out.txt", "sub/../../out.txt", "", "link.txt", "linked/in.txt", "sub", "pipe", 3]
+)
+def test_files_named_in_a_file_lie_beside_it(tmp_path: Path, name: Any) -> None:
+    folder = tmp_path / "media"
+    (folder / "sub").mkdir(parents=True)
+    (tmp_path / "out.txt").write_text("secret")
+    (folder / "sub" / "in.txt").write_text("shown")
+    (folder / "link.txt").symlink_to(tmp_path / "out.txt")
+    (folder / "linked").symlink_to(folder / "sub")
+    os.mkfifo(folder / "pipe")
+    assert inside(folder, "sub/in.txt", "x").read_text() == "shown"
+    with pytest.raises(ValueError, match=r"^media.json: clips.0.file"):
+        inside(folder, name, "media.json: clips.0.file")
+    with pytest.raises(FileNotFoundError, match=r"^media.json: clips.0.file: there is no .*gone.mp4"):
+        inside(folder, "gone.mp4", "media.json: clips.0.file")
+
+
+def test_only_regular_files_of_bounded_size_are_read(tmp_path: Path) -> None:
+    (tmp_path / "large").write_bytes(b"x" * 11)
+    assert read_bytes(tmp_path / "large", largest=11) == b"x" * 11
+    with pytest.raises(ValueError, match="large is larger than"):
+        read_bytes(tmp_path / "large", largest=10)
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path, tmp_path / "pipe", Path("/dev/zero")):
+        with pytest.raises(ValueError, match="no regular file"):
+            read_bytes(path)
+    with pytest.raises(FileNotFoundError):
+        read_bytes(tmp_path / "large" / "below")
+    with pytest.raises(ValueError, match="cannot be read"):
+        read_bytes(tmp_path / ("n" * 300))
+
+
+class Settings(TypedDict, total=False):
+    search_factor: Annotated[float, Gt(1), Le(10)]
+    update: str
+
+
+@dataclass(frozen=True)
+class Numbers:
+    __pydantic_config__ = {"extra": "forbid", "strict": True, "allow_inf_nan": False}  # noqa: RUF012
+    values: dict[str, float]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('{"values": {"AUC": "x"}}', "values.AUC: Input should be a valid number, got 'x'"),
+        ('{"values": {"AUC": NaN}}', "values.AUC: Input should be a finite number, got nan"),
+        ('{"values": {"AUC": 1e999}}', "values.AUC: Input should be a finite number, got inf"),
+        ('{"values": {"AUC": true}}', "values.AUC: Input should be a valid number, got True"),
+        ('{"values": []}', "values: Input should be an object, got a list of 0"),
+        ("{}", "values: Field required"),
+        ('{"values": {}, "a\\u001b": 1}', r"a\x1b: Unexpected keyword argument, got 1"),
+        ("[" * 100_000, "Invalid JSON: recursion limit exceeded"),
+        ("", "Invalid JSON: EOF while parsing a value"),
+    ],
+)
+def test_fields_of_a_json_have_their_type(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "scores.json"
+    path.write_text('{"values": {"AUC": 69.9, "whole": 1}}')
+    assert read_json(path, Numbers, "score again") == Numbers({"AUC": 69.9, "whole": 1.0})
+    path.write_text(text)
+    with pytest.raises(ValueError) as error:
+        read_json(path, Numbers, "score again")
+    assert str(error.value).startswith(f"{path}: {message}")
+    assert str(error.value).endswith("; score again")
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (
+            {"search_factor": 1e9},
+            "FILE, tracker: search_factor: Input should be less than or equal to 10, got 1000000000.0",
+        ),
+        ({"search_factor": "4"}, "FILE, tracker: search_factor: Input should be a valid number, got '4'"),
+        ({"search_factor": float("nan")}, "FILE, tracker: search_factor: Input should be a finite number, got nan"),
+        (
+            {"update": 10**6000},
+            "FILE, tracker: update: Input should be a valid string, got a number of thousands of digits",
+        ),
+        ("x", "FILE, tracker: Input should be a valid dictionary, got 'x'"),
+    ],
+)
+def test_fields_of_plain_data_have_their_type(value: Any, message: str) -> None:
+    assert typed({"search_factor": 4}, Settings, "FILE, tracker") == {"search_factor": 4}
+    with pytest.raises(ValueError) as error:
+        typed(value, Settings, "FILE, tracker")
+    assert str(error.value) == message
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a: &x [1]\nb: *x\n", "line 2: no plain YAML: an alias"),
+        ("a: " + "[" * 3000, "no plain YAML"),
+        ("a: !!python/object/apply:os.system [ls]", "line 1: no plain YAML: could not determine a constructor"),
+        ("a: b: c", "line 1: no plain YAML"),
+        ("a: 2024-99-99", "no plain YAML"),
+        ("a: " + "9" * 6000, "no plain YAML"),
+        ("\x00", "no plain YAML"),
+    ],
+)
+def test_yaml_of_plain_values_only(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text("model: {depth: 4, drop: 1e-3}\n")
+    assert read_yaml(path) == {"model": {"depth": 4, "drop": "1e-3"}}
+    path.write_text(text)
+    with pytest.raises(ValueError, match=message) as error:
+        read_yaml(path)
+    assert str(error.value).startswith(str(path))
