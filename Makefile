@@ -1,6 +1,6 @@
 # Two commands: `make quickstart` (train, track, score, look) and `make test` (lint, types, tests).
 .DEFAULT_GOAL := help
-.PHONY: help install quickstart dashboard test test-slow test-gpu lint format clean
+.PHONY: help install quickstart dashboard test test-slow test-gpu bench-gpu lint format clean
 PY := .venv/bin/python
 STAMP := .venv/.installed
 QUICK := runs/quickstart
@@ -29,8 +29,8 @@ dashboard: $(STAMP)  ## a dashboard of all runs with logger=wandb: saved online 
 	$(PY) -m seqtrack_lit.cli.dashboard
 
 lint: $(STAMP)  ## ruff, mypy --strict, import contracts
-	.venv/bin/ruff check src tests
-	.venv/bin/ruff format --check src tests
+	.venv/bin/ruff check src tests experiments
+	.venv/bin/ruff format --check src tests experiments
 	.venv/bin/mypy
 	.venv/bin/lint-imports
 
@@ -45,8 +45,11 @@ test-slow: $(STAMP)  ## the tests that take minutes: kill and resume, several pr
 test-gpu: $(STAMP)  ## the tests that need a CUDA device
 	$(PY) -m pytest -q -m gpu
 
+bench-gpu: $(STAMP)  ## frames and training samples a second of the four models on the GPU at hand (8 minutes)
+	$(PY) experiments/tab1_profile/bench_gpu.py
+
 format: $(STAMP)  ## let ruff mend what it can
-	.venv/bin/ruff check --fix src tests; .venv/bin/ruff format src tests
+	.venv/bin/ruff check --fix src tests experiments; .venv/bin/ruff format src tests experiments
 
 clean:  ## remove caches, not runs
 	rm -rf .mypy_cache .ruff_cache .pytest_cache .import_linter_cache build dist

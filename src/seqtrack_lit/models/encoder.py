@@ -71,6 +71,10 @@ class Encoder(nn.Module):
         """Normalised images to features."""
         raise NotImplementedError
 
+    def search_features(self, templates: Templates, search: Search) -> Float[Tensor, "B N C"]:
+        """The features of the search region alone; encoders that can save the work of the others do."""
+        return cast(Tensor, self(templates, search))[:, : self.search_tokens]
+
 
 class Attention(nn.Module):
     """Self-attention with one matrix for queries, keys and values, as in timm."""
@@ -81,12 +85,12 @@ class Attention(nn.Module):
         self.qkv = nn.Linear(width, 3 * width)
         self.proj = nn.Linear(width, width)
 
-    def forward(self, tokens: Float[Tensor, "B N C"]) -> Float[Tensor, "B N C"]:
-        """Every token looks at every token."""
+    def forward(self, tokens: Float[Tensor, "B N C"], first: int | None = None) -> Float[Tensor, "B n C"]:
+        """Attention of the first n tokens (None: of all) to all tokens."""
         qkv = self.qkv(tokens).view(*tokens.shape[:2], 3, self.heads, -1).permute(2, 0, 3, 1, 4)  # 3 B H N E
         queries, keys, values = qkv.unbind(0)
-        answers, _ = attend(queries, keys, values)
-        return cast(Tensor, self.proj(merge_heads(answers)))
+        outputs, _ = attend(queries[:, :, :first], keys, values)
+        return cast(Tensor, self.proj(merge_heads(outputs)))
 
 
 class Block(nn.Module):
@@ -100,9 +104,9 @@ class Block(nn.Module):
         self.norm2 = nn.LayerNorm(width, eps=1e-6)
         self.mlp = nn.Sequential(OrderedDict(fc1=nn.Linear(width, hidden), act=nn.GELU(), fc2=nn.Linear(hidden, width)))
 
-    def forward(self, tokens: Float[Tensor, "B N C"]) -> Float[Tensor, "B N C"]:
-        """Tokens to tokens."""
-        tokens = tokens + self.attn(self.norm1(tokens))
+    def forward(self, tokens: Float[Tensor, "B N C"], first: int | None = None) -> Float[Tensor, "B n C"]:
+        """Tokens to tokens; only the first n come out where the others are not needed."""
+        tokens = tokens[:, :first] + self.attn(self.norm1(tokens), first)
         return cast(Tensor, tokens + self.mlp(self.norm2(tokens)))
 
 
@@ -196,16 +200,28 @@ class ViTEncoder(Encoder):
             return self._blend(torch.cat([search_tokens, _line_up(template_tokens, len(search))], dim=1))
         return torch.cat([self._blend(search_tokens), _line_up(self._blend(template_tokens), len(search))], dim=1)
 
+    def search_features(self, templates: Templates, search: Search) -> Float[Tensor, "B N C"]:
+        """The features of the search region alone: the last block computes no others."""
+        search_tokens = self._embed(search) + self.search_position
+        if not self.joint:
+            return self._blend(search_tokens)
+        template_tokens = self._embed(templates.flatten(0, 1)) + self.template_position
+        tokens = torch.cat([search_tokens, _line_up(template_tokens, len(search))], dim=1)
+        return self._blend(tokens, self.search_tokens)
+
     def _embed(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b n C"]:
         return cast(Tensor, self.patch_embed(images)).flatten(2).transpose(1, 2)  # b C y x -> b (y x) C
 
-    def _blend(self, tokens: Float[Tensor, "b n C"]) -> Float[Tensor, "b n C"]:
-        for block in self.blocks:
+    def _blend(self, tokens: Float[Tensor, "b n C"], first: int | None = None) -> Float[Tensor, "b m C"]:
+        """All blocks and the final norm; the last block gives only the `first` tokens, None: all."""
+        last = len(self.blocks) - 1
+        for number, block in enumerate(self.blocks):
+            wanted = first if number == last else None
             if self.checkpoint and torch.is_grad_enabled():
-                tokens = cast(Tensor, checkpoint(block, tokens, use_reentrant=False))
+                tokens = cast(Tensor, checkpoint(block, tokens, wanted, use_reentrant=False))
             else:
-                tokens = block(tokens)
-        return cast(Tensor, self.norm(tokens))
+                tokens = block(tokens, wanted)
+        return cast(Tensor, self.norm(tokens[:, :first]))
 
     @torch.no_grad()
     def _initialise(self, xavier: bool, position_std: float, patch_gain: float) -> None:

@@ -6,6 +6,7 @@ Letters: B batch, T templates, N search tokens, A all tokens, M memory tokens, C
 V vocabulary, P past boxes, L tokens of a sentence.
 """
 
+from functools import cache
 from typing import Literal, NamedTuple, cast, get_args
 
 import torch
@@ -198,7 +199,8 @@ class SeqTrack(nn.Module):
         likelihood, token = probabilities.max(-1)
         return _Word(token, likelihood, probabilities)
 
-    def _features(self, templates: Templates, search: Search) -> Float[Tensor, "B A C"]:
+    def _features(self, templates: Templates, search: Search) -> Float[Tensor, "B n C"]:
+        """What the encoder gives: of the search region alone where the decoder reads nothing else."""
         wanted = (self.templates, 3, self.template_size, self.template_size)
         if tuple(templates.shape[1:]) != wanted or tuple(search.shape[1:]) != (3, self.search_size, self.search_size):
             raise ValueError(
@@ -206,15 +208,15 @@ class SeqTrack(nn.Module):
                 f"{tuple(templates.shape[1:])} and {tuple(search.shape[1:])}; see model.encoder.templates, "
                 "template_size and search_size"
             )
+        if self.memory == "search":
+            return self.encoder.search_features(templates, search)
         return cast(Tensor, self.encoder(templates, search))
 
     def _map(self, features: Float[Tensor, "B n C"]) -> Float[Tensor, "B n D"]:
         return self.linear(features) if self.apply_linear else features
 
-    def _remember(self, features: Float[Tensor, "B A C"]) -> Float[Tensor, "B M D"]:
-        if self.memory == "search":
-            features = features[:, : self.encoder.search_tokens]
-        elif self.memory == "mean":
+    def _remember(self, features: Float[Tensor, "B n C"]) -> Float[Tensor, "B M D"]:
+        if self.memory == "mean":
             features = features.mean(dim=1, keepdim=True)
         return self._map(features)
 
@@ -238,9 +240,16 @@ def check_memory(memory: str, *, joint: bool) -> None:
 
 def normalise(images: UInt8[Tensor, "*batch 3 H W"]) -> Float[Tensor, "*batch 3 H W"]:
     """RGB images as the models expect them: in [0, 1], then ImageNet's mean and standard deviation; float32."""
-    mean = torch.tensor(IMAGENET_MEAN, device=images.device)[:, None, None]
-    std = torch.tensor(IMAGENET_STD, device=images.device)[:, None, None]
+    mean, std = _statistics(images.device)
     return (images / 255.0 - mean) / std
+
+
+@cache
+def _statistics(device: torch.device) -> tuple[Float[Tensor, "3 1 1"], Float[Tensor, "3 1 1"]]:
+    """ImageNet's mean and standard deviation, sent to a device once: a copy a frame would wait for the device."""
+    with torch.inference_mode(False):  # training uses them too
+        mean, std = (torch.tensor(values, device=device)[:, None, None] for values in (IMAGENET_MEAN, IMAGENET_STD))
+    return mean, std
 
 
 def sinusoid(length: int, width: int) -> Float[Tensor, "length width"]:

@@ -13,7 +13,7 @@ from typing import Literal, get_args
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float64, Int64
+from jaxtyping import Float, Float64, Int64, UInt8
 from torch import Tensor
 
 from seqtrack_lit.boxes import clip_xywh
@@ -21,6 +21,7 @@ from seqtrack_lit.checks import flag, number, one_of
 from seqtrack_lit.crops import Crop, Image
 from seqtrack_lit.models.seqtrack import Prediction, SeqTrack, normalise
 from seqtrack_lit.models.weights import load_model
+from seqtrack_lit.tracking.captured import CapturedGeneration
 from seqtrack_lit.tracking.priors import Rule, TemplateUpdate
 from seqtrack_lit.tracking.tracker import Estimate
 
@@ -81,6 +82,7 @@ class SeqTrackTracker:
             model = copy.deepcopy(model).to(self.device, self.dtype)
         self.model = model
         self.window = model.tokenizer.window().to(self.device) if window else None
+        self._captured = CapturedGeneration(model, window=self.window) if self.device.type == "cuda" else None
         self.box: BoxXywh = (0.0, 0.0, 0.0, 0.0)
         self.stored: Mapping[str, object] = {}  # the checkpoint's settings, before anything replaced them
 
@@ -129,12 +131,17 @@ class SeqTrackTracker:
     def look(self, image: Image, *, attention: bool = False, distributions: bool = False) -> tuple[Crop, Prediction]:
         """Read the box in the search window around the previous one, without moving on; intermediates on request."""
         crop = Crop.around(self.box, factor=self.search_factor, size=self.model.search_size)
+        past = self._past(crop) if self.model.past else None
+        if self._captured is not None and not (attention or distributions):
+            found = self._captured(self.templates, self._crop(crop, image), past)
+            tokens, boxes, likelihoods = (part.clone() for part in (found.tokens, found.boxes, found.likelihoods))
+            return crop, Prediction(tokens, boxes, likelihoods, attention=None, distributions=None)
         with torch.inference_mode():
             prediction = self.model.generate(
                 self.templates,
                 self._pixels(crop, image),
                 window=self.window,
-                past=self._past(crop) if self.model.past else None,
+                past=past,
                 attention=attention,
                 distributions=distributions,
             )
@@ -154,8 +161,11 @@ class SeqTrackTracker:
     @torch.inference_mode()
     def _pixels(self, crop: Crop, image: Image) -> Float[Tensor, "1 3 size size"]:
         """A window's pixels, normalised on the device (uint8 travels, a quarter of the bytes)."""
-        pixels = torch.from_numpy(crop.cut(image, padding=self.padding)).permute(2, 0, 1)
-        return normalise(pixels[None].to(self.device)).to(self.dtype)
+        return normalise(self._crop(crop, image)).to(self.dtype)
+
+    def _crop(self, crop: Crop, image: Image) -> UInt8[Tensor, "1 3 size size"]:
+        """A window's pixels on the device."""
+        return torch.from_numpy(crop.cut(image, padding=self.padding)).to(self.device).permute(2, 0, 1)[None]
 
 
 def load_tracker(

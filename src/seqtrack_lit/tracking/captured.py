@@ -1,0 +1,87 @@
+"""Generation on a CUDA device without the cost of launching it: from pixels to boxes as one CUDA graph.
+
+At batch 1 a SeqTrack-B256 takes longer to launch its thousand kernels than to run them. A graph is recorded once for
+fixed shapes and replayed with one launch; it runs the same kernels on the same numbers, so tokens are those of
+`SeqTrack.generate`. Letters: B batch, T templates, S search size, P past boxes.
+"""
+
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float, Float64, Int64, UInt8
+from torch import Tensor
+
+from seqtrack_lit.models.seqtrack import Prediction, SeqTrack, normalise
+
+_WARM_UP = 3  # runs before recording: libraries choose their kernels and allocate their workspaces in them
+
+
+class CapturedGeneration:
+    """`SeqTrack.generate` of one model for uint8 crops; a graph for every batch size it meets.
+
+    Args:
+        model: in evaluation mode on a CUDA device; its weights must stay where they are.
+        window: factor on the probabilities of the two position tokens.
+    """
+
+    def __init__(self, model: SeqTrack, *, window: Float64[Tensor, "bins"] | None) -> None:
+        self.model, self.window = model, window
+        self._graphs: dict[int, _Graph] = {}
+
+    @torch.inference_mode()
+    def __call__(
+        self,
+        templates: Float[Tensor, "B T 3 h w"],
+        pixels: UInt8[Tensor, "B 3 S S"],
+        past: Int64[Tensor, "B P 4"] | None = None,
+    ) -> Prediction:
+        """Boxes of a batch; the tensors are overwritten by the next call.
+
+        Args:
+            templates: normalised, on the device and in the model's precision; copied only when another tensor comes.
+            pixels: search crops, on the device or in (pinned) memory of the host.
+            past: see `SeqTrack.generate`.
+        """
+        graph = self._graphs.get(len(pixels))
+        if graph is None:
+            graph = self._graphs[len(pixels)] = self._record(templates, pixels, past)
+        if graph.given[0] is not templates:
+            graph.templates.copy_(templates)
+            graph.given[0] = templates
+        graph.pixels.copy_(pixels, non_blocking=True)
+        if past is not None and graph.past is not None:
+            graph.past.copy_(past, non_blocking=True)
+        graph.graph.replay()
+        return graph.prediction
+
+    def _record(self, templates: Tensor, pixels: Tensor, past: Tensor | None) -> "_Graph":
+        device = templates.device
+        templates, pixels = templates.clone(), pixels.to(device, copy=True)
+        past = None if past is None else past.to(device, copy=True)
+
+        def run() -> Prediction:
+            search = normalise(pixels).to(templates.dtype)
+            return self.model.generate(templates, search, window=self.window, past=past)
+
+        side = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+        side.wait_stream(torch.cuda.current_stream(device))
+        with torch.cuda.stream(side):
+            for _ in range(_WARM_UP):
+                run()
+        torch.cuda.current_stream(device).wait_stream(side)
+        graph = torch.cuda.CUDAGraph()
+        # other threads may use the device meanwhile: loaders pin memory
+        with torch.cuda.graph(graph, capture_error_mode="thread_local"):
+            prediction = run()
+        return _Graph(graph, templates, pixels, past, prediction, [None])
+
+
+class _Graph(NamedTuple):
+    """A recorded graph with the tensors it reads and writes; `given` is the templates tensor last copied."""
+
+    graph: torch.cuda.CUDAGraph
+    templates: Tensor
+    pixels: Tensor
+    past: Tensor | None
+    prediction: Prediction
+    given: list[Tensor | None]
