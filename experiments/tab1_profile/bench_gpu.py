@@ -29,6 +29,7 @@ from seqtrack_lit.analysis.profile import count_macs
 from seqtrack_lit.data.sampling import Batch
 from seqtrack_lit.models.decoder import Decoder
 from seqtrack_lit.models.encoder import ViTEncoder
+from seqtrack_lit.models.lean_decoder import LeanDecoder
 from seqtrack_lit.models.seqtrack import SeqTrack, normalise
 from seqtrack_lit.tokens import BoxTokenizer
 from seqtrack_lit.tracking.captured import CapturedGeneration
@@ -147,12 +148,12 @@ def follow(init: Callable[..., object], update: Callable[..., Any], frames: int 
 def batches(name: str, sizes: tuple[int, ...]) -> Iterator[Row]:
     """Crops on the device to boxes on the device, batched, bf16; eager at batch 1 too."""
     net = model_of(name).cuda().bfloat16().eval()
-    window = net.tokenizer.window().cuda()
+    window, lean = net.tokenizer.window().cuda(), LeanDecoder(net.decoder, net.memory_position)
     macs = count_macs(net).everything
     for size in sizes:
         templates = torch.randn(size, net.templates, 3, net.template_size, net.template_size, device="cuda").bfloat16()
         crops = torch.randint(0, 256, (size, 3, net.search_size, net.search_size), device="cuda", dtype=torch.uint8)
-        captured = CapturedGeneration(net, window=window)
+        captured = CapturedGeneration(net, window=window, lean=lean)
         torch.cuda.reset_peak_memory_stats()
         times = device_ms(lambda c=captured, t=templates, x=crops: c(t, x), repeats=30)
         row = {"row": f"{name} batch {size}, bf16, crops on the device", **spread(times, size)}
@@ -162,7 +163,9 @@ def batches(name: str, sizes: tuple[int, ...]) -> Iterator[Row]:
         if size == 1:
             with torch.inference_mode():
                 search = normalise(crops).bfloat16()
-                times = device_ms(lambda t=templates, x=search: net.generate(t, x, window=window), repeats=20)
+                times = device_ms(
+                    lambda t=templates, x=search: net.generate(t, x, window=window, lean=lean), repeats=20
+                )
             yield {"row": f"{name} batch 1, bf16, without graph", **spread(times)}
             with torch.inference_mode():
                 times = device_ms(lambda t=templates, x=search: net.encode(t, x), repeats=20)

@@ -3,6 +3,8 @@
 import pytest
 import torch
 
+from seqtrack_lit.models.lean_decoder import LeanDecoder
+
 GEOMETRY = {
     "1 template, half the size": {"templates": 1, "template_size": 16},
     "2 templates, same size": {"templates": 2, "template_size": 32},
@@ -31,12 +33,14 @@ def check(net, inputs, windowed, batch=2):
     window = net.tokenizer.window() if windowed else None
     with torch.no_grad():
         tokens, likelihoods = one_by_one(net, templates, search, window, past)
-    said = net.generate(templates, search, window=window, past=past)
-    assert torch.equal(said.tokens, tokens)
-    assert said.likelihoods.dtype == (torch.float64 if windowed else torch.float32)
-    torch.testing.assert_close(said.likelihoods.double(), likelihoods, atol=1e-6, rtol=1e-4)
-    assert said.boxes.dtype == torch.float32
-    assert torch.equal(said.boxes, net.tokenizer.decode(tokens))
+    lean = LeanDecoder(net.decoder, net.memory_position)
+    for reader in (None, lean):
+        found = net.generate(templates, search, window=window, past=past, lean=reader)
+        assert torch.equal(found.tokens, tokens)
+        assert found.likelihoods.dtype == (torch.float64 if windowed else torch.float32)
+        torch.testing.assert_close(found.likelihoods.double(), likelihoods, atol=1e-6, rtol=1e-4)
+        assert found.boxes.dtype == torch.float32
+        assert torch.equal(found.boxes, net.tokenizer.decode(tokens))
 
 
 @pytest.mark.parametrize("windowed", [False, True], ids=["no window", "window"])
@@ -168,3 +172,20 @@ def test_generation_keeps_no_gradient(build, inputs):
     net = build()
     templates, search, _ = inputs(net)
     assert not net.generate(templates, search).likelihoods.requires_grad
+
+
+def test_lean_decoder_follows_its_weights_where_it_stands(build, inputs):
+    """A graph holds the addresses of its tensors: refreshing fills them, and changes none."""
+    net = build()
+    templates, search, _ = inputs(net, 2)
+    lean = LeanDecoder(net.decoder, net.memory_position)
+    addresses = [tensor.data_ptr() for tensor in (lean.table, lean.memory_weight, lean.memory_bias)]
+    before = net.generate(templates, search, lean=lean)
+    with torch.no_grad():
+        for parameter in net.decoder.parameters():
+            parameter.mul_(1.5)
+    lean.refresh()
+    after, plain = net.generate(templates, search, lean=lean), net.generate(templates, search)
+    assert [tensor.data_ptr() for tensor in (lean.table, lean.memory_weight, lean.memory_bias)] == addresses
+    torch.testing.assert_close(after.likelihoods, plain.likelihoods, atol=1e-6, rtol=1e-4)
+    assert not torch.allclose(after.likelihoods, before.likelihoods)

@@ -218,7 +218,7 @@ class Decoder(nn.Module):
             memory_position: its positions, added to the keys.
             past: tokens of the past boxes, oldest first; clamped to coordinate tokens.
         """
-        opening = self._opening(past, len(memory))
+        opening = self.opening(past, len(memory))
         tokens = opening if self.bidirectional else torch.cat([opening[:, :-1], inputs], dim=1)
         states, _ = self._read(tokens, self._look_up(memory, memory_position), None, 0, weights=False)
         return cast(Tensor, self.head(states[:, 4 * self.past :]))
@@ -231,7 +231,7 @@ class Decoder(nn.Module):
         keys = looked_up[0].keys
         shape = (len(memory), self.heads, self.sentence, self.width // self.heads)
         cache = [KeysValues(keys.new_zeros(shape), keys.new_zeros(shape)) for _ in self.layers]
-        return Context(looked_up, cache), self._opening(past, len(memory))
+        return Context(looked_up, cache), self.opening(past, len(memory))
 
     def read(
         self, tokens: Int64[Tensor, "B L"], context: Context, *, weights: bool = False
@@ -250,7 +250,8 @@ class Decoder(nn.Module):
             return logits, None
         return logits, torch.stack(attention, dim=1)[..., -answers:, :].permute(0, 3, 1, 2, 4)  # B layers H l M
 
-    def _opening(self, past: Int64[Tensor, "B P 4"] | None, batch: int) -> Int64[Tensor, "B L"]:
+    def opening(self, past: Int64[Tensor, "B P 4"] | None, batch: int) -> Int64[Tensor, "B L"]:
+        """The tokens a generation begins with: past boxes and START, or the four queries."""
         device = self.position.device
         if self.bidirectional:
             return torch.arange(4, device=device).expand(batch, 4)

@@ -6,7 +6,8 @@ Letters: B batch, T templates, N search tokens, A all tokens, M memory tokens, C
 V vocabulary, P past boxes, L tokens of a sentence.
 """
 
-from functools import cache
+from collections.abc import Callable
+from functools import cache, partial
 from typing import Literal, NamedTuple, cast, get_args
 
 import torch
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 from seqtrack_lit.checks import flag
 from seqtrack_lit.models.decoder import Decoder
 from seqtrack_lit.models.encoder import Encoder, Search, Templates
+from seqtrack_lit.models.lean_decoder import LeanDecoder
 from seqtrack_lit.tokens import BoxTokenizer
 
 MemoryKind = Literal["search", "both", "mean"]
@@ -159,6 +161,7 @@ class SeqTrack(nn.Module):
         *,
         window: Float64[Tensor, "bins"] | None = None,
         past: Int64[Tensor, "B P 4"] | None = None,
+        lean: LeanDecoder | None = None,
         attention: bool = False,
         distributions: bool = False,
     ) -> Prediction:
@@ -169,15 +172,22 @@ class SeqTrack(nn.Module):
             search: normalised search crop.
             window: factor on the probabilities of the two position tokens (`BoxTokenizer.window`).
             past: tokens of the last P boxes in the coordinates of this search crop, oldest first.
+            lean: made of this model; reads in place of its decoder, unless attention is asked for.
             attention: return the cross-attention behind each token.
             distributions: return the probabilities each token was chosen from.
         """
         memory = self.encode(templates, search)
-        context, tokens = self.decoder.open(memory, self.memory_position, past)
+        read: Callable[[Tensor], tuple[Tensor, Tensor | None]]
+        if lean is None or attention:
+            context, tokens = self.decoder.open(memory, self.memory_position, past)
+            read = partial(self.decoder.read, context=context, weights=attention)
+        else:
+            state, tokens = lean.open(memory, past)
+            read = partial(lean.read, state=state)
         words: list[_Word] = []
         looked: list[Tensor] = []
         while len(words) < 4:  # causal: four rounds of one token; bidirectional: one round of four
-            logits, weights = self.decoder.read(tokens, context, weights=attention)
+            logits, weights = read(tokens)
             for answer in logits.unbind(1):
                 words.append(self._choose(answer, len(words), window))
             looked += [] if weights is None else [weights]

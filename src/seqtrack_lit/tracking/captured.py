@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float, Float64, Int64, UInt8
 from torch import Tensor
 
+from seqtrack_lit.models.lean_decoder import LeanDecoder
 from seqtrack_lit.models.seqtrack import Prediction, SeqTrack, normalise
 
 _WARM_UP = 3  # runs before recording: libraries choose their kernels and allocate their workspaces in them
@@ -22,10 +23,13 @@ class CapturedGeneration:
     Args:
         model: in evaluation mode on a CUDA device; its weights must stay where they are.
         window: factor on the probabilities of the two position tokens.
+        lean: the model's decoder for generation.
     """
 
-    def __init__(self, model: SeqTrack, *, window: Float64[Tensor, "bins"] | None) -> None:
-        self.model, self.window = model, window
+    def __init__(
+        self, model: SeqTrack, *, window: Float64[Tensor, "bins"] | None, lean: LeanDecoder | None = None
+    ) -> None:
+        self.model, self.window, self.lean = model, window, lean
         self._graphs: dict[int, _Graph] = {}
 
     @torch.inference_mode()
@@ -61,7 +65,7 @@ class CapturedGeneration:
 
         def run() -> Prediction:
             search = normalise(pixels).to(templates.dtype)
-            return self.model.generate(templates, search, window=self.window, past=past)
+            return self.model.generate(templates, search, window=self.window, past=past, lean=self.lean)
 
         side = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
         side.wait_stream(torch.cuda.current_stream(device))

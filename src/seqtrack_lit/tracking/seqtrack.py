@@ -19,6 +19,7 @@ from torch import Tensor
 from seqtrack_lit.boxes import clip_xywh
 from seqtrack_lit.checks import flag, number, one_of
 from seqtrack_lit.crops import Crop, Image
+from seqtrack_lit.models.lean_decoder import LeanDecoder
 from seqtrack_lit.models.seqtrack import Prediction, SeqTrack, normalise
 from seqtrack_lit.models.weights import load_model
 from seqtrack_lit.tracking.captured import CapturedGeneration
@@ -82,7 +83,9 @@ class SeqTrackTracker:
             model = copy.deepcopy(model).to(self.device, self.dtype)
         self.model = model
         self.window = model.tokenizer.window().to(self.device) if window else None
-        self._captured = CapturedGeneration(model, window=self.window) if self.device.type == "cuda" else None
+        self._lean = LeanDecoder(model.decoder, model.memory_position)
+        cuda = self.device.type == "cuda"
+        self._captured = CapturedGeneration(model, window=self.window, lean=self._lean) if cuda else None
         self.box: BoxXywh = (0.0, 0.0, 0.0, 0.0)
         self.stored: Mapping[str, object] = {}  # the checkpoint's settings, before anything replaced them
 
@@ -108,6 +111,7 @@ class SeqTrackTracker:
             ValueError: the box has no positive, finite size.
         """
         self.model.eval()
+        self._lean.refresh()  # the model may have been trained since
         x, y, w, h = (float(v) for v in box_xywh)
         self.box, self.frame = (x, y, w, h), 0
         self.templates = self._template(image).repeat(1, self.model.templates, 1, 1, 1)  # 1 T 3 h w
@@ -142,6 +146,7 @@ class SeqTrackTracker:
                 self._pixels(crop, image),
                 window=self.window,
                 past=past,
+                lean=self._lean,
                 attention=attention,
                 distributions=distributions,
             )
