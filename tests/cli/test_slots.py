@@ -14,7 +14,7 @@ import pytest
 from seqtrack_lit.cli import slots
 
 TRAINING = """#!/bin/sh
-folder=${3#resume=}
+folder=${3#folder=}
 echo $$ > $folder/pid
 echo "begin $CUDA_VISIBLE_DEVICES $HYDRA_FULL_ERROR" >> $folder/../events
 trap 'echo saved; exit 143' TERM
@@ -29,7 +29,7 @@ from pathlib import Path
 from seqtrack_lit.cli import slots
 os.environ[slots._LEADER] = str(os.getppid())
 slots.sys.executable, folder = sys.argv[1], Path(sys.argv[2])
-slots.train_apart(folder, sys.argv[3:], folder.parent)
+slots.train_apart(folder, [f"folder={folder}"], sys.argv[3:], folder.parent)
 """
 
 

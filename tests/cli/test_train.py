@@ -140,9 +140,9 @@ def test_stop_and_resume(run: Callable[..., int], tmp_path: Path, stop: str, cap
     dated = [*TINY, same, "name=dated"]
     first = {"folder": tiny("given", same), "auto": tiny("fixed", same), "newest": dated}
     again = {
-        "folder": ["resume=given"],
+        "folder": ["resume=given", stop],
         "auto": [*tiny("fixed", same), "resume=auto"],
-        "newest": [*dated, "resume=auto"],
+        "newest": [*dated, stop, "resume=auto"],
     }
     for how, arguments in first.items():
         assert run(*arguments, stop) == 143
@@ -183,10 +183,10 @@ def test_resume_with_other_settings(run: Callable[..., int], tmp_path: Path, sto
     assert run(*tiny("whole")) == 0
     assert run(*tiny("out", stop)) == 143
     for change, (then, now) in CHANGED.items():
-        assert run("resume=out", change) == 2
+        assert run("resume=out", stop, change) == 2
         setting = change.partition("=")[0]
         assert f"out was begun with {setting}={then} and cannot go on with {now}" in capsys.readouterr().err
-    assert run("resume=out", "train.device_batch=4") == 2
+    assert run("resume=out", stop, "train.device_batch=4") == 2
     said = "out stopped inside an epoch (step 5) on 1 device(s) x train.device_batch=8 and cannot go on with 1 x 4"
     assert said in capsys.readouterr().err
     path = tmp_path / "out/run.json"
@@ -195,7 +195,7 @@ def test_resume_with_other_settings(run: Callable[..., int], tmp_path: Path, sto
     facts["environment"]["versions"]["torch"] = "1.13"
     facts["environment"]["revision"]["commit"] = "older"
     path.write_text(json.dumps(facts))
-    assert run("resume=out", "data.max_skipped=0.5") == 0
+    assert run("resume=out", stop, "data.max_skipped=0.5") == 0
     warned = capsys.readouterr().out
     assert "not exactly the run that was begun: revision.commit older -> " in warned
     assert f"versions.torch 1.13 -> {torch.__version__.partition('+')[0]}" in warned
@@ -229,7 +229,7 @@ def test_resume_one_job_of_a_sweep(run: Callable[..., int], tmp_path: Path, stop
     assert run("experiment=tab5_temporal", "hydra.sweeper.params.seed=0", *sizes, *short, stop) == 143
     (job,) = (path.parent for path in tmp_path.glob("runs/tab5_temporal/*/run.json"))
     capsys.readouterr()
-    assert run(f"resume={job}") == 0
+    assert run(f"resume={job}", stop) == 0
     assert "going on from last.ckpt" in capsys.readouterr().out
     assert len(list(tmp_path.rglob("run.json"))) == 1
 

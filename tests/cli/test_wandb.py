@@ -69,7 +69,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         tiny = [*TINY, "logger=wandb", f"data.validation.track_frames={FRAMES}", "data.validation.tracks=2"]
         tags = ["logger.service.tags=[a,b]", "logger.service.project=mine"]
         assert go(*tiny, *tags, "hydra.run.dir=stopped", "+callbacks.extra.x._target_=endings.stop") == 143
-        assert go("resume=stopped") == 0
+        assert go("resume=stopped", "+callbacks.extra.x._target_=endings.good") == 0
         jobs = ["-m", "+callbacks.extra.x._target_=endings.good,endings.bad,endings.other"]
         naming = ["hydra.sweep.dir=sweep", "hydra.sweep.subdir=${hydra.job.num}"]
         assert go(*tiny, *jobs, *naming) == 1
@@ -116,7 +116,8 @@ def test_the_whole_configuration_and_what_follows(folder: Path, logged: Mapping[
     config = OmegaConf.to_container(OmegaConf.load(folder / name / "config.yaml"))
     facts = json.loads((folder / name / "run.json").read_text())
     for part in logged[name]:
-        assert config.items() <= {**part.config, "resume": config["resume"]}.items()  # resume=auto came later
+        later = {key: config[key] for key in ("resume", "callbacks")}  # other ones when it went on
+        assert config.items() <= {**part.config, **later}.items()
         derived = part.config["derived"]
         assert derived.items() <= facts.items()
         assert derived.keys() == {"precision", "parameters", "device", "budget", "learning_rates", "data"}

@@ -5,14 +5,14 @@ Nothing here imports torch: wrong keys and options stop within a second.
 
 import difflib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override, Quote, QuotedString
+from hydra.core.override_parser.types import Override, OverrideType, Quote, QuotedString
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -65,6 +65,56 @@ def _quoted(argument: str, sweep: bool) -> str:
         return argument
     changed = f"{key}={quoted(value)}"
     return changed if _parse(changed) is not None else argument
+
+
+def recorded(items: Sequence[str], *, source: str, folder: Path, without: Container[str]) -> list[str]:
+    """Overrides that a file holds, once it is sure that each sets one key of ours to a plain value.
+
+    A run's folder may come from somebody else, and an override can name code to be run. So: no new or deleted keys
+    (+, ~), nothing of Hydra's own, no `_target_` or anything else with an underscore in front, no mappings,
+    interpolations or sweeps, and of a group only an option of `conf/`. Unknown keys fail when they are composed.
+
+    Args:
+        items: the overrides.
+        source: what holds them, for the message.
+        folder: `conf/`.
+        without: keys to leave out unread, as the command line itself gives them.
+
+    Raises:
+        ValueError: one line about the first that is not such an override.
+    """
+    groups = set(groups_of(folder))
+    kept = []
+    for item in items:
+        parsed = _parse(item)
+        if parsed is not None and parsed.key_or_group in without:
+            continue
+        if parsed is None or not _is_plain(parsed, groups, folder):
+            raise ValueError(
+                f"{source} holds the override {item!r}; only plain values of known keys are taken from a file, since "
+                "others can run code: if you trust it, write it on the command line yourself"
+            )
+        kept.append(item)
+    return kept
+
+
+def _is_plain(override: Override, groups: Container[str], folder: Path) -> bool:
+    key, value = str(override.key_or_group), override._value
+    parts = re.split("[./]", key)
+    if override.type is not OverrideType.CHANGE or override.package is not None or parts[0] == "hydra":
+        return False
+    if any(not part or part.startswith("_") for part in parts):
+        return False
+    if key in groups:
+        return value is None or (isinstance(value, str) and value in options_of(folder, key))
+    return all(_is_leaf(item) for item in (value if isinstance(value, list) else [value]))
+
+
+def _is_leaf(value: object) -> bool:
+    """A number, a flag, null, or a text without an interpolation."""
+    if isinstance(value, QuotedString):
+        value = value.text
+    return value is None or isinstance(value, bool | int | float) or (isinstance(value, str) and "${" not in value)
 
 
 def quoted(text: object) -> str:

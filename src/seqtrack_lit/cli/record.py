@@ -10,12 +10,31 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
+from typing_extensions import TypedDict
+
+from seqtrack_lit.files import read_json, read_yaml, typed
 
 PACKAGES = (
     "seqtrack-lit", "torch", "torchvision", "lightning", "timm", "numpy", "opencv-contrib-python-headless",
     "albumentations", "hydra-core", "omegaconf", "wandb",
 )  # fmt: skip
+
+_LARGEST = 1 << 20  # bytes of run.json
+
+
+class Facts(TypedDict, total=False):
+    """What run.json holds, where it is used again."""
+
+    status: str
+    group: str | None
+    overrides: list[str]
+    best: float | None
+    seconds: float
+    precision: str
+    budget: dict[str, object]
+    environment: dict[str, object]
+    data: dict[str, object]
+    learning_rates: dict[str, object]
 
 
 def environment() -> dict[str, Any]:
@@ -83,12 +102,31 @@ def _overwrite_status(path: Path, old: object, new: object) -> None:
 
 
 def read_facts(folder: Path) -> dict[str, Any]:
-    """A run's facts; empty where there are none or they cannot be read."""
+    """A run's facts; empty where there are none.
+
+    Raises:
+        ValueError: it is no JSON, or a fact is of another type than those that are written here.
+    """
+    path, remedy = folder / "run.json", "the file was changed, or is not a run's"
     try:
-        facts = json.loads((folder / "run.json").read_text())
-    except (FileNotFoundError, ValueError):
+        facts: dict[str, Any] = read_json(path, dict, remedy, largest=_LARGEST)
+    except FileNotFoundError:
         return {}
-    return facts if isinstance(facts, dict) else {}
+    typed(facts, Facts, str(path), remedy)
+    return facts
+
+
+def read_settings(folder: Path) -> dict[str, Any]:
+    """The settings a run was begun with, interpolations unopened; empty where there is no config.yaml.
+
+    Raises:
+        ValueError: it is no plain YAML of bounded size, or no mapping.
+    """
+    path = folder / "config.yaml"
+    try:
+        return typed(read_yaml(path), dict, str(path), "it does not hold a run's settings")
+    except FileNotFoundError:
+        return {}
 
 
 def differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
@@ -119,8 +157,7 @@ def check_same(
     Raises:
         ValueError: names the first setting that differs.
     """
-    path = folder / "config.yaml"
-    former: Any = OmegaConf.to_container(OmegaConf.load(path)) if path.is_file() else {}
+    former = read_settings(folder)
     for part in parts:
         then, now = _flat(former.get(part), part), _flat(settings.get(part), part)
         for key in sorted(then.keys() | now.keys()):

@@ -29,12 +29,14 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from seqtrack_lit.checks import printable
 from seqtrack_lit.cli.overrides import check_added, constant_keys, explain, options_first, options_of, quote_paths
 from seqtrack_lit.cli.slots import StoppedSweepError
 
 Body = Callable[[DictConfig], Any]
 # What a user can cause and mend; anything else is a bug and keeps its traceback.
 USER_ERRORS = (ValueError, FileNotFoundError, FileExistsError, NotADirectoryError, IsADirectoryError, PermissionError)
+_LONGEST = 2000  # letters of a message
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)  # disk full, quota used up, read-only
 
 
@@ -50,6 +52,8 @@ def run(config_name: str, body: Body) -> None:
         return
     everything = os.environ.get("HYDRA_FULL_ERROR") == "1"
     folder = config_folder()
+    if any(item.startswith("--experimental-rerun") for item in arguments):
+        leave(command, "--experimental-rerun reads a pickle, which can run code; resume=FOLDER goes on with a run", 2)
     # Lightning starts further processes from sys.argv, so the quoted form must be there too.
     quoted = quote_paths(options_first(arguments))
     try:
@@ -113,7 +117,7 @@ def _job(body: Body, command: str, everything: bool, config: DictConfig) -> Any:
         settings = HydraConfig.get()
         path = Path(settings.runtime.output_dir) / f"{settings.job.name}.log"
         text = f"job {settings.job.num} ({settings.job.override_dirname}) failed: {text}; its log: {path}"
-        shown = text if mistake else f"{traceback.format_exc()}{text}"
+        shown = printable(text) if mistake else f"{traceback.format_exc()}{text}"
         with path.open("a") as file:
             file.write(f"{shown}\n")
         print(f"{command}: {shown}", file=sys.stderr, flush=True)
@@ -129,7 +133,7 @@ def _check(config: DictConfig) -> None:
 
 def leave(command: str, text: str, code: int) -> NoReturn:
     """Say why on one line and exit."""
-    print(f"{command}: {text}", file=sys.stderr, flush=True)
+    print(f"{command}: {printable(text)[:_LONGEST]}", file=sys.stderr, flush=True)
     raise SystemExit(code)
 
 

@@ -1,6 +1,7 @@
 """Experiment services: Weights & Biases, TensorBoard. Only this module imports them."""
 
 import os
+import re
 import secrets
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -73,6 +74,9 @@ class WandbService:
         path = folder / "wandb_id.txt"
         if not path.exists():
             path.write_text(secrets.token_hex(4))
+        number = path.read_text(errors="replace").strip()
+        if not re.fullmatch("[0-9a-zA-Z_-]{1,64}", number):  # it becomes part of a folder's name
+            raise ValueError(f"{path} holds no id of a run of Weights & Biases; delete it and the run gets a new one")
         try:
             mode = mode_of(self.mode)
             self._run = wandb.init(
@@ -82,7 +86,7 @@ class WandbService:
                 job_type=self.job_type,
                 tags=self.tags,
                 name=name,
-                id=path.read_text().strip(),
+                id=number,
                 resume="allow" if mode == "online" else None,  # offline, the same id alone continues a run
                 reinit="create_new",  # a run left open by others in this process is not ours
                 dir=folder,

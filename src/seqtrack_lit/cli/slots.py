@@ -1,7 +1,7 @@
 """Jobs of a sweep side by side (`launcher=local`): each in a process of its own, on devices of its own.
 
 joblib hands the jobs to as many workers as there are slots. A worker takes a free slot and trains by
-`seqtrack-train resume=FOLDER` in a further process, so that a job that is killed takes no other with it. A slot is a
+`seqtrack-train` in a further process, so that a job that is killed takes no other with it. A slot is a
 locked file: the kernel frees it when the last process that holds it is gone, whatever ended it, and another sweep on
 this machine sees it as well.
 """
@@ -94,14 +94,14 @@ def take(slots: Sequence[str]) -> tuple[str, list[IO[bytes]]] | None:
     return None
 
 
-def train_apart(folder: Path, slots: Sequence[str], sweep: Path, *extra: str) -> None:
-    """Train the run whose overrides are in this folder on a free slot; everything it says goes to its train.log.
+def train_apart(folder: Path, overrides: Sequence[str], slots: Sequence[str], sweep: Path) -> None:
+    """Train a run on a free slot; everything it says goes to its train.log.
 
     Args:
-        folder: the run's folder, with `.hydra/overrides.yaml`.
+        folder: the run's folder.
+        overrides: its command line.
         slots: names of the slots.
         sweep: folder of the sweep.
-        extra: further overrides.
 
     Raises:
         StoppedSweepError: the sweep was asked to stop.
@@ -117,7 +117,7 @@ def train_apart(folder: Path, slots: Sequence[str], sweep: Path, *extra: str) ->
     with _claimed(slots, ending) as (slot, held):
         path = folder / "train.log"
         log.info("begins   %s on %s, its log: %s", folder.name, slot, path)
-        command = [sys.executable, "-m", "seqtrack_lit.cli.train", f"resume={folder}", *extra]
+        command = [sys.executable, "-m", "seqtrack_lit.cli.train", *overrides]
         command += ["hydra.job_logging.root.handlers=[file]"]  # what is printed arrives in the same file
         env = {name: value for name, value in os.environ.items() if name != "HYDRA_FULL_ERROR"}  # set by `run`
         env |= {} if slot.startswith(_PLACE) else {"CUDA_VISIBLE_DEVICES": slot}

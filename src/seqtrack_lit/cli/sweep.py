@@ -50,7 +50,10 @@ class SweepPlan(Callback):
         folder = Path(str(config.hydra.sweep.dir))
         lines = [f"sweep    {folder}, {len(jobs)} jobs"]
         for name in jobs:
-            status = read_facts(folder / name).get("status")
+            try:
+                status = read_facts(folder / name).get("status")
+            except ValueError as error:
+                leave(_command(config), str(error), 2)
             meaning = _MEANING.get(status, f"{status}, goes on")
             lines.append(f"         {name}: {f'{status}, begins anew' if config.overwrite and status else meaning}")
         print("\n".join(lines), flush=True)

@@ -38,15 +38,19 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from seqtrack_lit.cli.outside import agree_on_start
-from seqtrack_lit.cli.overrides import key_of, quote_paths, quoted
+from seqtrack_lit.cli.overrides import key_of, quote_paths, quoted, recorded
 from seqtrack_lit.cli.record import check_same, read_facts, write_facts
-from seqtrack_lit.cli.runtime import config_folder, existing, run
+from seqtrack_lit.cli.runtime import USER_ERRORS, config_folder, existing, leave, one_line, run
 from seqtrack_lit.cli.slots import train_apart
 
 log = logging.getLogger(__name__)
 # What a result depends on: a run goes on, or counts as done, only if all of it is the same ...
 _DECISIVE = ("seed", "train", "tokenizer", "model", "optimizer", "data", "tracker", "init_from")
 # ... but for where the data lie, who reads them and how much fits into memory.
+# ... and how the sweep it is of was run.
+_OF_A_SWEEP = ("resume", "launcher", "slots")
+# What a run writes into its folder again when it goes on.
+_WRITTEN_AGAIN = (".lock", ".hydra", ".hydra/*", "checkpoints", "checkpoints/*", "pictures", "*.csv", "*.log", "*.txt")
 _HARMLESS = ("root", "cache", "cache_gb", "workers", "start_method", "max_skipped", "device_batch", "nonfinite_limit")
 
 
@@ -76,9 +80,10 @@ def body(config: DictConfig) -> float | None:
         )
     group = Path(settings.sweep.dir).name if sweep else read_facts(folder).get("group")
     if sweep and config.get("slots") is not None:
-        write_facts(folder, {"group": group, "overrides": list(map(str, settings.overrides.task))})
-        extra = ["overwrite=true"] if config.overwrite else []
-        train_apart(folder, list(map(str, config.slots)), Path(settings.sweep.dir), *extra)
+        write_facts(folder, {"group": group})
+        mine = [str(item) for item in settings.overrides.task if key_of(str(item)) not in (*_OF_A_SWEEP, "overwrite")]
+        mine += ["overwrite=true"] if config.overwrite else []
+        train_apart(folder, [*mine, *_in(folder)], list(map(str, config.slots)), Path(settings.sweep.dir))
         best = read_facts(folder).get("best")
         log.info("done     %s, best val/auc %s", folder.name, best)
         return best
@@ -98,10 +103,15 @@ def continued(arguments: list[str]) -> list[str]:
 
     Raises:
         FileNotFoundError: resume=FOLDER does not exist or is not the folder of a run.
+        ValueError: its settings are not what a file may say, or a link leads out of it.
     """
     given = {key_of(item): item.partition("=")[2] for item in arguments if not item.startswith("-")}
     wanted = given.get("resume", "null").strip("'\"")
-    if wanted == "null" or {"-m", "--multirun", "--config-path"} & set(arguments):
+    if wanted == "null" or "--config-path" in arguments:
+        return arguments
+    if {"-m", "--multirun"} & set(arguments):
+        if wanted != "auto":
+            raise ValueError(f"resume={wanted} goes on with one run, without -m; a sweep goes on when it is repeated")
         return arguments
     folder = _newest(arguments) if wanted == "auto" else existing(wanted, "resume")
     if folder is None:
@@ -111,11 +121,18 @@ def continued(arguments: list[str]) -> list[str]:
         raise FileNotFoundError(
             f"resume={wanted}: {folder} is not the folder of a run, it has no run.json with overrides"
         )
-    own = {*given, "resume", "overwrite", "launcher", "slots"}  # how the sweep it is of was run
-    kept = [item for item in former if key_of(item) not in own]
+    for path in (path for pattern in _WRITTEN_AGAIN for path in folder.glob(pattern)):
+        if path.is_symlink():
+            raise ValueError(f"{path} is a link, and this run would write to where it points: put the real one there")
+    own = {*given, *_OF_A_SWEEP, "overwrite"}
+    kept = recorded(former, source=f"resume={wanted}: {folder / 'run.json'}", folder=config_folder(), without=own)
     rest = [item for item in arguments if key_of(item) != "resume"]
-    # RUN: it may be one job of a sweep
-    return [*kept, *rest, "resume=auto", f"hydra.run.dir={quoted(folder)}", "hydra.mode=RUN"]
+    return [*kept, *rest, *_in(folder)]
+
+
+def _in(folder: Path) -> list[str]:
+    """Go on in this folder, which may be of one job of a sweep, or of a run that an experiment makes a sweep."""
+    return ["resume=auto", f"hydra.run.dir={quoted(folder)}", "hydra.mode=RUN"]
 
 
 def _newest(arguments: list[str]) -> Path | None:
@@ -146,9 +163,8 @@ def main() -> None:
     agree_on_start()
     try:
         sys.argv[1:] = continued(sys.argv[1:])
-    except FileNotFoundError as error:
-        print(f"seqtrack-train: {error}", file=sys.stderr)
-        raise SystemExit(2) from None
+    except USER_ERRORS as error:
+        leave("seqtrack-train", one_line(error), 2)
     with tempfile.TemporaryDirectory(prefix="seqtrack_fit_") as folder:
         if any(key_of(item) == "fit" and item.lower().endswith("=true") for item in sys.argv[1:]):
             # a dry run touches no run: Hydra, too, writes what it was asked into the folder
