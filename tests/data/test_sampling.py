@@ -1,6 +1,7 @@
 """Which frames make a sample, samples as pure functions of their key, and what happens to those that fail."""
 
 from collections import Counter
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -8,8 +9,9 @@ import pytest
 import torch
 from tests.data.videos import ShadeVideos
 
-from seqtrack_lit.data.augment import Augmentation, Jitter, JitterSchedule, Windows
+from seqtrack_lit.data.augment import Augmentation, JitterSchedule, Windows
 from seqtrack_lit.data.generated import GeneratedVideos
+from seqtrack_lit.data.past import PastErrors
 from seqtrack_lit.data.sampling import (
     Batch,
     Frameset,
@@ -23,6 +25,8 @@ from seqtrack_lit.data.sampling import (
 
 PLAIN = Augmentation(grey=0.0, flip=0.0)
 TINY = Windows(48, 32, 3.0, 2.0, "S")
+EXACT = PastErrors(center=0, size=0, strides=1, wide=0, start=0, still_center=0, still_size=0)
+WIDE = replace(EXACT, wide=1.0)  # no error but the one that all past boxes and the window share
 
 
 def make(videos: dict[str, Videos] | Videos, weights: list[float] | None = None, **options: Any) -> TrainingSamples:
@@ -86,7 +90,7 @@ def test_the_crops_show_the_frames_that_were_drawn() -> None:
 
 
 def test_images_are_repeated() -> None:
-    samples = make(ShadeVideos([1, 1], repeats_image=True), frameset=Frameset(2, past=2, past_jitter=Jitter(0, 0)))
+    samples = make(ShadeVideos([1, 1], repeats_image=True), frameset=Frameset(2, past=2, past_errors=EXACT))
     sample, _ = samples[0, 0]
     assert torch.equal(sample.templates[0], sample.templates[1])
     torch.testing.assert_close(sample.past, sample.box.expand(2, 4))
@@ -132,7 +136,7 @@ def test_jitter_follows_the_position_in_the_run() -> None:
 
 
 def test_flip_mirrors_boxes_and_pixels_of_the_whole_sample() -> None:
-    options = {"jitter": JitterSchedule(1.0, 0.0), "frameset": Frameset(1, past=3, past_jitter=Jitter(0, 0))}
+    options = {"jitter": JitterSchedule(1.0, 0.0), "frameset": Frameset(1, past=3, past_errors=WIDE)}
     for index in range(6):
         plain, _ = make(ShadeVideos([40]), **options)[0, index]
         flipped, _ = make(ShadeVideos([40]), augmentation=Augmentation(grey=0.0, flip=1.0), **options)[0, index]
@@ -150,71 +154,72 @@ def test_flip_mirrors_boxes_and_pixels_of_the_whole_sample() -> None:
 
 def test_past_boxes_are_those_before_the_search_frame() -> None:
     # the target moves 1/4 px a frame, the window is ceil(sqrt(96) * 3) = 30 px: 1/120 of it a frame
-    frameset = Frameset(1, past=3, past_jitter=Jitter(0, 0))
-    samples = make(ShadeVideos([40]), frameset=frameset)
-    seen = set()
-    for index in range(60):
-        sample, _ = samples[0, index]
-        steps = ((sample.past[:, 0] - sample.box[0]) * 120).round().int().tolist()
-        seen.add(tuple(steps))
-        torch.testing.assert_close(sample.past[:, 1:], sample.box[1:].expand(3, 3))
-    assert {(-3, -2, -1), (3, 2, 1)} <= seen  # forwards and, in reversed samples, backwards
+    for stride in (1, 2):
+        # strides are drawn from 1 to the largest: of those up to 2, the samples with 2 are looked at
+        samples = make(ShadeVideos([40]), frameset=Frameset(1, past=3, past_errors=replace(EXACT, strides=stride)))
+        seen = set()
+        for index in range(60):
+            sample, _ = samples[0, index]
+            seen.add(tuple(((sample.past[:, 0] - sample.box[0]) * 120).round().int().tolist()))
+            assert sample.past[2, :2].tolist() == [0.5, 0.5]  # the window stands on the last one
+            torch.testing.assert_close(sample.past[:, 2:], sample.box[2:].expand(3, 2))
+        # forwards and, in reversed samples, backwards
+        assert {(-3 * stride, -2 * stride, -stride), (3 * stride, 2 * stride, stride)} <= seen
     # at a video's end there is no older box: the oldest there is stands in, or the search frame's own
+    samples = make(ShadeVideos([40]), frameset=Frameset(1, past=3, past_errors=EXACT))
+    seen = {
+        tuple(((s.past[:, 0] - s.box[0]) * 120).round().int().tolist()) for s in (samples[0, i][0] for i in range(60))
+    }
     assert seen <= {(-3, -2, -1), (3, 2, 1), (-2, -2, -1), (2, 2, 1), (-1, -1, -1), (1, 1, 1), (0, 0, 0)}
 
 
 def test_past_boxes_of_unseen_frames_repeat_the_next_older_one() -> None:
     videos = ShadeVideos([30], hidden=[12, 14])
-    samples = make(videos, frameset=Frameset(1, past=4, past_jitter=Jitter(0, 0)))
+    samples = make(videos, frameset=Frameset(1, past=4, past_errors=EXACT))
     boxes = videos.boxes(0)
-    plan = samples._draw(np.random.default_rng(0), 0.0)._replace(frames=[3, 15], around=boxes[15])
-    rng = np.random.default_rng(0)
+    plan = samples._draw(np.random.default_rng(0), 0.0)._replace(frames=[3, 15], around=boxes[13])
     # before 15 come 11, 12, 13, 14, of which 12 and 14 are hidden: 11, 11, 13, 13; a frame moves the box 1/4 px
-    assert samples._past(plan, rng)[:, 0].tolist() == [10 + t / 4 for t in (11, 11, 13, 13)]
+    assert samples._past(plan)[:, 0].tolist() == [10 + t / 4 for t in (11, 11, 13, 13)]
     # backwards before 11 come 15, 14, 13, 12: 15, 15, 13, 13
-    plan = plan._replace(frames=[20, 11], around=boxes[11])
-    assert samples._past(plan, rng)[:, 0].tolist() == [10 + t / 4 for t in (15, 15, 13, 13)]
+    assert samples._past(plan._replace(frames=[20, 11]))[:, 0].tolist() == [10 + t / 4 for t in (15, 15, 13, 13)]
 
 
-def test_past_boxes_do_not_show_where_the_target_is_in_a_window_that_strays() -> None:
-    """As in tracking: the last of them is the middle of the window up to a frame's motion, whatever was drawn."""
-    options = {"frameset": Frameset(1, past=2, past_jitter=Jitter(0, 0)), "jitter": JitterSchedule(2.6, 0.5)}
-    samples = make(ShadeVideos([40]), **options)
+def test_the_window_always_stands_on_the_last_past_box() -> None:
+    options = {"frameset": Frameset(1, past=2), "jitter": JitterSchedule(2.6, 0.5)}
+    samples = make({"a": ShadeVideos([40]), "b": ShadeVideos([1], repeats_image=True)}, **options)
+    scenes = Frameset(1, past=2, min_length=6, distinct=True, any_object=1.0, contrast=1.0)
+    pool = make(GeneratedVideos(20, kept_frames=6), **{**options, "frameset": scenes})
+    drawn = [source[0, index][0] for source in (samples, pool) for index in range(120)]
+    for sample in drawn:
+        assert sample.past[-1, :2].tolist() == [0.5, 0.5]
+        # sqrt(w * h) of it is 1/3 of the window up to the rounding of the window's side to whole pixels
+        assert 0.25 < float(sample.past[-1, 2:].prod().sqrt()) <= 1 / 3
+    astray = np.array([float((sample.box[:2] - 0.5).abs().max()) * 3 for sample in drawn[:120]])
+    # 30 % of the samples have the wide error (half of those more than .65 sizes), the others see the target's motion
+    assert 0.1 < (astray > 0.5).mean() < 0.35
+    # of a pair that shows one crop, the second asks for another object, whose past stands on the window, too
+    pairs = [(a, b) for a, b in zip(drawn[120::2], drawn[121::2], strict=True) if torch.equal(a.search, b.search)]
+    assert len(pairs) > 10
+    assert max(float((b.box[:2] - 0.5).abs().max()) for _, b in pairs) > 0.25
+
+
+def test_past_boxes_share_the_wide_error_with_the_window() -> None:
+    samples = make(ShadeVideos([40]), frameset=Frameset(1, past=2, past_errors=WIDE), jitter=JitterSchedule(2.6, 0.5))
     astray = []
     for index in range(40):
         sample, _ = samples[0, index]
         astray.append(float((sample.box[:2] - 0.5).abs().max()))
-        # the target moves 1/4 px a frame, in windows of at least 10 px
-        assert (sample.past[:, :2] - 0.5).abs().max() <= 2 * 0.25 / 10
-        torch.testing.assert_close(sample.past[:, 2:].prod(1), torch.full((2,), 1 / 9), atol=0.02, rtol=0)
+        # the target moves 1/4 px a frame, in windows of at least 10 px: all past boxes stay where the last one is
+        assert (sample.past[:, :2] - 0.5).abs().max() <= 0.25 / 10
     assert max(astray) > 0.3
-    # and asked for another object than the window was cut around
-    scenes = {"any_object": 1.0, "contrast": 1.0, "min_length": 6, "distinct": True}
-    samples = make(GeneratedVideos(20, kept_frames=6), frameset=Frameset(1, past=1, past_jitter=Jitter(0, 0), **scenes))
-    pairs = [(samples[0, index][0], samples[0, index + 1][0]) for index in range(0, 40, 2)]
-    contrasts = [second for first, second in pairs if torch.equal(first.search, second.search)]
-    assert max(float((sample.box[:2] - 0.5).abs().max()) for sample in contrasts) > 0.25
-    assert all((sample.past[0, :2] - 0.5).abs().max() < 0.15 for sample in contrasts)
 
 
-def test_past_boxes_of_a_pool_come_from_the_whole_video() -> None:
-    pool, whole = GeneratedVideos(3, kept_frames=6), GeneratedVideos(3)
-    samples = make(pool, frameset=Frameset(1, past=3, past_jitter=Jitter(0, 0), min_length=6, distinct=True))
-    for seed in range(30):
-        plan = samples._draw(np.random.default_rng(seed), 0.0)
-        boxes = whole.boxes(plan.video)
-        search = int(np.flatnonzero((boxes == plan.boxes[plan.frames[-1]]).all(1))[0])
-        step = 1 if plan.frames[0] < plan.frames[1] else -1
-        expected = [boxes[np.clip(search - step * back, 0, 59)] for back in (3, 2, 1)]
-        np.testing.assert_allclose(samples._past(plan, np.random.default_rng(0)), expected, atol=1e-9)
-
-
-def test_past_boxes_in_a_pool_are_those_of_the_scene() -> None:
+@pytest.mark.parametrize("any_object", [0.0, 1.0])
+def test_past_boxes_in_a_pool_are_those_of_the_scene(any_object: float) -> None:
     # the pool keeps six of sixty frames; a tracker's last boxes are those of the frames just before, not of kept ones
     pool, whole = GeneratedVideos(3, kept_frames=6), GeneratedVideos(3)
-    still = Frameset(1, min_length=6, distinct=True, any_object=1.0, past=4, past_jitter=Jitter(0, 0))
-    samples = make(pool, frameset=still)
-    rng, steps = np.random.default_rng(0), set()
+    frameset = Frameset(1, min_length=6, distinct=True, any_object=any_object, past=4, past_errors=EXACT)
+    samples, steps = make(pool, frameset=frameset), set()
     for index in range(60):
         plan = samples._draw(np.random.default_rng(index), 0.0)
         objects = whole.objects(plan.video)
@@ -225,8 +230,19 @@ def test_past_boxes_in_a_pool_are_those_of_the_scene() -> None:
         wanted = [min(max(now - step * back, 0), 59) for back in (4, 3, 2, 1)]
         if objects.visible[plan.target, wanted].all():
             steps.add(step)
-            np.testing.assert_allclose(samples._past(plan, rng), objects.boxes[plan.target, wanted])
+            np.testing.assert_allclose(samples._past(plan), objects.boxes[plan.target, wanted])
     assert steps == {1, -1}
+
+
+def test_samples_without_past_boxes_are_what_they_were() -> None:
+    # numbers drawn by revision 781d95b, before past boxes had errors of their own
+    samples = make(ShadeVideos([40]), jitter=JitterSchedule(2.6, 0.5))
+    plan = samples._plan(1, 7, 0, np.random.default_rng((0, 1, 7, 0)))
+    assert plan.frames == [38, 20]
+    assert plan.around.tolist() == pytest.approx(
+        [24.258869827836662, 19.676353444243105, 5.291173030541989, 5.831803355412752]
+    )
+    assert plan.past is None
 
 
 def test_distinct_frames_need_to_be_visible_once() -> None:

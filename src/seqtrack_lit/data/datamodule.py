@@ -164,7 +164,7 @@ class TrackingData(LightningDataModule):
             [1.0],
             seed=0,
             windows=self.windows,
-            frameset=Frameset(self.frameset.templates, self.frameset.past, self.frameset.past_jitter),
+            frameset=Frameset(self.frameset.templates, self.frameset.past, self.frameset.past_errors),
             augmentation=Augmentation(grey=0.0, flip=0.0),
             jitter=JitterSchedule(jitter.center, jitter.size),
             epoch_samples=self.validation.pairs,

@@ -9,7 +9,6 @@ T: templates, P: past boxes, h, w: template size, H, W: search size, B: batch.
 
 import inspect
 import math
-from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol, runtime_checkable
@@ -22,14 +21,14 @@ from torch import Tensor
 
 from seqtrack_lit.checks import number, whole
 from seqtrack_lit.crops import Crop, Image
-from seqtrack_lit.data.augment import Augmentation, Box, CropImage, ImageBoxes, Jitter, JitterSchedule, Joint, Windows
+from seqtrack_lit.data.augment import Augmentation, Box, CropImage, ImageBoxes, JitterSchedule, Joint, Windows
+from seqtrack_lit.data.past import Past, PastErrors, onto
 from seqtrack_lit.data.scenes import Objects
 from seqtrack_lit.data.sequence import Frames
 from seqtrack_lit.data.sequence import Sequence as Video
 
 REACH = 400  # frames between the first frame drawn and any other of a sample (official max_interval)
 ATTEMPTS = 30  # samples drawn in place of one that cannot be made, before giving up
-TRACKING_ERRORS = Jitter(center=0.3, size=0.1)
 CONTRAST_SIZES = (0.4, 2.5)  # size of the other object of a contrast pair over that of the first
 CONTRAST_INSIDE = 0.6  # share of the other object that the search crop must show
 
@@ -37,7 +36,7 @@ CONTRAST_INSIDE = 0.6  # share of the other object that the search crop must sho
 class Sample(NamedTuple):
     """One training sample. Images are RGB uint8; boxes cxcywh in fractions of their crop, perhaps outside [0, 1].
 
-    past: the target's boxes in the P frames before the search frame, oldest first, in the search crop's coordinates.
+    past: boxes of P frames before the search frame as a tracker would have them, oldest first, see `data.past`.
     key: (epoch, index, attempt); attempt > 0 counts samples replaced because they could not be made.
     dataset: number of the data set in the order of the configuration.
     """
@@ -149,7 +148,7 @@ class Frameset:
     Args:
         templates: template frames; the search frame comes on top.
         past: boxes of frames before the search frame that go with the sample (temporal ablation; paper Tab. 5: 4).
-        past_jitter: how far each of these boxes strays on top of the error they share, see `TrainingSamples._past`.
+        past_errors: how these boxes differ from the true ones, and when they were seen.
         min_length: frames a video must have.
         distinct: whether the frames of a sample must differ. The official code draws with replacement; a pool that
             keeps few frames of each video would often show the search frame as the template.
@@ -160,7 +159,7 @@ class Frameset:
 
     templates: int = 2
     past: int = 0
-    past_jitter: Jitter = TRACKING_ERRORS
+    past_errors: PastErrors = PastErrors()  # noqa: RUF009 - frozen
     min_length: int = 20
     distinct: bool = False
     any_object: float = 0.0
@@ -206,7 +205,8 @@ class Plan(NamedTuple):
     boxes: Float64[np.ndarray, "F 4"]
     visible: Bool[np.ndarray, "F"]
     joint: Joint
-    around: Box  # jittered box the search window is cut around
+    past: Past | None  # None: no past boxes are asked for
+    around: Box  # what the search window is cut around: the jittered box, or the last past box
 
 
 class SamplingError(ValueError):
@@ -309,9 +309,13 @@ class TrainingSamples(torch.utils.data.Dataset[tuple[Sample, list[str]]]):
             seen = np.flatnonzero(objects.visible[:, frames].all(1))
             target = int(seen[rng.integers(len(seen))])
             boxes, visible = objects.boxes[target], objects.visible[target]
-        joint = self.augmentation.joint(rng)
-        around = self.jitter.at(progress).apply(boxes[frames[-1]], rng)
-        return Plan(source, video, frames, target, boxes, visible, joint, around)
+        joint, jitter = self.augmentation.joint(rng), self.jitter.at(progress)
+        plan = Plan(source, video, frames, target, boxes, visible, joint, None, boxes[frames[-1]])
+        if not self.frameset.past:
+            return plan._replace(around=jitter.apply(plan.around, rng))
+        past = self.frameset.past_errors.draw(self.frameset.past, rng, still=videos.repeats_image)
+        last = past.boxes(self._before(plan, past))[-1]
+        return plan._replace(past=past, around=jitter.apply(last, rng) if past.wide else last)
 
     def _contrast(self, plan: Plan, rng: np.random.Generator) -> Plan | None:
         """The same frames and the same search window, asked for another object; None when it shows no other."""
@@ -342,7 +346,7 @@ class TrainingSamples(torch.utils.data.Dataset[tuple[Sample, list[str]]]):
         shown = [
             self._cut(self.windows.template, plan.boxes[t : t + 1], images[t], plan.joint, colors, rng) for t in earlier
         ]
-        boxes = np.concatenate([plan.around[None], plan.boxes[last : last + 1], self._past(plan, rng)])
+        boxes = np.concatenate([plan.around[None], plan.boxes[last : last + 1], self._past(plan)])
         search, inside = self._cut(self.windows.search, boxes, images[last], plan.joint, colors, rng)
         return Sample(
             templates=to_chw(np.stack([image for image, _ in shown])),
@@ -369,30 +373,23 @@ class TrainingSamples(torch.utils.data.Dataset[tuple[Sample, list[str]]]):
         pixels, inside = colors(self.windows.cut(crop, joint.image(image))), self.windows.to_crop(crop, boxes)
         return self.augmentation.crop(pixels, inside, rng)
 
-    def _past(self, plan: Plan, rng: np.random.Generator) -> Float64[np.ndarray, "P 4"]:
-        """Image boxes of the frames before the search frame, oldest first, with a tracker's errors.
-
-        "Before" follows the direction of time the sample is drawn in. Where there is no such frame, or no target in
-        it, stands the next older box; where there is none, the oldest there is.
-
-        All share the error of the search window, as in tracking, where it is cut around the last of them: true boxes
-        in a window that strays would show where the target is, and the model would learn to copy them.
-        """
-        if not (count := self.frameset.past):
+    def _past(self, plan: Plan) -> Float64[np.ndarray, "P 4"]:
+        """Image boxes before the search frame as a tracker that looks at the sample's search window would have them."""
+        if plan.past is None:
             return np.zeros((0, 4))
+        return onto(plan.past.boxes(self._before(plan, plan.past)), plan.around)
+
+    def _before(self, plan: Plan, past: Past) -> Float64[np.ndarray, "P 4"]:
+        """True image boxes of the frames before the search frame, in the direction of time the sample is drawn in."""
         boxes, visible, search = plan.boxes, plan.visible, plan.frames[-1]
         step = 1 if plan.frames[0] <= search else -1
         if plan.source in self._scenes:  # a pool of few frames: its neighbours are not the frames before
             objects, search = self._scenes[plan.source].moment(plan.video, search)
             boxes, visible = objects.boxes[plan.target], objects.visible[plan.target]
-        wanted = [search - step * back for back in range(count, 0, -1)]
-        known = [t for t in wanted if 0 <= t < len(visible) and visible[t]] or [search]
-        older = [known[max(bisect_right(known, step * w, key=lambda t: step * t) - 1, 0)] for w in wanted]
-        true, window = plan.boxes[plan.frames[-1]], plan.around
-        shift = window[:2] + window[2:] / 2 - true[:2] - true[2:] / 2
-        sizes = boxes[older, 2:] * window[2:] / true[2:]
-        corners = boxes[older, :2] + boxes[older, 2:] / 2 + shift - sizes / 2
-        return np.stack([self.frameset.past_jitter.apply(box, rng) for box in np.concatenate([corners, sizes], 1)])
+        chosen = boxes[past.frames(search, step, visible)]
+        for box in (*chosen, boxes[search]):  # no window can be cut around a box without an area
+            self.windows.search(box)
+        return chosen
 
 
 def to_chw(images: UInt8[np.ndarray, "*stack H W 3"]) -> UInt8[Tensor, "*stack 3 H W"]:
