@@ -226,7 +226,8 @@ def test_resume_one_job_of_a_sweep(run: Callable[..., int], tmp_path: Path, stop
     """Also where the experiment itself asks for a sweep."""
     sizes = [item for item in TINY if not item.startswith(("model=", "debug="))]
     short = ["train.samples=64", "train.epoch_samples=32", "train.global_batch=8", "train.precision=fp32"]
-    assert run("experiment=tab5_temporal", "hydra.sweeper.params.seed=0", *sizes, *short, stop) == 143
+    one = ["hydra.sweeper.params.ablation=temporal", "hydra.sweeper.params.seed=0"]
+    assert run("experiment=tab5_temporal", *one, *sizes, *short, stop) == 143
     (job,) = (path.parent for path in tmp_path.glob("runs/tab5_temporal/*/run.json"))
     capsys.readouterr()
     assert run(f"resume={job}", stop) == 0
