@@ -4,14 +4,13 @@ Everything here raises ValueError or FileNotFoundError with the file, the field,
 """
 
 import os
+import re
 import stat
 from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from seqtrack_lit.checks import path_part, printable, shown
-
-T = TypeVar("T")
 
 LARGEST = 64_000_000  # bytes; scores.json of TrackingNet's 511 videos by seven conventions is below 1 MB
 _DEEPEST = 50  # levels of a YAML
@@ -53,7 +52,7 @@ def read_text(path: Path, *, largest: int = LARGEST) -> str:
         raise ValueError(f"{path} is no text in UTF-8 (byte {error.start}); save it as UTF-8") from None
 
 
-def read_json(path: Path, kind: type[T], remedy: str, *, largest: int = LARGEST) -> T:
+def read_json(path: Path, kind: Any, remedy: str, *, largest: int = LARGEST) -> Any:
     """A JSON file whose content has the type `kind`.
 
     Args:
@@ -70,13 +69,15 @@ def read_json(path: Path, kind: type[T], remedy: str, *, largest: int = LARGEST)
     from pydantic import ValidationError
 
     data = read_bytes(path, largest=largest)
+    if re.search(rb"\d{400}", data):  # Python refuses to write such a number down again
+        raise ValueError(f"{path}: a number of hundreds of digits; {remedy}")
     try:
-        return _model(kind).model_validate_json(data).root  # type: ignore[no-any-return, arg-type]
+        return _model(kind).model_validate_json(data).root
     except ValidationError as error:
         raise ValueError(f"{path}: {_first(error)}; {remedy}") from None
 
 
-def typed(value: object, kind: type[T], where: str, remedy: str = "") -> T:
+def typed(value: object, kind: Any, where: str, remedy: str = "") -> Any:
     """`value`, checked to be of the type `kind`: for fields that were read by other means than `read_json`.
 
     Args:
@@ -91,7 +92,7 @@ def typed(value: object, kind: type[T], where: str, remedy: str = "") -> T:
     from pydantic import ValidationError
 
     try:
-        return _model(kind).model_validate(value).root  # type: ignore[no-any-return, arg-type]
+        return _model(kind).model_validate(value).root
     except ValidationError as error:
         raise ValueError(f"{where}: {_first(error)}{'; ' if remedy else ''}{remedy}") from None
 

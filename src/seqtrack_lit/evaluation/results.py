@@ -22,8 +22,12 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float64
 
+from seqtrack_lit.checks import path_part, shown
+from seqtrack_lit.files import read_bytes
+
 PREFIXES = ("uav_", "nfs_", "otb_", "lasot_", "tnl2k_")
-_LARGEST = 1e9  # pixels or seconds
+_LARGEST = {4: 1e6}  # pixels of a box; of other columns 1e9 (seconds)
+_LARGEST_FILE = 16_000_000  # bytes; a box of full precision takes 80, the longest videos have 30,000 frames
 _SEPARATORS = str.maketrans({",": " ", ";": " ", "\t": " "})
 
 
@@ -36,8 +40,16 @@ class Result(NamedTuple):
 
 
 def result_path(folder: Path, name: str, repetition: int = 1, kind: str = "") -> Path:
-    """Where our own file of a sequence is; `kind` is "" (boxes), "time" or "confidence"."""
-    parts = [name] + ([f"{repetition:03d}"] if repetition > 1 else []) + ([kind] if kind else [])
+    """Where our own file of a sequence is; `kind` is "" (boxes), "time" or "confidence".
+
+    Raises:
+        ValueError: the sequence's name cannot name a file.
+    """
+    parts = (
+        [path_part("the name of a sequence", name)]
+        + ([f"{repetition:03d}"] if repetition > 1 else [])
+        + ([kind] if kind else [])
+    )
     return folder / ("_".join(parts) + ".txt")
 
 
@@ -138,7 +150,8 @@ def _read_numbers(path: Path, columns: int | None) -> Float64[np.ndarray, "rows 
     """All lines of a file as numbers; blank lines only at the end. None: as many columns as the first line has."""
     if not path.is_file():
         raise FileNotFoundError(f"no result file {path}: track the sequence first, or correct the folder")
-    lines = path.read_bytes().decode("utf-8-sig", errors="replace").rstrip().splitlines()
+    content = read_bytes(path, largest=_LARGEST_FILE)
+    lines = content.decode("utf-8-sig", errors="replace").rstrip().splitlines()
     if not lines:
         raise ValueError(f"{path}: the file is empty, probably a run that was stopped; delete it and track again")
     rows = [line.translate(_SEPARATORS).split() for line in lines]
@@ -149,19 +162,19 @@ def _read_numbers(path: Path, columns: int | None) -> Float64[np.ndarray, "rows 
             cause = (
                 "a half-written last line: track it again" if number == len(rows) and number > 1 else "another format"
             )
-            raise ValueError(f"{path}, line {number}: {lines[number - 1][:80]!r} is not {expected}; likely {cause}")
+            raise ValueError(f"{path}, line {number}: {shown(lines[number - 1])} is not {expected}; likely {cause}")
     try:
         values = np.array(rows, dtype=np.float64)
     except ValueError:
         number = next(i for i, row in enumerate(rows, 1) if not all(_is_number(word) for word in row))
         raise ValueError(
-            f"{path}, line {number}: {lines[number - 1][:80]!r} is not {expected}; remove headers and words"
+            f"{path}, line {number}: {shown(lines[number - 1])} is not {expected}; remove headers and words"
         ) from None
-    infinite = np.flatnonzero((np.abs(values) > _LARGEST).any(axis=1))
+    infinite = np.flatnonzero((np.abs(values) > _LARGEST.get(columns, 1e9)).any(axis=1))
     if infinite.size:
-        line = lines[infinite[0]][:80]
         raise ValueError(
-            f"{path}, line {infinite[0] + 1}: {line!r} is beyond any image; the tracker diverged here, track it again"
+            f"{path}, line {infinite[0] + 1}: {shown(lines[infinite[0]])} is beyond any image; the tracker diverged "
+            "here, track it again"
         )
     return values
 
@@ -222,6 +235,6 @@ def list_done(folder: Path, frames: Mapping[str, int], repetition: int = 1) -> l
     done = []
     for name, count in frames.items():
         path = result_path(folder, name, repetition)
-        if path.is_file() and path.read_bytes().count(b"\n") == count:
+        if path.is_file() and read_bytes(path, largest=_LARGEST_FILE).count(b"\n") == count:
             done.append(name)
     return done

@@ -8,17 +8,20 @@ import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
-from dataclasses import fields as dataclass_fields
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+from annotated_types import Ge, Le
 from jaxtyping import Bool, Float64
 
+from seqtrack_lit.checks import path_part, shown
 from seqtrack_lit.evaluation import got10k, other_toolkits, overlap, trackingnet
 from seqtrack_lit.evaluation.overlap import Curve, Measurement, Rules, Truth
 from seqtrack_lit.evaluation.results import find_boxes, read_boxes, read_times, write_atomic
 from seqtrack_lit.evaluation.table import Table
+from seqtrack_lit.files import read_json
 
 ReadOut = Callable[[Mapping[str, Curve]], float]
 
@@ -35,20 +38,21 @@ _OPE: dict[str, ReadOut] = {
 
 @dataclass(frozen=True)
 class Convention:
-    """How one toolkit measures a sequence, and how it reads its scores from the curves."""
+    """How one toolkit measures a sequence, how it reads its scores from the curves, if it knows what NaN means."""
 
     measure: Callable[[Truth, Float64[np.ndarray, "M 4"]], Measurement]
     read_out: Mapping[str, ReadOut]
+    nan: bool = False
 
 
 CONVENTIONS: dict[str, Convention] = {
     "seqtrack": Convention(overlap.seqtrack, _OPE),
     "pytracking": Convention(overlap.pytracking, _OPE),
-    "lasot_matlab": Convention(other_toolkits.lasot_matlab, _OPE),
+    "lasot_matlab": Convention(other_toolkits.lasot_matlab, _OPE, nan=True),
     "pysot": Convention(other_toolkits.pysot, _OPE),
     # PNormAUC: the toolkit's own "normalized precision score", the mean over errors of 0 to 0.5 target sizes.
     "got10k_otb": Convention(
-        got10k.got10k_otb, {**_OPE, "PNormAUC": lambda curves: float(curves["norm_precision"].mean())}
+        got10k.got10k_otb, {**_OPE, "PNormAUC": lambda curves: float(curves["norm_precision"].mean())}, nan=True
     ),
     # AO: mean IoU over the counted frames of all videos. SR50, SR75: share of them with IoU above 0.5, 0.75.
     "got10k_ao": Convention(
@@ -68,6 +72,7 @@ CONVENTIONS: dict[str, Convention] = {
             "P": lambda curves: trackingnet.area(curves["precision"]),
             "coverage": lambda curves: float(curves["coverage"][0]),
         },
+        nan=True,
     ),
 }
 
@@ -81,6 +86,11 @@ def convention_of(name: str) -> Convention:
     if name not in CONVENTIONS:
         raise ValueError(f"unknown convention {name!r}; one of {', '.join(CONVENTIONS)}")
     return CONVENTIONS[name]
+
+
+Count = Annotated[int, Ge(0)]
+Percent = Annotated[float, Ge(0), Le(100)]
+Positive = Annotated[float, Ge(0)]
 
 
 @dataclass(frozen=True)
@@ -100,16 +110,18 @@ class Scores:
         short: results with fewer boxes than the sequence has frames, where the convention takes them.
     """
 
+    __pydantic_config__ = {"extra": "forbid", "strict": True, "allow_inf_nan": False}  # noqa: RUF012
+
     convention: str
     tracker: str
     benchmark: str
-    sequences: int
-    values: Mapping[str, float]
-    per_sequence: Mapping[str, Mapping[str, float]] = field(default_factory=dict, repr=False)
-    per_attribute: Mapping[str, Mapping[str, float]] = field(default_factory=dict, repr=False)
-    curves: Mapping[str, Sequence[float]] = field(default_factory=dict, repr=False)
-    fps: float | None = None
-    short: int = 0
+    sequences: Count
+    values: Mapping[str, Percent]
+    per_sequence: Mapping[str, Mapping[str, Percent]] = field(default_factory=dict, repr=False)
+    per_attribute: Mapping[str, Mapping[str, Positive]] = field(default_factory=dict, repr=False)
+    curves: Mapping[str, Sequence[Percent]] = field(default_factory=dict, repr=False)
+    fps: Positive | None = None
+    short: Count = 0
 
     def table(self) -> Table:
         """One row with this tracker's scores."""
@@ -118,9 +130,10 @@ class Scores:
 
     def save(self, path: Path) -> None:
         """Write to a JSON file keyed by convention, numbers with one decimal; other conventions in it stay."""
-        known = _read_json(path) if path.is_file() else {}
-        known[self.convention] = _rounded(asdict(self))
-        write_atomic(path, json.dumps(known, indent=1) + "\n")
+        known = self.load_all(path) if path.is_file() else {}
+        known[self.convention] = self
+        plain = {convention: _rounded(asdict(one)) for convention, one in known.items()}
+        write_atomic(path, json.dumps(plain, indent=1) + "\n")
 
     @classmethod
     def load(cls, path: Path, convention: str = "seqtrack") -> "Scores":
@@ -142,26 +155,43 @@ class Scores:
         """Everything in a scores file, by convention; raises as `load`."""
         if not path.is_file():
             raise FileNotFoundError(f"no scores file {path}: evaluate the tracker first")
-        return {convention: cls(**content) for convention, content in _read_json(path).items()}
+        remedy = "give a scores.json of seqtrack-evaluate (one tracker, keyed by convention), or score again"
+        known: dict[str, Scores] = read_json(path, dict[str, Scores], remedy)
+        for convention, one in known.items():
+            if problem := _inconsistent(convention, one):
+                raise ValueError(f"{path}: {problem}; {remedy}")
+            path_part(f"{path}: {convention}.benchmark", one.benchmark)
+            for part in one.tracker.split("/"):  # results of others: <tracker>/<configuration>
+                path_part(f"{path}: {convention}.tracker", part)
+        return known
 
 
-_NEEDED = {"convention", "tracker", "benchmark", "sequences", "values"}
+def _inconsistent(convention: str, one: Scores) -> str:
+    """What is wrong with scores whose fields have the right types; empty where nothing is."""
+    if convention not in CONVENTIONS:
+        return f"{shown(convention)} is no convention (one of {', '.join(CONVENTIONS)})"
+    if one.convention != convention:
+        return f"{convention}.convention is {shown(one.convention)}"
+    known, curves = set(CONVENTIONS[convention].read_out), _curve_lengths(convention)
+    parts = {"values": one.values, **{f"per_sequence.{name}": of for name, of in one.per_sequence.items()}}
+    for name, of in parts.items():
+        if not of or not of.keys() <= known:
+            return f"{convention}.{shown(name)} must hold scores of {', '.join(sorted(known))}"
+    for name, of in one.per_attribute.items():
+        if of.keys() != {*one.values, "sequences"}:
+            return f"{convention}.per_attribute.{shown(name)} must hold sequences, {', '.join(one.values)}"
+    for name, curve in one.curves.items():
+        if len(curve) != curves.get(name):
+            return f"{convention}.curves.{shown(name)} must be one of {curves} (name and length)"
+    return ""
 
 
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        known = json.loads(path.read_text())
-    except ValueError as error:
-        raise ValueError(f"{path} is no JSON ({error}); delete it and score again") from None
-    fields = {one.name for one in dataclass_fields(Scores)}
-    if not isinstance(known, dict) or not all(
-        name in CONVENTIONS and isinstance(one, dict) and fields >= one.keys() >= _NEEDED for name, one in known.items()
-    ):
-        raise ValueError(
-            f"{path} is not a scores file of one tracker (JSON keyed by convention); give a folder of "
-            "seqtrack-evaluate, or score again"
-        )
-    return known
+@cache
+def _curve_lengths(convention: str) -> dict[str, int]:
+    """Names and lengths of a convention's curves."""
+    boxes = np.ones((2, 4))
+    curves = CONVENTIONS[convention].measure(Truth("", boxes, resolution=(2, 2)), boxes).curves
+    return {name: len(curve) for name, curve in curves.items()}
 
 
 def _rounded(value: Any) -> Any:
@@ -207,6 +237,8 @@ def score_sequences(
     missing = [truth.name for truth in truths if truth.name not in results]
     if missing or not truths:
         raise ValueError(f"{tracker} on {benchmark}: {len(missing)} of {len(truths)} results missing: {missing[:3]}")
+    for truth in truths:
+        _check_rows(f"{tracker} on {benchmark}, {truth.name}", truth, results[truth.name], convention)
     try:
         measured = {truth.name: rules.measure(truth, results[truth.name]) for truth in truths}
     except ValueError as error:
@@ -266,9 +298,33 @@ def score_folder(
     runs: list[Scores] = []
     while paths := _repetition(folder, truths, len(runs) + 1):
         boxes = {name: read_boxes(path) for name, path in paths.items()}
+        for truth in truths:
+            _check_rows(str(paths[truth.name]), truth, boxes[truth.name], convention)
+            _check_length(paths[truth.name], truth, len(boxes[truth.name]))
         names = {"convention": convention, "tracker": tracker, "benchmark": benchmark}
         runs.append(score_sequences(truths, boxes, fps=_speed(paths.values()), **names))
     return runs[0] if len(runs) == 1 else _mean_scores(runs)
+
+
+def _check_rows(where: str, truth: Truth, boxes: Float64[np.ndarray, "M 4"], convention: str) -> None:
+    """Refuse NaN where the convention does not say what it means: its scores would be NaN, or count it as a box."""
+    bad = np.flatnonzero(np.isnan(boxes).any(1))
+    if bad.size and not convention_of(convention).nan:
+        knowing = ", ".join(name for name, one in CONVENTIONS.items() if one.nan)
+        raise ValueError(
+            f"{where}: line {bad[0] + 1} of the result is {boxes[bad[0]].tolist()}; {convention} cannot score NaN "
+            f"({knowing} can); track it again"
+        )
+
+
+def _check_length(path: Path, truth: Truth, rows: int) -> None:
+    """Refuse a result much longer than its video; the toolkits cut a few rows too many."""
+    frames = len(truth.boxes)
+    if rows > 1.5 * frames:
+        raise ValueError(
+            f"{path}, line {frames + 1}: the result has {rows} lines, {truth.name} has {frames} frames; it is of "
+            "another video, or of another version of it"
+        )
 
 
 def _repetition(folder: Path, truths: Sequence[Truth], repetition: int) -> dict[str, Path] | None:
