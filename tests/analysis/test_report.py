@@ -228,9 +228,9 @@ def test_an_interrupted_page_is_made_again(tmp_path: Path):
 
 
 BROKEN = {
-    "run.json": ("{", r"run\.json is no JSON"),
-    "results/kcf/generated/scores.json": ('{"AUC": 1}', r"scores\.json is not a scores file"),
-    "results/tiny <b>&/generated/media/media.json": ("[]", r"media\.json holds no JSON object"),
+    "run.json": ("{", r"run\.json: Invalid JSON: EOF"),
+    "results/kcf/generated/scores.json": ('{"AUC": 1}', r"scores\.json: AUC: Input should be an object, got 1; give"),
+    "results/tiny <b>&/generated/media/media.json": ("[]", r"media\.json: Input should be an object, got a list of 0"),
     "metrics.csv": ("step,val/auc\n1,high\n", r"metrics\.csv, line 2: val/auc is 'high'"),
 }
 

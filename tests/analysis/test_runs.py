@@ -147,11 +147,7 @@ ENVIRONMENTS: dict[str, tuple[dict[str, object], list[str], list[str]]] = {
         [],
         ["device", "precision", "versions.torch"],
     ),
-    "facts of other kinds": (
-        {"environment": "a machine", "data": [1], "budget": 3, "parameters": "many"},
-        ["not recorded"],
-        [],
-    ),
+    "data of another kind": ({"data": [1]}, [], []),
 }
 
 
@@ -171,9 +167,16 @@ def test_environment(case: str, make: Make):
 
 BROKEN = {
     "metrics.csv": ("step,val/auc\n1,high\n", "metrics.csv, line 2: val/auc is 'high', not a number"),
-    "run.json": ("{", "run.json is no JSON"),
-    "config.yaml": ("a: [", "config.yaml is no YAML"),
-    "results/x/y/scores.json": ("[]", "scores.json is not a scores file"),
+    "run.json": ("{", "run.json: Invalid JSON: EOF"),
+    "config.yaml": ("a: [", "config.yaml, line 1: no plain YAML"),
+    "results/x/y/scores.json": ("[]", "results/x/y/scores.json: Input should be an object"),
+}
+OTHER_KINDS = {
+    "environment": ("a machine", "run.json: environment: Input should be an object, got 'a machine'"),
+    "budget": (3, "run.json: budget: Input should be an object, got 3"),
+    "parameters": ("many", "run.json: parameters: Input should be a valid number, got 'many'"),
+    "seconds": (1e300, "run.json: seconds: Input should be less than or equal to"),
+    "status": ({"a": 1}, "run.json: status: Input should be a valid string, got an object of 1"),
 }
 BROKEN_BYTES = {
     "metrics.csv": b"step,val/auc\n1,\xff\n",
@@ -196,6 +199,15 @@ def test_broken_runs_are_named(file: str, make: Make):
     assert name == "broken"
     assert reason in why
     assert "\n" not in why
+
+
+@pytest.mark.parametrize("field", OTHER_KINDS)
+def test_fields_of_another_kind_are_named(field: str, make: Make):
+    value, reason = OTHER_KINDS[field]
+    make("broken", **{field: value})
+    [(name, why)] = read_runs([make("whole").parent]).problems
+    assert name == "broken"
+    assert why.startswith(reason)
 
 
 @pytest.mark.parametrize("file", BROKEN_BYTES)

@@ -100,7 +100,7 @@ def write_comparison(found: Comparison, out: Path | None = None) -> Path:
         ValueError: `out` holds something that is no page.
     """
     folder = out or found.folder / PAGE
-    fresh_folder(folder)
+    fresh_folder(folder, theirs=out is None)
     runs, kinds = len(found.members), len(found.groups)
     title = f"{found.folder.name}: {_counted(runs, 'run')} of {_counted(kinds, 'configuration')}"
     alerts = [f"<p class=alert>{escape(text)}</p>" for text in warnings(found.members)]

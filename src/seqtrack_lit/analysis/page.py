@@ -17,13 +17,20 @@ from seqtrack_lit.evaluation.results import write_atomic
 from seqtrack_lit.evaluation.table import Cell, Table
 
 
-def fresh_folder(folder: Path) -> None:
+def fresh_folder(folder: Path, *, theirs: bool = False) -> None:
     """Make the folder of a page anew: it holds nothing that cannot be made again.
 
+    Args:
+        folder: of the page.
+        theirs: it lies where a run says, not where the user said: it may not be a link either.
+
     Raises:
-        ValueError: it holds something that is no page of ours.
+        ValueError: it holds something that is no page of ours, or links, through which other files would change.
     """
     index = folder / "index.html"
+    for one in (index, folder / "media", folder / "plots", *([folder] if theirs else [])):
+        if one.is_symlink():
+            raise ValueError(f"{one} is a link, and a page is not written through links; delete it or give page=")
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"{folder} is a file; give page= the name of a folder")
     there = {one.name for one in folder.iterdir() if not one.name.startswith(".")} if folder.exists() else set()

@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.projections.polar import PolarAxes
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
+from seqtrack_lit.checks import printable
 from seqtrack_lit.evaluation import got10k, overlap, trackingnet
 from seqtrack_lit.evaluation.results import write_atomic
 from seqtrack_lit.evaluation.scores import Scores
@@ -81,9 +82,9 @@ def curve_plot(scores: Sequence[Scores], kind: Kind = "success", *, theme: Theme
             color=theme.cycle[i % len(theme.cycle)],
             linestyle=_STYLES[i % len(_STYLES)],
             linewidth=2,
-            label=f"{one.tracker}  {one.values[name]:.1f}",
+            label=_plain(f"{one.tracker}  {one.values[name]:.1f}"),
         )
-    axes.set(xlabel=along, ylabel=up, ylim=(0, 102), title=f"{scores[0].benchmark}: {_TITLES[kind]} ({name})")
+    axes.set(xlabel=along, ylabel=up, ylim=(0, 102), title=_plain(f"{scores[0].benchmark}: {_TITLES[kind]} ({name})"))
     axes.margins(x=0)
     _legend_below(figure, axes, theme)
     return figure
@@ -222,9 +223,10 @@ def attribute_radar(scores: Sequence[Scores], value: str | None = None, *, theme
     """One value of several trackers by attribute, as the paper's Fig. 4; each spoke has its own best in its label.
 
     Raises:
-        ValueError: no scores, or fewer than three attributes.
+        ValueError: no scores, or fewer than three attributes that all trackers were scored by.
     """
-    names = list(scores[0].per_attribute) if scores else []
+    first = scores[0].per_attribute if scores else {}
+    names = [name for name in first if all(name in one.per_attribute for one in scores)]
     if len(names) < 3:
         raise ValueError("an attribute radar needs a benchmark with at least three attributes")
     name = value or next(iter(scores[0].values))
@@ -237,20 +239,25 @@ def attribute_radar(scores: Sequence[Scores], value: str | None = None, *, theme
         for i, one in enumerate(scores):
             values = np.array([one.per_attribute[attribute][name] for attribute in names])
             color = theme.cycle[i % len(theme.cycle)]
-            label = f"{one.tracker}  {one.values[name]:.1f}"
+            label = _plain(f"{one.tracker}  {one.values[name]:.1f}")
             style = _STYLES[i % len(_STYLES)]
             axes.plot(around, np.append(values, values[:1]), color=color, linestyle=style, linewidth=2, label=label)
             axes.fill(around, np.append(values, values[:1]), color=color, alpha=0.06)
         best = [max(one.per_attribute[attribute][name] for one in scores) for attribute in names]
-        axes.set_xticks(angles, [f"{attribute}\n{top:.1f}" for attribute, top in zip(names, best, strict=True)])
+        axes.set_xticks(angles, [f"{_plain(a)}\n{top:.1f}" for a, top in zip(names, best, strict=True)])
         axes.tick_params(axis="x", pad=12)
         low = min(one.per_attribute[attribute][name] for one in scores for attribute in names)
-        axes.set_ylim(max(0.0, np.floor(low / 10) * 10 - 10), np.ceil(max(best) / 10) * 10)
-        axes.set_title(f"{scores[0].benchmark}: {name} by attribute", pad=16)
+        axes.set_ylim(max(0.0, np.floor(low / 10) * 10 - 10), max(10.0, np.ceil(max(best) / 10) * 10))
+        axes.set_title(_plain(f"{scores[0].benchmark}: {name} by attribute"), pad=16)
         axes.set_rlabel_position(180 / len(names))  # between two spokes
         axes.yaxis.set_major_locator(MaxNLocator(4))
     _legend_below(figure, axes, theme)
     return figure
+
+
+def _plain(text: str) -> str:
+    """A name as it stands: matplotlib reads formulas between dollars and hides labels that begin with a dash."""
+    return (" " if text.startswith("_") else "") + printable(text).replace("$", r"\$")
 
 
 def _legend_below(figure: Figure, axes: Axes, theme: Theme) -> None:

@@ -9,7 +9,6 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from html import escape
 from pathlib import Path
-from urllib.parse import quote
 
 import cv2
 
@@ -20,7 +19,10 @@ from seqtrack_lit.data.video import VideoFrames
 from seqtrack_lit.evaluation.report import compare
 from seqtrack_lit.evaluation.results import write_atomic
 from seqtrack_lit.evaluation.scores import Scores
+from seqtrack_lit.files import inside
 from seqtrack_lit.tracking.video import COLORS, TRUTH
+
+_LARGEST = 500_000_000  # bytes of a clip; one of a thousand frames has about 10 MB
 
 _RELIANCE = """Template reliance is the overlap (IoU) of the box read out for a search image with its own template,
 minus that with the template of another sample. Zero means that the model found "the thing near the centre" and never
@@ -47,7 +49,7 @@ def write_page(folder: Path, out: Path | None = None) -> Path:
     """
     run = read_run(folder)
     page = out or folder / "report"
-    fresh_folder(page)
+    fresh_folder(page, theirs=out is None)
     title = str(folder.resolve().name)
     body = [
         f"<h1>{escape(title)}</h1>",
@@ -160,7 +162,8 @@ def _pairs(run: Run, page: Path) -> str:
     pictures = sorted((run.folder / "pictures").glob("val_pairs_*.png"))
     if not pictures:
         return ""
-    _copy(pictures[-1], page / "media" / "pairs.png")
+    last = inside(run.folder, f"pictures/{pictures[-1].name}", f"{run.folder}, picture of pairs")
+    _copy(last, page / "media" / "pairs.png")
     caption = "Held-out pairs at the end: templates above; below, the search image with the target and the box found."
     image = f'<img src="media/pairs.png" alt="{caption}" loading="lazy" class=pixels>'
     return f"<figure class=scroll>{image}<figcaption>{caption}</figcaption></figure>"
@@ -168,20 +171,19 @@ def _pairs(run: Run, page: Path) -> str:
 
 def _clips(run: Run, page: Path) -> str:
     cards = []
-    for (tracker, benchmark), (folder, media) in run.media.items():
+    for (tracker, _), (folder, media) in run.media.items():
         for clip in media.get("clips", []):
-            source = folder / clip["file"]
-            if not source.is_file():
-                cards.append(missing(f"{source.name} is listed,", "but the file is gone."))
+            source = _listed(folder, clip["file"])
+            if source is None:
+                cards.append(missing(f"{clip['file']} is listed,", "but the file is gone."))
                 continue
-            stem = f"{tracker}-{benchmark}-{clip['kind']}"
-            _copy(source, page / "media" / f"{stem}.mp4")
-            _poster(source, page / "media" / f"{stem}.jpg")
-            at = quote(f"media/{stem}")
+            at = f"media/clip-{len(cards) + 1}"
+            _copy(source, page / f"{at}.mp4")
+            _poster(source, page / f"{at}.jpg")
             cards.append(
-                f"<figure><h3>{escape(str(clip['kind']))}</h3>"
+                f"<figure><h3>{escape(clip['kind'])}</h3>"
                 f'<video controls loop muted playsinline preload="none" poster="{at}.jpg" src="{at}.mp4"></video>'
-                f"<figcaption>{escape(tracker)} on {escape(str(clip['sequence']))}: "
+                f"<figcaption>{escape(tracker)} on {escape(clip['sequence'])}: "
                 f"{escape(str(clip['value']))}</figcaption></figure>"
             )
     if not cards:
@@ -201,21 +203,36 @@ def _poster(video: Path, path: Path) -> None:
     write_atomic(path, cv2.imencode(".jpg", image)[1].tobytes())
 
 
+def _listed(folder: Path, name: str) -> Path | None:
+    """A file that media.json names, None where it is gone; raises ValueError where it lies elsewhere, see `inside`."""
+    try:
+        return inside(folder, name, f"{folder / 'media.json'}: file")
+    except FileNotFoundError:
+        return None
+
+
 def _copy(source: Path, target: Path) -> None:
+    """Copy a clip or a picture.
+
+    Raises:
+        ValueError: it is larger than such files are.
+    """
+    if source.stat().st_size > _LARGEST:
+        raise ValueError(f"{source} is larger than {_LARGEST / 1e6:g} MB; that is no clip of a report, evaluate again")
     target.parent.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(source, target)
 
 
 def _attention(run: Run, page: Path) -> str:
-    figures = []
-    for (tracker, benchmark), (folder, media) in run.media.items():
+    figures: list[str] = []
+    for folder, media in run.media.values():
         for picture in media.get("attention", []):
-            source = folder / picture["file"]
-            if source.is_file():
-                name = f"media/{tracker}-{benchmark}-{source.name}"
+            source = _listed(folder, picture["file"])
+            if source is not None:
+                name = f"media/attention-{len(figures) + 1}.png"
                 _copy(source, page / name)
-                caption = f"<figcaption>{escape(str(picture.get('caption', '')))}</figcaption>"
-                image = f'<img src="{quote(name)}" alt="attention" loading="lazy" class=strip>'
+                caption = f"<figcaption>{escape(picture.get('caption', ''))}</figcaption>"
+                image = f'<img src="{name}" alt="attention" loading="lazy" class=strip>'
                 figures.append(f"<figure><div class=scroll>{image}</div>{caption}</figure>")
     if not figures:
         return missing("No pictures of attention were found.", "seqtrack-evaluate media=true writes them.")

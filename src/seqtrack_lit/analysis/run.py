@@ -9,18 +9,64 @@ Nothing of it has to be there.
 """
 
 import csv
-import json
+import io
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, NotRequired
 
 import numpy as np
+from annotated_types import Ge, Le, Len
+from typing_extensions import TypedDict
 
 from seqtrack_lit.analysis.plots import Columns
+from seqtrack_lit.checks import printable, shown
 from seqtrack_lit.evaluation.scores import Scores
+from seqtrack_lit.files import inside, read_json, read_text
 
 BASELINES = ("static", "kcf", "csrt")
+_FURTHEST = 1e15  # steps or samples
+_LARGEST = 1e100  # float32 ends at 3e38
+
+
+class Clip(TypedDict):
+    """A video of media.json: which one, of what sequence, its score, the file beside media.json."""
+
+    kind: str
+    sequence: str
+    value: str | float
+    file: str
+
+
+class Picture(TypedDict):
+    """A picture of attention in media.json."""
+
+    file: str
+    caption: NotRequired[str]
+
+
+class Media(TypedDict, total=False):
+    """A media.json; every file in it is copied to the page."""
+
+    clips: Annotated[list[Clip], Len(0, 50)]
+    attention: Annotated[list[Picture], Len(0, 50)]
+
+
+Number = Annotated[float, Ge(-1e15), Le(1e15)]
+
+
+class Facts(TypedDict, total=False):
+    """What is looked at in a run.json; the rest is shown as it stands."""
+
+    __pydantic_config__ = {"extra": "allow", "strict": True}  # type: ignore[misc]  # noqa: RUF012
+
+    status: str | None
+    environment: dict[str, object] | None
+    budget: dict[str, object] | None
+    seconds: Number | None
+    best: Number | None
+    parameters: Number | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,7 +87,7 @@ class Run:
     config: str
     metrics: Columns
     scores: tuple[Scores, ...]
-    media: Mapping[tuple[str, str], tuple[Path, Mapping[str, Any]]]
+    media: Mapping[tuple[str, str], tuple[Path, Media]]
 
     @property
     def environment(self) -> Mapping[str, Any]:
@@ -89,24 +135,37 @@ def read_run(folder: Path) -> Run:
     """
     if not folder.is_dir():
         raise FileNotFoundError(f"no folder {folder}: train and evaluate first, or give run=FOLDER")
-    config, metrics, results = folder / "config.yaml", folder / "metrics.csv", folder / "results"
+    results = folder / "results"
     if not is_run(folder):
         raise FileNotFoundError(
             f"{folder} holds no run: no config.yaml, run.json, metrics.csv or results/<tracker>/<benchmark>/scores.json"
         )
-    scores = [one for path in sorted(results.glob("*/*/scores.json")) for one in Scores.load_all(path).values()]
-    media = {
-        (path.parts[-4], path.parts[-3]): (path.parent, _read_json(path))
-        for path in sorted(results.glob("*/*/media/media.json"))
-    }
+    known = {name: own_file(folder, name) for name in ("run.json", "config.yaml", "metrics.csv")}
+    facts, config, metrics = known.values()
+    scores: list[Scores] = []
+    for path in sorted(results.glob("*/*/scores.json")):
+        scores += Scores.load_all(inside(folder, path.relative_to(folder).as_posix(), str(folder))).values()
+    media = {}
+    for path in sorted(results.glob("*/*/media/media.json")):
+        listed = inside(folder, path.relative_to(folder).as_posix(), str(folder))
+        media[path.parts[-4], path.parts[-3]] = (path.parent, read_json(listed, Media, "evaluate again"))
     return Run(
         folder=folder,
-        facts=_read_json(folder / "run.json") if (folder / "run.json").is_file() else {},
-        config=config.read_text() if config.is_file() else "",
-        metrics=read_metrics(metrics) if metrics.is_file() else {},
+        facts=read_json(facts, Facts, "delete it, or train again") if facts else {},
+        config=read_text(config, largest=1_000_000) if config else "",
+        metrics=read_metrics(metrics) if metrics else {},
         scores=tuple(sorted(scores, key=lambda one: one.tracker in BASELINES)),
         media=media,
     )
+
+
+def own_file(folder: Path, name: str) -> Path | None:
+    """A file of the run; None where there is none.
+
+    Raises:
+        ValueError: it is a link (what it leads to would be shown on a page), or no file.
+    """
+    return inside(folder, name, str(folder)) if (folder / name).exists() or (folder / name).is_symlink() else None
 
 
 def read_metrics(path: Path) -> Columns:
@@ -117,34 +176,41 @@ def read_metrics(path: Path) -> Columns:
     Raises:
         ValueError: it is no CSV, has no column `step`, or a value is no number (names the line).
     """
-    try:
-        with path.open(newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file))
-    except (csv.Error, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is no table of numbers ({error})") from None
-    if not rows:
-        return {}
-    along = "samples" if "samples" in rows[0] else "step"
-    if along not in rows[0]:
-        raise ValueError(f"{path} has no column 'step': it is not the metrics.csv of a run")
+    rows = csv.reader(io.StringIO(read_text(path), newline=""))
     found: dict[str, list[tuple[float, float]]] = {}
-    for line, row in enumerate(rows, 2):
-        for name, text in row.items():
-            if name in ("step", "samples", "epoch") or not text or not row[along]:
-                continue
-            try:
-                found.setdefault(name, []).append((float(row[along]), float(text)))
-            except (TypeError, ValueError):
-                raise ValueError(f"{path}, line {line}: {name} is {text!r}, not a number") from None
+    try:
+        heads = next(rows, [])
+        along = "samples" if "samples" in heads else "step"
+        if heads and (along not in heads or len(set(heads)) < len(heads)):
+            raise ValueError(f"{path} has no column 'step', or two of one name: it is not the metrics.csv of a run")
+        for row in rows:
+            _add_row(found, dict(zip(heads, row, strict=False)), along, f"{path}, line {rows.line_num}")
+            if len(row) > len(heads):
+                raise ValueError(f"{path}, line {rows.line_num}: {len(row)} values in {len(heads)} columns")
+    except csv.Error as error:
+        raise ValueError(f"{path} is no table of numbers ({error})") from None
     columns = {name: np.array(sorted(pairs)) for name, pairs in found.items()}
     return {name: (pairs[:, 0], pairs[:, 1]) for name, pairs in columns.items()}
 
 
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text())
-    except ValueError as error:
-        raise ValueError(f"{path} is no JSON ({error}); make it again") from None
-    if not isinstance(content, dict):
-        raise ValueError(f"{path} holds no JSON object; make it again")
-    return content
+def _add_row(found: dict[str, list[tuple[float, float]]], row: Mapping[str, str], along: str, where: str) -> None:
+    """Append the numbers of a row; a loss that is not finite is a fact of the run and stays.
+
+    Raises:
+        ValueError: a value is no number.
+    """
+    if not row.get(along):
+        return
+    for name, text in row.items():
+        if name in ("epoch", *({"step", "samples"} - {along})) or not text:
+            continue
+        try:
+            value = float(text)
+        except ValueError:
+            raise ValueError(f"{where}: {printable(name)} is {shown(text)}, not a number") from None
+        if abs(value) > _LARGEST and math.isfinite(value):
+            raise ValueError(f"{where}: {printable(name)} is {shown(text)}, which no training gives")
+        if name != along:
+            found.setdefault(name, []).append((float(row[along]), value))
+        elif not 0 <= value <= _FURTHEST:
+            raise ValueError(f"{where}: {along} is {shown(text)}, no count")

@@ -10,15 +10,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml  # type: ignore[import-untyped]
 
-from seqtrack_lit.analysis.run import Run, flatten, is_run, is_trained, read_run
+from seqtrack_lit.analysis.run import Run, flatten, is_run, is_trained, own_file, read_run
+from seqtrack_lit.files import read_yaml
 
 # Where a run is put, how it is watched, how it is begun: no result depends on it.
 _ASIDE = ("name", "resume", "overwrite", "fit", "paths", "logger", "callbacks", "slots")
 _ENVIRONMENT = ("device", "precision", "revision", "versions", "python", "machine", "data")
 PAGE = "comparison"  # folder of the page, below the folder all runs are in
 UNKNOWN = "not recorded"
+_DEEPEST = 20  # folders below the one given
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,7 +123,7 @@ def read_runs(folders: Sequence[Path]) -> Comparison:
             if reason:
                 raise ValueError(reason)
             members.append(_member(name, folder))
-        except (OSError, ValueError, RecursionError) as error:
+        except (OSError, ValueError) as error:
             text = " ".join(str(error).split()).replace(f"{folder}{os.sep}", "")
             problems.append((name, readable(text)))
     if not members:
@@ -151,11 +152,11 @@ def _find(folder: Path) -> Iterator[tuple[Path, str]]:
         yield from [(path, "") for path in below] or [(child, "no run in it: no config.yaml, run.json or metrics.csv")]
 
 
-def _runs_in(folder: Path) -> list[Path]:
+def _runs_in(folder: Path, depth: int = 0) -> list[Path]:
     """Folders of runs in and below a folder; one of scores alone is a run where there is no training below."""
     if is_trained(folder):
         return [folder]
-    below = [run for child in _folders(folder) for run in _runs_in(child)]
+    below = [run for child in _folders(folder) if depth < _DEEPEST for run in _runs_in(child, depth + 1)]
     return below or [folder] * is_run(folder)
 
 
@@ -183,10 +184,8 @@ def _member(name: str, folder: Path) -> Member:
     run = read_run(folder)
     if not (run.facts or run.metrics or run.scores):
         raise ValueError("nothing but a config.yaml: no training began here, or it is something else's folder")
-    try:
-        config = yaml.safe_load(run.config) or {}
-    except yaml.YAMLError as error:
-        raise ValueError(f"config.yaml is no YAML ({error})") from None
+    path = own_file(folder, "config.yaml")
+    config = read_yaml(path) or {} if path else {}
     if not isinstance(config, dict):
         raise ValueError("config.yaml holds no settings")
     seed = config.get("seed")

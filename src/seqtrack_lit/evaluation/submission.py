@@ -19,12 +19,14 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float64
 
+from seqtrack_lit.checks import path_part, printable, shown
 from seqtrack_lit.evaluation.results import find_boxes, read_result
 
 Server = Literal["got10k", "trackingnet"]
 
 # Bytes of all files together. TrackingNet's 225,000 boxes are about 8 MB; a small zip can unpack to terabytes.
 LARGEST = 256_000_000
+_ROW = 400  # bytes of a line at most: four numbers, or the times of some repetitions
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,7 +44,7 @@ def build_submission(server: Server, folder: Path, videos: Mapping[str, Expected
         FileNotFoundError: results are missing, or GOT-10k's times (names how many and which).
         ValueError: a file that cannot be read (names file and line).
     """
-    missing = [name for name in videos if find_boxes(folder, name) is None]
+    missing = [name for name in videos if find_boxes(folder, path_part("the name of a video", name)) is None]
     if missing:
         raise FileNotFoundError(
             f"{folder}: {len(missing)} of {len(videos)} videos have no result, first {', '.join(missing[:3])}; "
@@ -92,7 +94,7 @@ def check_submission(server: Server, content: bytes, videos: Mapping[str, Expect
         extra = sorted(set(texts) - used)
         if extra:
             problems.append(f"{len(extra)} files that do not belong in the zip, first {', '.join(extra[:3])}")
-    return [_printable(problem) for problem in problems]
+    return [printable(problem) for problem in problems]
 
 
 def _unpack(content: bytes) -> tuple[dict[str, str] | None, list[str]]:
@@ -109,19 +111,16 @@ def _unpack(content: bytes) -> tuple[dict[str, str] | None, list[str]]:
             return None, [
                 f"unpacks to {size / 1e6:,.0f} MB; the files for this server are a few MB, so these are others"
             ]
-        for name, count in Counter(entry.filename for entry in entries).items():
-            if count > 1:
-                problems.append(f"{name}: twice in the zip")
+        twice = [name for name, count in Counter(entry.filename for entry in entries).items() if count > 1]
+        problems += [f"{name}: twice in the zip" for name in twice]
+        for name, entry in {entry.filename: entry for entry in entries}.items():
+            if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):  # others take memory as they like
+                return None, [f"{name}: compressed in a way the servers do not read; make the zip with deflate"]
             try:
-                texts[name] = archive.read(name).decode("utf-8", errors="replace")
+                texts[name] = archive.read(entry).decode("utf-8", errors="replace")
             except Exception as error:  # the other files of such a zip are not worth a look
                 return None, [f"{name}: cannot be unpacked ({error}); the zip is damaged or encrypted, make it again"]
     return texts, problems
-
-
-def _printable(text: str) -> str:
-    """File names and lines of a foreign zip may hold control characters."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def _check_got10k(name: str, expected: Expected, texts: Mapping[str, str], used: set[str]) -> list[str]:
@@ -140,7 +139,7 @@ def _check_got10k(name: str, expected: Expected, texts: Mapping[str, str], used:
     problems = [problem for file in boxes for problem in _check_boxes(file, texts[file], expected)]
     if times not in texts:
         return [*problems, f"{times}: missing"]
-    rows = _numbers(texts[times], "numbers")
+    rows = _numbers(texts[times], "numbers", expected.frames)
     if isinstance(rows, str):
         return [*problems, f"{times}, {rows}"]
     if rows.shape != (expected.frames, len(runs)):
@@ -161,7 +160,7 @@ def _check_trackingnet(name: str, expected: Expected, texts: Mapping[str, str], 
 
 
 def _check_boxes(file: str, text: str, expected: Expected) -> list[str]:
-    rows = _numbers(text, "x,y,w,h")
+    rows = _numbers(text, "x,y,w,h", expected.frames)
     if isinstance(rows, str):
         return [f"{file}, {rows}"]
     if rows.shape[1] != 4:
@@ -176,8 +175,10 @@ def _check_boxes(file: str, text: str, expected: Expected) -> list[str]:
     return problems
 
 
-def _numbers(text: str, what: str) -> Float64[np.ndarray, "lines columns"] | str:
-    """The numbers of a comma-separated text, or what is wrong with it."""
+def _numbers(text: str, what: str, frames: int) -> Float64[np.ndarray, "lines columns"] | str:
+    """The numbers of a comma-separated text of about as many lines as frames, or what is wrong with it."""
+    if len(text) > _ROW * (frames + 1):
+        return f"line 1: {len(text):,} characters cannot be {frames} lines of {what}"
     if not text.strip():
         return "line 1: the file is empty"
     lines = text.rstrip("\n").split("\n")
@@ -188,5 +189,5 @@ def _numbers(text: str, what: str) -> Float64[np.ndarray, "lines columns"] | str
         except ValueError:
             good = False
         if not good:
-            return f"line {number}: {line[:60]!r} is not {what} separated by commas"
+            return f"line {number}: {shown(line, 60)} is not {what} separated by commas"
     return np.array(rows, dtype=np.float64)

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from rich.markup import escape
 from rich.table import Table as RichTable
 
+from seqtrack_lit.checks import printable
+
 Cell = str | float | int | None
 
 
@@ -26,6 +28,17 @@ class Table:
     columns: tuple[str, ...]
     rows: tuple[tuple[Cell, ...], ...]
     notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Names of trackers and sequences come from files: whatever prints a table finds no control characters."""
+        clean = {
+            "title": printable(self.title),
+            "columns": tuple(map(printable, self.columns)),
+            "rows": tuple(tuple(printable(c) if isinstance(c, str) else c for c in row) for row in self.rows),
+            "notes": tuple(map(printable, self.notes)),
+        }
+        for name, value in clean.items():
+            object.__setattr__(self, name, value)
 
     def __str__(self) -> str:
         return self.markdown()
