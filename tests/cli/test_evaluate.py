@@ -127,7 +127,7 @@ def test_a_bad_video_is_reported_and_costs_no_other(tmp_path: Path, run, capsys:
         (["baseline=kcf", "benchmark=losat"], "allowed:"),
         (["baseline=kcf", "workers=0"], "workers must be a whole number >= 1, got 0"),
         (["baseline=kcf", "tracker.windows=false"], "unknown key tracker.windows"),
-        (["baseline=kcf", "tracker.name=a/b"], "tracker.name=a/b cannot name a results folder"),
+        (["baseline=kcf", "tracker.name=a/b"], "tracker.name is 'a/b', which cannot name a file or folder"),
         (["baseline=kcf", "official_config=gone.yaml"], "official_config=gone.yaml: no such file"),
         (["baseline=kcf", "convention=osb"], "unknown convention 'osb'"),
     ],
@@ -150,19 +150,22 @@ def test_wrong_tracker_values_stop_before_the_data(run, capsys: pytest.CaptureFi
     assert "tracker.update_interval" in capsys.readouterr().err
 
 
-def test_the_best_checkpoint_of_a_run(tmp_path: Path, run, capsys: pytest.CaptureFixture[str]) -> None:
+def write_ours(path: Path, tracker: dict[str, object]) -> None:
+    """The checkpoint of a small model, with these settings of its tracker."""
     sizes = {"search_size": 32, "template_size": 32, "templates": 1, "patch": 16, "width": 32, "depth": 1, "heads": 2}
     model = {
         "encoder": {"_target_": "seqtrack_lit.models.encoder.ViTEncoder", **sizes},
         "decoder": {"_target_": "seqtrack_lit.models.decoder.Decoder", "width": 32, "depth": 1, "heads": 2, "ffn": 32},
     }
-    described = {"format": 1, "tokenizer": {"bins": 40}, "model": model, "tracker": {"name": "mine", "window": False}}
-    described["tracker"]["update_interval"] = 25  # of no matter with one template
-    state = build_model(described["tokenizer"], model).state_dict()
-    path = tmp_path / "a run" / "checkpoints" / "best.ckpt"
-    path.parent.mkdir(parents=True)
-    weights = {f"net.{key}": tensor for key, tensor in state.items()}
+    described = {"format": 1, "tokenizer": {"bins": 40}, "model": model, "tracker": tracker}
+    weights = {f"net.{key}": tensor for key, tensor in build_model({"bins": 40}, model).state_dict().items()}
+    path.parent.mkdir(parents=True, exist_ok=True)
     torch.save({"seqtrack": described, "state_dict": weights}, path)
+
+
+def test_the_best_checkpoint_of_a_run(tmp_path: Path, run, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "a run" / "checkpoints" / "best.ckpt"
+    write_ours(path, {"name": "mine", "window": False, "update_interval": 25})  # of no matter with one template
     arguments = ["run=a run", "benchmark.count=2", "+benchmark.length=6", "device=cpu"]
     assert run(*arguments) == 0
     folder = tmp_path / "a run" / "results" / "mine" / "generated"
@@ -222,3 +225,24 @@ def test_all_benchmarks_in_one_sweep(tmp_path: Path, run, make_dataset, capsys: 
     scored = {path.parent.name for path in (tmp_path / "out" / "static").glob("*/scores.json")}
     assert folders - scored == {"got10k_test", "trackingnet"}  # first boxes only
     assert "publishes first boxes only" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("place", ["results/static", "results/static/generated"])
+def test_results_are_not_written_through_links(place: str, tmp_path: Path, run, capsys) -> None:
+    """With replace=true, results and media/ there would be deleted."""
+    (tmp_path / "ours" / "media").mkdir(parents=True)
+    (tmp_path / place).parent.mkdir(parents=True)
+    (tmp_path / place).symlink_to(tmp_path / "ours")
+    assert run("baseline=static", "benchmark.count=1", "+benchmark.length=3", "out=results", "replace=true") == 2
+    assert f"{place} is a link, and results are not written through links" in capsys.readouterr().err
+    assert [one.name for one in (tmp_path / "ours").iterdir()] == ["media"]
+
+
+@pytest.mark.parametrize("name", ["../../up", "\x1b[31mred", "x" * 250, "NUL"])
+def test_a_checkpoints_name_leads_nowhere(name: str, tmp_path: Path, run, capsys) -> None:
+    write_ours(tmp_path / "theirs.ckpt", {"name": name})
+    assert run("checkpoint=theirs.ckpt", "benchmark.count=1", "+benchmark.length=3", "out=deep/er/results") == 2
+    message = capsys.readouterr().err
+    assert "tracker.name is '" in message
+    assert "\x1b" not in message
+    assert sorted(one.name for one in tmp_path.iterdir()) in (["deep", "theirs.ckpt"], ["theirs.ckpt"])

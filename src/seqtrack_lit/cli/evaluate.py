@@ -18,7 +18,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from seqtrack_lit.checks import whole
+from seqtrack_lit.checks import path_part, whole
 from seqtrack_lit.cli.overrides import key_of
 from seqtrack_lit.cli.runtime import existing, instantiate, run
 
@@ -78,7 +78,8 @@ class Benchmark:
     def __init__(self, config: DictConfig) -> None:
         self.config = config
         self.videos: Videos = instantiate(config.benchmark)
-        self.name = str(config.benchmark.get("name") or HydraConfig.get().runtime.choices["benchmark"])
+        name = config.benchmark.get("name") or HydraConfig.get().runtime.choices["benchmark"]
+        self.name = path_part("benchmark.name", str(name))
 
     def run(
         self,
@@ -109,8 +110,16 @@ class Benchmark:
         return []
 
     def folder(self, tracker: str) -> Path:
-        """Where a tracker's results on these videos are."""
-        return Path(self.config.out).expanduser() / tracker / self.name
+        """Where a tracker's results on these videos are.
+
+        Raises:
+            ValueError: the tracker's name, which a checkpoint may bring, cannot name a folder, or a link is there.
+        """
+        whose = Path(self.config.out).expanduser() / path_part("tracker.name", tracker)
+        for place in (whose, whose / self.name):
+            if place.is_symlink():  # results and media/ there are deleted with replace=true
+                raise ValueError(f"{place} is a link, and results are not written through links; give another out=")
+        return whose / self.name
 
     def show(self, tracker: "SeqTrackTracker", scores: "Scores") -> None:
         """Write media/: clips and maps of attention."""
@@ -188,8 +197,10 @@ def _check(config: DictConfig, checkpoint: Path | None, baselines: list[str]) ->
         existing(config.benchmark.root, "benchmark.root")
     whole("", 1, workers=config.workers)
     name = config.tracker.name
-    if name is not None and (Path(str(name)).name != str(name) or name in BASELINES):
-        raise ValueError(f"tracker.name={name} cannot name a results folder: no slashes, not a baseline's name")
+    if name in BASELINES:
+        raise ValueError(f"tracker.name={name} is a baseline's name; give another")
+    if name is not None:
+        path_part("tracker.name", str(name))
 
 
 def _differing(tracker: "SeqTrackTracker", options: dict[str, Any]) -> str:

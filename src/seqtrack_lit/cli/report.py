@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
+from seqtrack_lit.checks import path_part, printable
 from seqtrack_lit.cli.runtime import existing, instantiate, run
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ def body(config: DictConfig) -> None:
         from seqtrack_lit.analysis.report import write_page
 
         folder = Path(config.run).expanduser()
-        print(f"Report: {write_page(folder, _page(config))}")
+        print(printable(f"Report: {write_page(folder, _page(config))}"))
 
 
 def compare_runs(config: DictConfig) -> None:
@@ -60,11 +61,10 @@ def compare_runs(config: DictConfig) -> None:
     for part in (summary(found), scores_of(found)):
         if part is not None:
             _print(part)
-    for name, reason in found.problems:
-        print(f"Not compared: {name}: {reason}")
-    for text in warnings(found.members):
-        print(f"Warning: {text}")
-    print(f"Report: {page}")
+    lines = [f"Not compared: {name}: {reason}" for name, reason in found.problems]
+    lines += [f"Warning: {text}" for text in warnings(found.members)]
+    for line in (*lines, f"Report: {page}"):
+        print(printable(line))
 
 
 def _page(config: DictConfig) -> Path | None:
@@ -104,13 +104,14 @@ def submit(config: DictConfig) -> None:
         ValueError: something is wrong with it; no zip is written then.
     """
     from seqtrack_lit.evaluation.results import write_atomic
-    from seqtrack_lit.evaluation.submission import build_submission, check_submission
+    from seqtrack_lit.evaluation.submission import LARGEST, build_submission, check_submission
+    from seqtrack_lit.files import read_bytes
 
     server, (benchmark, videos) = config.submit, _benchmark(config)
     expected = _expected(videos)
     if config.check is not None:
         target = existing(config.check, "check")
-        content = target.read_bytes()
+        content = read_bytes(target, largest=LARGEST)
     else:
         tracker, folder = _only_tracker(config, benchmark, list(expected))
         content = build_submission(server, folder, expected)
@@ -124,7 +125,7 @@ def submit(config: DictConfig) -> None:
         )
     if config.check is None:
         write_atomic(target, content)
-    print(f"{target}: {len(expected)} videos, in order; {len(content) / 1e6:.1f} MB")
+    print(printable(f"{target}: {len(expected)} videos, in order; {len(content) / 1e6:.1f} MB"))
 
 
 def _check(config: DictConfig) -> None:
@@ -157,7 +158,8 @@ def _list(value: Any) -> list[str]:
 
 def _benchmark_name(config: DictConfig) -> str:
     """As in seqtrack-evaluate: the folder own videos' results are in, else the name of the benchmark's file."""
-    return str(config.benchmark.get("name") or HydraConfig.get().runtime.choices["benchmark"])
+    name = config.benchmark.get("name") or HydraConfig.get().runtime.choices["benchmark"]
+    return path_part("benchmark.name", str(name))
 
 
 def _benchmark(config: DictConfig) -> "tuple[str, list[Video]]":
@@ -196,11 +198,11 @@ def _trackers(config: DictConfig, benchmark: str, names: list[str]) -> list[tupl
         found = find_trackers(Path(root).expanduser(), benchmark, names)
         trackers += found.trackers.items()
         if found.passed_over:
-            print(
+            text = (
                 f"seqtrack-report: {root} has folders called {benchmark}, so these are passed over: "
-                f"{', '.join(map(str, found.passed_over))}; give such a folder itself as results= to score it, too",
-                file=sys.stderr,
+                f"{', '.join(map(str, found.passed_over))}; give such a folder itself as results= to score it, too"
             )
+            print(printable(text), file=sys.stderr)
     return trackers
 
 
@@ -229,10 +231,13 @@ def _save(scores: "list[Scores]", whole: "Table", folder: Path) -> None:
     from seqtrack_lit.evaluation.report import attribute_table
     from seqtrack_lit.evaluation.results import write_atomic
 
+    places = [
+        folder / path_part("the name of a tracker", one.tracker.replace("/", "_")) / one.benchmark for one in scores
+    ]
     for form, suffix in FORMATS.items():
         write_atomic(folder / f"table{suffix}", getattr(whole, form)())
-    for one in scores:
-        one.save(folder / one.tracker.replace("/", "_") / one.benchmark / "scores.json")
+    for one, place in zip(scores, places, strict=True):
+        one.save(place / "scores.json")
     for benchmark, convention in dict.fromkeys((one.benchmark, one.convention) for one in scores):
         same = [one for one in scores if (one.benchmark, one.convention) == (benchmark, convention)]
         stem = f"{benchmark}_{convention}"

@@ -6,7 +6,8 @@ A command is a module `seqtrack_lit.cli.<name>` whose docstring is its `--help` 
         run("<name>", body)      # conf/<name>.yaml is its configuration
 
 `body(config)` imports torch itself, so a wrong key or a missing file stops before that. Exit codes: 0 done,
-1 a bug (with traceback) or a sweep with failed jobs, 2 a mistake in what was asked (one line), 130 interrupted.
+1 a bug (with traceback) or a sweep with failed jobs, 2 a mistake in what was asked (one line), 130 interrupted,
+143 asked to end (SIGTERM).
 HYDRA_FULL_ERROR=1 shows every traceback.
 """
 
@@ -15,11 +16,14 @@ import gc
 import inspect
 import os
 import re
+import signal
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from types import FrameType
 from typing import Any, NoReturn
 
 import hydra
@@ -67,7 +71,10 @@ def run(config_name: str, body: Body) -> None:
     task = partial(_job, body, command, everything)
     task.__module__ = f"seqtrack_lit.cli.{config_name}"  # names the job
     try:
-        hydra.main(version_base="1.3", config_path=str(folder), config_name=config_name)(task)()
+        with _ending_on_request():
+            hydra.main(version_base="1.3", config_path=str(folder), config_name=config_name)(task)()
+    except _EndedError:
+        leave(command, "ended by SIGTERM; what was written is whole, and the same command goes on or begins anew", 143)
     except KeyboardInterrupt:
         leave(command, "interrupted", 130)
     except StoppedSweepError:
@@ -86,6 +93,28 @@ def run(config_name: str, body: Body) -> None:
     finally:
         if not everything:
             os.environ.pop("HYDRA_FULL_ERROR", None)
+
+
+class _EndedError(KeyboardInterrupt):
+    """SIGTERM: cleaned up after like Ctrl-C, so no half-written file and no process is left."""
+
+
+@contextmanager
+def _ending_on_request() -> Iterator[None]:
+    """SIGTERM ends the command as Ctrl-C does; training and sweeps, which save first, put their own in its place."""
+
+    def end(number: int, frame: FrameType | None) -> NoReturn:
+        raise _EndedError
+
+    try:
+        former = signal.signal(signal.SIGTERM, end) if signal.getsignal(signal.SIGTERM) == signal.SIG_DFL else None
+    except ValueError:  # not the main thread
+        former = None
+    try:
+        yield
+    finally:
+        if former is not None:
+            signal.signal(signal.SIGTERM, former)
 
 
 def _ran(error: BaseException) -> bool:

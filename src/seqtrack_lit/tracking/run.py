@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from seqtrack_lit.evaluation.results import list_done, write_atomic
+from seqtrack_lit.files import read_json
 from seqtrack_lit.tracking.workers import (
     CannotWriteError,
     Event,
@@ -158,10 +159,9 @@ def _leaves(tree: object, key: str = "") -> dict[str, object]:
 def _read_identity(path: Path) -> dict[str, object]:
     """What a folder says it holds; nothing where it says nothing that can be read."""
     try:
-        identity = json.loads(path.read_text())
+        return read_json(path, dict[str, object], "evaluate again")  # type: ignore[no-any-return]
     except (OSError, ValueError):
         return {}
-    return identity if isinstance(identity, dict) else {}
 
 
 @runtime_checkable

@@ -17,7 +17,7 @@ from jaxtyping import Float, Float64, Int64, UInt8
 from torch import Tensor
 
 from seqtrack_lit.boxes import clip_xywh
-from seqtrack_lit.checks import flag, number, one_of
+from seqtrack_lit.checks import flag, number, one_of, path_part
 from seqtrack_lit.crops import Crop, Image
 from seqtrack_lit.models.lean_decoder import LeanDecoder
 from seqtrack_lit.models.seqtrack import Prediction, SeqTrack, normalise
@@ -70,10 +70,11 @@ class SeqTrackTracker:
         dtype: Precision | torch.dtype = "float32",
     ) -> None:
         factors = {"search_factor": search_factor, "template_factor": template_factor}
-        number("tracker", above=True, clip_margin=clip_margin, **factors)
+        number("tracker", above=True, clip_margin=clip_margin)
+        number("tracker", above=True, high=100.0, **factors)  # a window of a million pixels has no memory to lie in
         one_of("tracker", get_args(Padding), padding=padding)
         flag("tracker", window=window)
-        self.name = name
+        self.name = path_part("tracker.name", name)  # names a folder, and a checkpoint may bring it
         self.search_factor, self.template_factor = search_factor, template_factor
         self.clip_margin, self.padding = float(clip_margin), padding
         self.rule = TemplateUpdate(update, update_interval, update_threshold)
