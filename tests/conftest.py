@@ -13,6 +13,8 @@ os.environ.update(
     OMP_NUM_THREADS="1",  # threads that wait for each other on a busy machine take twenty times as long
 )
 
+import pytest
+import torch
 from beartype import BeartypeConf, beartype
 from jaxtyping import install_import_hook
 
@@ -23,3 +25,9 @@ sys.modules[_checker.__name__] = _checker
 install_import_hook("seqtrack_lit", f"{_checker.__name__}.check")
 
 pytest_plugins = ["tests.data.fixtures"]  # make_dataset("lasot"): tiny data sets in every layout
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """`-m gpu` on a machine without one says so instead of failing."""
+    if item.get_closest_marker("gpu") and not torch.cuda.is_available():
+        pytest.skip("needs a CUDA device")

@@ -171,7 +171,7 @@ CHANGED = {
     "optimizer.lr=5e-3": ("0.0015", "0.005"),
     "train.global_batch=16": ("8", "16"),
     "train.samples=96": ("64", "96"),
-    "train.precision=bf16": ("fp32", "bf16"),
+    "train.precision=bf16": ("auto", "bf16"),
     "data.frameset.contrast=0": ("1.0", "0"),
     "seed=1": ("0", "1"),
     "init_from=other.ckpt": ("None", "other.ckpt"),
@@ -249,7 +249,7 @@ def test_two_processes_cannot_train_in_one_folder(
         assert run(*tiny("out")) == 2
         assert f"out: process {other.pid} on " in capsys.readouterr().err
         other.kill()
-    assert run(*tiny("out", "fit=true")) == 0
+    assert run(*tiny("out", "dry_run=true")) == 0
 
 
 def test_start_from_weights(run: Callable[..., int], tmp_path: Path, capsys: Any) -> None:
@@ -267,13 +267,23 @@ def test_dry_run_touches_no_run(run: Callable[..., int], tmp_path: Path, capsys:
     assert run(*tiny("out")) == 0
     before = {path: path.read_bytes() for path in sorted((tmp_path / "out").rglob("*")) if path.is_file()}
     capsys.readouterr()
-    assert run(*tiny("out", "fit=true", "train.device_batch=4", "overwrite=true")) == 0
+    assert run(*tiny("out", "dry_run=true", "train.device_batch=4", "overwrite=true")) == 0
     screen = capsys.readouterr().out
     after = {path: path.read_bytes() for path in sorted(tmp_path.rglob("*")) if path.is_file()}
     assert before == after
     assert "fits     peak memory" in screen
     assert "samples/s" in screen
     assert "1 device(s) x 4 x 2 accumulated" in screen
+    assert "validation: a batch of pairs and 1 video of 4 frames in" in screen
+
+
+@pytest.mark.parametrize("value", ["yes", "1", "True,False", ""])
+def test_a_dry_run_that_is_meant_but_not_said_touches_no_run(
+    run: Callable[..., int], tmp_path: Path, capsys: Any, value: str
+) -> None:
+    assert run(*tiny("out", f"dry_run={value}")) == 2
+    assert f"seqtrack-train: dry_run must be true or false, got {value.lower()!r}\n" == capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
 
 
 def test_without_files(run: Callable[..., int], tmp_path: Path) -> None:
@@ -311,7 +321,7 @@ def test_sweep_over_bins_and_order(run: Callable[..., int], tmp_path: Path, caps
     [
         (["experiment=tab5_temporal", "seed=7"], "the experiment sweeps seed: choose by hydra.sweeper.params.seed=..."),
         (["experiment=fig6_bins", "tokenizer.bins=7"], "choose by hydra.sweeper.params='{tokenizer.bins:...}'"),
-        (["-m", "seed=0,1", "fit=true", "launcher=local"], "give no launcher with it"),
+        (["-m", "seed=0,1", "dry_run=true", "launcher=local"], "give no launcher with it"),
     ],
 )
 def test_sweeps_that_would_not_do_what_was_meant(
@@ -332,7 +342,9 @@ WRONG = {
     "train.device_batch=3": "train.global_batch = 8 is no multiple of 1 device(s) x train.device_batch = 3",
     "tokenizer.bins=one": "tokenizer.bins must be a whole number >= 2, got 'one'",
     "optimizer.lr=fast": "optimizer.lr must be a number >= 0, got 'fast'",
-    "train.precision=fp8": "train.precision must be one of fp32, bf16, auto, got 'fp8'",
+    "train.precision=fp8": "train.precision must be one of fp32, bf16, fp16, auto, got 'fp8'",
+    "train.precision=fp16": "train.precision=fp16 needs a GPU; on a CPU train with bf16 or fp32",
+    "train.tf32=yes": "train.tf32 must be true or false, got 'yes'",
     "train.dense_weight=3 model.dense_head=false": "train.dense_weight = 3 needs model.dense_head=true",
     "tracker.update_interval=-1": "update_interval",
     "seed=x": "seed must be a whole number >= 0, got 'x'",

@@ -145,3 +145,21 @@ def test_tiny_start():
 def test_wrong_values_are_named(changes, message):
     with pytest.raises(ValueError, match=message):
         decoder(**changes)
+
+
+@pytest.mark.parametrize("how", ["autocast", "weights"])
+def test_logits_in_bfloat16_are_told_apart(how):
+    """Bias 8 + bin / 1000 and a zero weight: bfloat16 would make all of them 8, and argmax would take the first."""
+    net = decoder()
+    with torch.no_grad():
+        net.head[-1].weight.zero_()
+        net.head[-1].bias.copy_(8 + torch.arange(22) / 1000)
+    if how == "weights":
+        kept = net.head[-1].bias.clone()
+        net = net.bfloat16()
+        net.head[-1].bias.data = kept  # bfloat16 cannot hold it; what is summed onto it counts here
+    dtype = torch.bfloat16 if how == "weights" else torch.float32
+    with torch.autocast("cpu", torch.bfloat16, enabled=how == "autocast"):
+        logits = net(WORDS, MEMORY.to(dtype), POSITION.to(dtype))
+    assert logits.dtype == torch.float32
+    assert logits.argmax(-1).unique().tolist() == [21]

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.plugins.precision import MixedPrecision
 
 from seqtrack_lit.models.seqtrack import SeqTrack
 from seqtrack_lit.training.budget import Budget
@@ -15,7 +16,7 @@ from seqtrack_lit.training.ema import Ema
 from seqtrack_lit.training.losses import uniform_loss
 from seqtrack_lit.training.module import NonFiniteError, SeqTrackModule
 from seqtrack_lit.training.optim import AdamWRecipe, MuonRecipe
-from seqtrack_lit.training.precision import choose_precision
+from seqtrack_lit.training.precision import choose_precision, cpu_flags, same_for_sweep, tf32
 from seqtrack_lit.training.recording import Meter, Record, RunFolder, read_metrics
 from seqtrack_lit.training.validation import Pictures, TrackHeldOut
 
@@ -264,21 +265,105 @@ def test_wrong_settings(make_net: Callable[..., SeqTrack]) -> None:
             SeqTrackModule(make_net(), recipe=FAST, budget=Budget(8, 8, 4), **settings)  # type: ignore[arg-type]
 
 
-def test_precision(make_net: Callable[..., SeqTrack], squares: Any, tmp_path: Path) -> None:
-    net = make_net(dropout=0.1)
-    state = torch.get_rng_state()
-    chosen, why = choose_precision("auto", net, batch=4, gpu=False)
-    assert chosen in ("fp32", "bf16")
-    assert "ms" in why
-    assert torch.equal(state, torch.get_rng_state())
-    assert all(parameter.grad is None for parameter in net.parameters())
-    assert choose_precision("bf16", net, batch=4, gpu=False) == ("bf16", "as asked")
-    with pytest.raises(ValueError, match=r"train\.precision must be one of fp32, bf16, auto, got 'fp8'"):
-        choose_precision("fp8", net, batch=4, gpu=False)
+PROCESSORS = {
+    # flags of the CPU; or, of a GPU, its capability and whether it has bf16 -> what auto chooses
+    "a CPU with AVX512_BF16": (("avx512_bf16",), None, "bf16"),
+    "a CPU with AMX_BF16": (("amx_bf16",), None, "bf16"),
+    "another CPU": ((), None, "fp32"),
+    "an H100": ((), ((9, 0), True), "bf16"),
+    "a V100": (("avx512_bf16",), ((7, 0), False), "fp16"),
+    "a P100": (("avx512_bf16",), ((6, 0), False), "fp32"),
+}
+
+
+@pytest.mark.parametrize("name", PROCESSORS)
+def test_precision_is_a_property_of_the_processor(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    flags, gpu, wanted = PROCESSORS[name]
+    known = dict.fromkeys(("avx512_bf16", "amx_bf16"), False) | dict.fromkeys(flags, True)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: known, raising=False)
+    if gpu is not None:
+        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: gpu[0])
+        monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: gpu[1])
+    assert choose_precision("auto", gpu=gpu is not None)[0] == wanted
+    assert choose_precision("fp32", gpu=gpu is not None) == ("fp32", "as asked")
+
+
+def test_precision_without_torchs_list_of_flags(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(torch.cpu, "get_capabilities")
+    found = {"flags\t\t: fpu vme avx512_bf16 sse": ["avx512_bf16"], "flags : fpu": [], "Features : bf16": []}
+    for text, flags in found.items():
+        monkeypatch.setattr(Path, "read_text", lambda path, text=text: f"processor : 0\n{text}\n")
+        assert cpu_flags() == flags
+
+
+def test_precision_of_a_sweep_is_that_of_its_first_job(tmp_path: Path) -> None:
+    assert same_for_sweep("fp32", tmp_path / "sweep", gpu=False) == "fp32"
+    assert same_for_sweep("bf16", tmp_path / "sweep", gpu=False) == "fp32"
+    assert same_for_sweep("bf16", tmp_path / "sweep", gpu=True) == "bf16"
+
+
+def test_wrong_precisions() -> None:
+    with pytest.raises(ValueError, match=r"train\.precision must be one of fp32, bf16, fp16, auto, got 'fp8'"):
+        choose_precision("fp8", gpu=False)
+    with pytest.raises(ValueError, match="precision=fp16 needs a GPU"):
+        choose_precision("fp16", gpu=False)
+
+
+def test_tf32_is_given_back() -> None:
+    before = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
+    for allowed in (True, False):
+        with tf32(allowed):
+            assert torch.backends.cuda.matmul.allow_tf32 is torch.backends.cudnn.allow_tf32 is allowed
+        assert before == (torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32)
+
+
+@pytest.mark.parametrize("recipe", [FAST, MuonRecipe(lr=3e-3)], ids=["adamw", "muon"])
+def test_mixed_precision_keeps_float32_weights(
+    make_net: Callable[..., SeqTrack], squares: Any, tmp_path: Path, recipe: Any
+) -> None:
+    """bf16, and fp16 with its scale: steps as in fp32, up to the precision."""
     budget = Budget(12, 12, 4)
-    module = SeqTrackModule(net, recipe=FAST, budget=budget)
-    trainer(tmp_path, budget, precision="bf16-mixed").fit(module, datamodule=squares(batches=3))
-    assert net.linear.weight.dtype == torch.float32
+
+    def after(precision: Any) -> torch.Tensor:
+        net = make_net()
+        plugins = [precision] if precision is not None else []
+        fit = trainer(tmp_path, budget, plugins=plugins, limit_val_batches=0)
+        fit.fit(SeqTrackModule(net, recipe=recipe, budget=budget), datamodule=squares(batches=3))
+        assert net.linear.weight.dtype == torch.float32
+        return net.decoder.head[0].weight.detach()
+
+    exact, start = after(None), make_net().decoder.head[0].weight.detach()
+    for precision in (
+        MixedPrecision("bf16-mixed", "cpu"), MixedPrecision("16-mixed", "cpu", torch.amp.GradScaler("cpu")),
+    ):  # fmt: skip
+        found = after(precision)
+        assert (found - exact).norm() < 0.5 * (exact - start).norm()
+
+
+@pytest.mark.filterwarnings("ignore:Detected call of .lr_scheduler.step")
+def test_an_overflow_of_fp16_lowers_the_scale_and_stops_nothing(
+    make_net: Callable[..., SeqTrack], squares: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """2^36 overflows in the first steps; a loss that stays infinite stops training once the scale is down at 1."""
+    budget = Budget(40 * 4, 40 * 4, 4)
+
+    def fit(spoiled: bool) -> tuple[SeqTrackModule, torch.amp.GradScaler]:
+        scaler = torch.amp.GradScaler("cpu", init_scale=2.0**36 if not spoiled else 16.0, growth_interval=1000)
+        module = SeqTrackModule(make_net(), recipe=FAST, budget=budget, nonfinite_limit=2)
+        losses = module.losses
+        if spoiled:
+            module.losses = lambda net, batch: spoil_loss(float("inf"))(losses(net, batch), 9)  # type: ignore[method-assign]
+        plugin = MixedPrecision("16-mixed", "cpu", scaler)
+        trainer(tmp_path, budget, plugins=[plugin], limit_val_batches=0).fit(module, datamodule=squares(batches=40))
+        return module, scaler
+
+    start = make_net().decoder.head[0].weight.detach()
+    module, scaler = fit(spoiled=False)
+    assert not torch.equal(module.net.decoder.head[0].weight, start)
+    assert 1 <= scaler.get_scale() < 2.0**36
+    assert not [record for record in caplog.records if record.name == "seqtrack_lit.training.module"]
+    with pytest.raises(NonFiniteError, match=r"2 steps in a row, last in step 5;"):
+        fit(spoiled=True)
 
 
 @pytest.mark.parametrize(("tracked", "steps"), [(True, {1}), (False, {2})])

@@ -10,10 +10,11 @@ import pytest
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
+from seqtrack_lit.cli import dry_run
 from seqtrack_lit.training import recording
 from seqtrack_lit.training.budget import Budget
 from seqtrack_lit.training.progress import _clock
-from seqtrack_lit.training.recording import DryRun, RunFolder, Sink, peak_memory, read_metrics
+from seqtrack_lit.training.recording import RunFolder, Sink, peak_memory, read_metrics
 from seqtrack_lit.training.validation import sheet
 
 
@@ -116,7 +117,7 @@ def test_times_are_of_whole_steps(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_dry_run_counts_whole_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     """The first step takes 50 s, three more 2 x 2 s each: 3 x 16 samples in 12 s, 4 samples/s."""
-    fake, dry = Clock(monkeypatch), recording.DryRun()
+    fake, dry = Clock(monkeypatch), dry_run._Watch()
     budget = Budget(samples=16 * 900, epoch_samples=160, global_batch=16, devices=2, device_batch=4)
     for seconds in (25, 25, 2, 2, 2, 2, 2, 2):
         fake.batch(dry, 0.0, seconds)
@@ -129,4 +130,4 @@ def test_dry_run_counts_whole_steps(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_small_things() -> None:
     assert [_clock(seconds) for seconds in (5, 65, 3665)] == ["0:05", "1:05", "1:01:05"]
     assert peak_memory(torch.device("cpu")) > 0.01
-    assert DryRun.STEPS > 1
+    assert dry_run.STEPS > 1

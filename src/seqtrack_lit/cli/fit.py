@@ -17,8 +17,9 @@ from lightning.pytorch.strategies import FSDPStrategy, ModelParallelStrategy
 from omegaconf import DictConfig, OmegaConf
 
 from seqtrack_lit.checks import whole
+from seqtrack_lit.cli.dry_run import dry_run
 from seqtrack_lit.cli.launch import first_process, only_here, processes
-from seqtrack_lit.cli.outside import check_processes, started_outside
+from seqtrack_lit.cli.outside import check_processes
 from seqtrack_lit.cli.record import differences, environment, read_facts, write_facts
 from seqtrack_lit.cli.runtime import instantiate
 from seqtrack_lit.data.datamodule import TrackingData
@@ -28,9 +29,9 @@ from seqtrack_lit.tracking.seqtrack import SeqTrackTracker
 from seqtrack_lit.training.budget import Budget
 from seqtrack_lit.training.callbacks import Checkpoints, RandomState, StopCleanly, StoppedError, resumable
 from seqtrack_lit.training.module import SeqTrackModule
-from seqtrack_lit.training.precision import LIGHTNING, choose_precision
+from seqtrack_lit.training.precision import LIGHTNING, choose_precision, same_for_sweep, tf32
 from seqtrack_lit.training.progress import ProgressLines
-from seqtrack_lit.training.recording import DryRun, Meter, Record, RunFolder, Sink
+from seqtrack_lit.training.recording import Meter, Record, RunFolder, Sink
 from seqtrack_lit.training.validation import Pictures, TrackHeldOut
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ def fit(config: DictConfig, folder: Path, *, group: str | None) -> float | None:
     """
     _quiet()
     plain: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
-    with processes(), only_here(folder):
+    with processes(), only_here(folder), tf32(config.train.tf32):
         whole("", 0, seed=config.seed)
         seed_everything(config.seed, verbose=False)
         _check_device(config)
@@ -66,13 +67,16 @@ def fit(config: DictConfig, folder: Path, *, group: str | None) -> float | None:
         if checkpoint is None and config.init_from is not None:
             log.info("weights of %s", load_weights(net, Path(config.init_from).expanduser()))
         known = read_facts(folder) if checkpoint is not None or not (first_process() or config.overwrite) else {}
-        precision = _precision(config, net, known)
+        precision = _precision(config, known, None if group is None else folder.parent)
         trainer = _trainer(config, folder, precision)
         module, data = _parts(config, plain, net, trainer)
         if not first_process():
             torch.manual_seed(config.seed + 7919 * trainer.global_rank)  # dropout of its own for every process
-        if config.fit:
-            _dry_run(trainer, module, data)
+        if config.dry_run:
+            try:
+                dry_run(trainer, module, data, plain["tracker"])
+            except torch.OutOfMemoryError as error:
+                raise ValueError(_out_of_memory(error)) from error
             return None
         if config.overwrite and first_process():
             _remove(folder)  # not before, or a mistake in the new run would cost the former one
@@ -138,7 +142,8 @@ def _parts(
 ) -> tuple[SeqTrackModule, TrackingData]:
     """What is trained and what with, by the budget for as many devices as the trainer has."""
     settings = dict(plain["train"])
-    settings.pop("precision")
+    for name in ("precision", "tf32"):
+        settings.pop(name)
     budget = Budget(**{name: settings.pop(name) for name in _BUDGET}, devices=trainer.world_size)
     trainer.accumulate_grad_batches = budget.accumulate
     trainer.fit_loop.max_epochs = budget.epochs
@@ -225,19 +230,20 @@ def _check_device(config: DictConfig) -> None:
         )
 
 
-def _precision(config: DictConfig, net: SeqTrack, facts: Mapping[str, Any]) -> str:
-    """As configured; a run that is continued, and its further processes, keep what was chosen for it."""
-    if config.train.precision == "auto" and facts.get("precision") in LIGHTNING:
+def _precision(config: DictConfig, facts: Mapping[str, Any], sweep: Path | None) -> str:
+    """As configured; a run that is continued, its further processes and a sweep's jobs keep what was chosen first."""
+    wanted = config.train.precision
+    if wanted == "auto" and facts.get("precision") in LIGHTNING:
         return str(facts["precision"])
     gpu = config.trainer.accelerator in ("gpu", "cuda") or (
         config.trainer.accelerator == "auto" and torch.cuda.is_available()
     )
-    if config.train.precision == "auto" and not gpu and started_outside() > 1:
-        return "fp32"  # measured one by one, the processes might choose differently
-    batch = config.train.device_batch or config.train.global_batch
-    chosen, why = choose_precision(config.train.precision, net, batch=batch, gpu=gpu)
-    if config.train.precision == "auto":
-        log.info("precision %s: %s", chosen, why)
+    chosen, why = choose_precision(wanted, gpu=gpu)
+    if wanted != "auto":
+        return chosen
+    if sweep is not None and (kept := same_for_sweep(chosen, sweep, gpu=gpu)) != chosen:
+        chosen, why = kept, f"as the sweep's other jobs in {sweep}"
+    log.info("precision %s: %s", chosen, why)
     return chosen
 
 
@@ -276,26 +282,18 @@ def _summary(
     mix = ", ".join(f"{name} {part['share']:.0%} ({part['videos']:,})" for name, part in facts["data"].items())
     return [
         f"run      {folder}" + (f", going on from {checkpoint.name}" if checkpoint else ""),
-        f"model    {facts['parameters']:,} parameters on {facts['device']}, {precision}",
+        f"model    {facts['parameters']:,} parameters on {facts['device']}, {precision}{_tf32_text(trainer)}",
         f"data     {mix}",
         f"budget   {module.budget}",
         f"rates    {rates} (stated for a batch of {module.recipe.base_batch}, here x {scaled:.3g})",
     ]
 
 
-def _dry_run(trainer: Trainer, module: SeqTrackModule, data: TrackingData) -> None:
-    """A few steps, then what they need."""
-    dry = DryRun()
-    trainer.callbacks.append(dry)  # type: ignore[attr-defined]
-    trainer.limit_train_batches = DryRun.STEPS * module.budget.accumulate
-    trainer.limit_val_batches = 1
-    trainer.fit_loop.max_epochs = 1
-    try:
-        trainer.fit(module, datamodule=data)
-    except torch.OutOfMemoryError as error:
-        raise ValueError(_out_of_memory(error)) from error
-    if trainer.is_global_zero:
-        log.info("budget   %s\nfits     %s", module.budget, dry.report(module.budget))
+def _tf32_text(trainer: Trainer) -> str:
+    """On a GPU: whether fp32 products may be rounded to TF32."""
+    if not _on_gpu(trainer):
+        return ""
+    return f", TF32 {'allowed' if torch.backends.cudnn.allow_tf32 else 'off'} (train.tf32)"
 
 
 def _out_of_memory(error: Exception) -> str:
@@ -354,6 +352,7 @@ def _quiet() -> None:
         r".isinstance\(treespec, LeafSpec\).*",
         ".*GPU available but not used.*",
         ".*`LightningModule.forward`.*",
+        "Detected call of `lr_scheduler.step.*",  # fp16 leaves out the first steps until its scale fits
     ):
         warnings.filterwarnings("ignore", message=text)
     for name in ("lightning.pytorch", "lightning.fabric"):

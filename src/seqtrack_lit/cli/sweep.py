@@ -29,8 +29,8 @@ class SweepPlan(Callback):
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Prepare the launcher, then print the plan."""
-        if config.get("fit") and not str(config.hydra.launcher._target_).endswith("BasicLauncher"):
-            leave(_command(config), "fit=true speaks on this screen and keeps nothing: give no launcher with it", 2)
+        if config.get("dry_run") and not str(config.hydra.launcher._target_).endswith("BasicLauncher"):
+            leave(_command(config), "dry_run=true speaks on this screen and keeps nothing: give no launcher with it", 2)
         if config.get("slots") is not None:
             _side_by_side(config)
         if str(config.hydra.launcher._target_).endswith("SlurmLauncher") and shutil.which("sbatch") is None:

@@ -12,11 +12,11 @@ Main keys:
   seed                  same seed, same machine: same weights
   train.samples         length of the training in samples; train.epoch_samples between two validations
   train.global_batch    samples of one step over all devices; train.device_batch x devices x accumulation
-  train.precision       fp32, bf16, auto
+  train.precision       auto, bf16, fp16, fp32; train.tf32 false: fp32 products on GPUs are exact
   init_from             a checkpoint of any kind whose weights to start from
   resume                auto, or the folder of a run
   overwrite             true: delete a former run in the same folder
-  fit                   true: a few steps, then peak memory and speed
+  dry_run               true: a few steps and one validation, then peak memory and speed; nothing is kept
 
 The folder of a run holds config.yaml, run.json (revision, versions, data, budget), metrics.csv, pictures/ and
 checkpoints/ (best.ckpt by val/auc, last.ckpt, previous.ckpt). Ctrl-C or SIGTERM save and stop; resume goes on,
@@ -37,6 +37,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from seqtrack_lit.checks import flag
 from seqtrack_lit.cli.outside import agree_on_start
 from seqtrack_lit.cli.overrides import key_of, quote_paths, quoted, recorded
 from seqtrack_lit.cli.record import check_same, read_facts, write_facts
@@ -58,6 +59,7 @@ def body(config: DictConfig) -> float | None:
     """Check what needs no torch, then train; gives back the best `val/auc`, for sweepers that optimise."""
     settings = HydraConfig.get()
     folder = Path(settings.runtime.output_dir)
+    flag("", dry_run=config.dry_run, overwrite=config.overwrite)
     sweep = settings.mode == RunMode.MULTIRUN
     if not str(config.name or "").strip("./ "):
         raise ValueError(f"name={config.name!s} cannot name the folder of a run; give it a word, as in name=first_try")
@@ -165,8 +167,11 @@ def main() -> None:
         sys.argv[1:] = continued(sys.argv[1:])
     except USER_ERRORS as error:
         leave("seqtrack-train", one_line(error), 2)
-    with tempfile.TemporaryDirectory(prefix="seqtrack_fit_") as folder:
-        if any(key_of(item) == "fit" and item.lower().endswith("=true") for item in sys.argv[1:]):
+    wanted = [item.partition("=")[2].lower() for item in sys.argv[1:] if key_of(item) == "dry_run"]
+    if set(wanted) - {"true", "false"}:
+        leave("seqtrack-train", f"dry_run must be true or false, got {wanted[-1]!r}", 2)  # before Hydra makes a folder
+    with tempfile.TemporaryDirectory(prefix="seqtrack_dry_run_") as folder:
+        if wanted and wanted[-1] == "true":
             # a dry run touches no run: Hydra, too, writes what it was asked into the folder
             sys.argv += [f"hydra.run.dir={folder}", f"hydra.sweep.dir={folder}"]
         run("train", body)

@@ -221,7 +221,7 @@ class Decoder(nn.Module):
         opening = self.opening(past, len(memory))
         tokens = opening if self.bidirectional else torch.cat([opening[:, :-1], inputs], dim=1)
         states, _ = self._read(tokens, self._look_up(memory, memory_position), None, 0, weights=False)
-        return cast(Tensor, self.head(states[:, 4 * self.past :]))
+        return self.logits(states[:, 4 * self.past :])
 
     def open(
         self, memory: Memory, memory_position: MemoryPosition, past: Int64[Tensor, "B P 4"] | None = None
@@ -245,10 +245,20 @@ class Decoder(nn.Module):
         states, attention = self._read(tokens, context.memory, context.cache, context.length, weights=weights)
         context.length += tokens.shape[1]
         answers = 4 if self.bidirectional else 1
-        logits = self.head(states[:, -answers:])
+        logits = self.logits(states[:, -answers:])
         if not weights:
             return logits, None
         return logits, torch.stack(attention, dim=1)[..., -answers:, :].permute(0, 3, 1, 2, 4)  # B layers H l M
+
+    def logits(self, states: Float[Tensor, "B l D"]) -> Float[Tensor, "B l V"]:
+        """The word head, its last layer in float32.
+
+        Logits of neighbouring bins differ by less than bfloat16 resolves: ties, of which argmax takes the first,
+        would pull boxes left and up.
+        """
+        hidden, last = self.head[:-1](states), cast(nn.Linear, self.head[-1])
+        with torch.autocast(states.device.type, enabled=False):
+            return nn.functional.linear(hidden.float(), last.weight.float(), last.bias.float())
 
     def opening(self, past: Int64[Tensor, "B P 4"] | None, batch: int) -> Int64[Tensor, "B L"]:
         """The tokens a generation begins with: past boxes and START, or the four queries."""

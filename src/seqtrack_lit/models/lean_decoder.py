@@ -101,7 +101,7 @@ class LeanDecoder:
         for i in range(len(self.layers)):
             x = self._layer(x, i, state, now, causal=not bidirectional and tokens.shape[1] > 1)
         x = self.decoder.norm(x[:, -4 if bidirectional else -1 :])
-        return cast(Tensor, self.decoder.head(x)), None
+        return self.decoder.logits(x), None
 
     def _layer(
         self, x: Float[Tensor, "B L D"], number: int, state: LeanState, now: slice, *, causal: bool

@@ -98,6 +98,8 @@ class SeqTrackModule(LightningModule):
     def configure_optimizers(self) -> Any:
         """The recipe's optimizer, its learning rates a function of the step."""
         optimizer = self.recipe.build(self.net, self.budget.global_batch)
+        # a fused optimizer would undo fp16's scale by itself, after the norm of the gradient was taken
+        optimizer._step_supports_amp_scaling = False  # type: ignore[attr-defined]
         schedule, steps = self.recipe.schedule, self.budget.steps
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: schedule(step, steps))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
@@ -137,10 +139,12 @@ class SeqTrackModule(LightningModule):
         self.log("train/gradient_norm", norm)
         for group in optimizer.param_groups:
             self.log(f"train/lr_{group['name']}", float(group["lr"]))
+        scaler = getattr(self.trainer.precision_plugin, "scaler", None)
         if bool(norm.isfinite()):
             self._nonfinite = 0
-        else:
+        elif scaler is None or scaler.get_scale() <= 1:
             self._leave_out()
+        # else the scaler leaves the step out, and halves the scale at which fp16 overflowed
         self._step.clear()
 
     def _leave_out(self) -> None:

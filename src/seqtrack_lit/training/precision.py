@@ -1,55 +1,92 @@
-"""Which precision to train in: what was asked for, or the faster of two."""
+"""Which precision to train in: what was asked for, or what the processor has instructions for."""
 
-import time
-from typing import Literal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Literal, get_args
 
 import torch
 
-from seqtrack_lit.checks import one_of
-from seqtrack_lit.models.seqtrack import SeqTrack, normalise
+from seqtrack_lit.checks import flag, one_of
 
-Precision = Literal["fp32", "bf16"]
-#: How Lightning calls them; weights and their averages are float32 in both.
-LIGHTNING: dict[str, Literal["32-true", "bf16-mixed"]] = {"fp32": "32-true", "bf16": "bf16-mixed"}
-_PROBE = 32  # samples of the timed batch at most
+Precision = Literal["fp32", "bf16", "fp16"]
+#: How Lightning calls them; weights and their averages are float32 in all, fp16 scales the loss.
+LIGHTNING: dict[str, Literal["32-true", "bf16-mixed", "16-mixed"]] = {
+    "fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed",
+}  # fmt: skip
+_CPU_FLAGS = ("avx512_bf16", "amx_bf16")  # x86 instructions that multiply in bf16
 
 
-def choose_precision(wanted: str, net: SeqTrack, *, batch: int, gpu: bool) -> tuple[Precision, str]:
+def choose_precision(wanted: str, *, gpu: bool) -> tuple[Precision, str]:
     """The precision to train in, and why.
 
     Args:
-        wanted: fp32, bf16, or auto: bf16 on a GPU that computes in it, and on a CPU the faster of both, timed.
-        net: the network; its weights stay as they are.
-        batch: samples a device takes at once.
-        gpu: whether training runs on a GPU.
+        wanted: fp32, bf16, fp16, or auto: bf16 where the processor computes in it; a GPU that does not, but has
+            tensor cores (Volta, Turing), trains in fp16; everything else in fp32.
+        gpu: whether training runs on a CUDA device.
+
+    Raises:
+        ValueError: another word, or fp16 on a CPU.
     """
-    one_of("train", ("fp32", "bf16", "auto"), precision=wanted)
-    if wanted != "auto":
-        return ("bf16" if wanted == "bf16" else "fp32"), "as asked"
-    if gpu:
-        good = torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False)
-        return ("bf16", "the GPU computes in bf16") if good else ("fp32", "the GPU does not compute in bf16")
-    size = min(batch, _PROBE)
-    seconds = {"fp32": _time(net, size, low=False), "bf16": _time(net, size, low=True)}
-    faster: Precision = "bf16" if seconds["bf16"] < seconds["fp32"] else "fp32"
-    times = ", ".join(f"{name} {1e3 * value / size:.2f} ms" for name, value in seconds.items())
-    return faster, f"the faster one here: {times} per sample"
+    one_of("train", (*get_args(Precision), "auto"), precision=wanted)
+    if wanted == "fp16" and not gpu:
+        raise ValueError("train.precision=fp16 needs a GPU; on a CPU train with bf16 or fp32")
+    if wanted == "fp32":
+        return "fp32", "as asked"
+    if wanted == "bf16":
+        return "bf16", "as asked"
+    if wanted == "fp16":
+        return "fp16", "as asked"
+    if not gpu:
+        flags = cpu_flags()
+        return ("bf16", f"the CPU has {', '.join(flags)}") if flags else ("fp32", f"no {' or '.join(_CPU_FLAGS)} here")
+    if torch.cuda.is_bf16_supported(including_emulation=False):
+        return "bf16", "the GPU computes in bf16"
+    if torch.cuda.get_device_capability() >= (7, 0):
+        return "fp16", "the GPU has tensor cores for fp16, none for bf16"
+    return "fp32", "the GPU computes in neither bf16 nor fp16"
 
 
-def _time(net: SeqTrack, size: int, *, low: bool) -> float:
-    """Seconds of forward and backward of one batch on the CPU, the best of two after one to warm up."""
-    templates = torch.zeros(size, net.templates, 3, net.template_size, net.template_size, dtype=torch.uint8)
-    search = torch.zeros(size, 3, net.search_size, net.search_size, dtype=torch.uint8)
-    inputs = torch.full((size, 5), net.tokenizer.start)
-    past = torch.zeros(size, net.past, 4, dtype=torch.int64) if net.past else None
-    seconds = []
-    state = torch.get_rng_state()  # dropout draws numbers that training must not miss
-    for _ in range(3):
-        start = time.perf_counter()
-        with torch.autocast("cpu", torch.bfloat16, enabled=low):
-            logits = net(normalise(templates), normalise(search), inputs, past).tokens
-        logits.float().logsumexp(-1).mean().backward()
-        seconds.append(time.perf_counter() - start)
-    torch.set_rng_state(state)
-    net.zero_grad(set_to_none=True)
-    return min(seconds[1:])
+def cpu_flags() -> list[str]:
+    """Which instructions for bf16 this machine's CPU has: a property, not a measurement, so the same in every run."""
+    if known := getattr(torch.cpu, "get_capabilities", None):  # since torch 2.10
+        found = known()
+        return [name for name in _CPU_FLAGS if found.get(name)]
+    path = Path("/proc/cpuinfo")
+    lines = path.read_text().splitlines() if path.is_file() else []
+    flags = next((line.split() for line in lines if line.startswith("flags")), [])
+    return [name for name in _CPU_FLAGS if name in flags]
+
+
+def same_for_sweep(chosen: Precision, sweep: Path, *, gpu: bool) -> Precision:
+    """What the sweep's first job on this kind of device chose; kept in its folder, so that jobs can be compared."""
+    path = sweep / f".precision_{'gpu' if gpu else 'cpu'}"
+    sweep.mkdir(parents=True, exist_ok=True)
+    try:
+        with path.open("x") as file:
+            file.write(chosen)
+        return chosen
+    except FileExistsError:
+        kept = path.read_text()
+        return kept if kept in get_args(Precision) else chosen  # type: ignore[return-value] # empty: being written
+
+
+@contextmanager
+def tf32(allowed: bool) -> Iterator[None]:
+    """Let fp32 matrix products and convolutions on GPUs round their factors to 10 bits (TF32), or forbid it.
+
+    Raises:
+        ValueError: neither true nor false.
+    """
+    flag("train", tf32=allowed)
+    before = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
+    _set_tf32("high" if allowed else "highest", allowed)
+    try:
+        yield
+    finally:
+        _set_tf32(*before)
+
+
+def _set_tf32(products: str, convolutions: bool) -> None:
+    torch.set_float32_matmul_precision(products)
+    torch.backends.cudnn.allow_tf32 = convolutions

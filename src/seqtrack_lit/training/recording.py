@@ -14,7 +14,6 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 
 from seqtrack_lit.checks import whole
 from seqtrack_lit.crops import Image
-from seqtrack_lit.training.budget import Budget
 from seqtrack_lit.training.callbacks import step_done
 from seqtrack_lit.training.module import SeqTrackModule
 
@@ -215,32 +214,3 @@ def peak_memory(device: torch.device) -> float:
 
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9
-
-
-class DryRun(Callback):
-    """Times a few steps, to say what a whole training needs."""
-
-    STEPS = 4
-
-    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
-        """Take the time after the first step, which warms up, and after the last."""
-        if not step_done(trainer):
-            return
-        if pl_module.device.type == "cuda":
-            torch.cuda.synchronize()
-        if trainer.global_step <= 1:
-            self._began = time.perf_counter()
-        self._seconds, self._steps = time.perf_counter() - self._began, trainer.global_step - 1
-        self._device = pl_module.device
-
-    def report(self, budget: Budget) -> str:
-        """Peak memory, speed, and how long the training would take without validations."""
-        memory = f"peak memory {peak_memory(self._device):.2f} GB"
-        if self._device.type == "cuda":
-            memory += f" of {torch.cuda.get_device_properties(self._device).total_memory / 1e9:.0f} GB"
-        else:
-            memory += " (all of this process, without its data workers)"
-        if not self._steps:
-            return f"{memory}; one step is too little to tell the speed"
-        speed = self._steps * budget.global_batch / self._seconds
-        return f"{memory}, {speed:.1f} samples/s, {budget.total / speed / 3600:.1f} h for {budget.total:,} samples"
