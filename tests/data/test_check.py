@@ -36,6 +36,31 @@ def line(name: str, row: int, text: str | None) -> Change:
     return change
 
 
+def all_rows(name: str, change: Callable[[np.ndarray], object]) -> Change:
+    """Every box of a file is changed in place."""
+
+    def spoil(root: Path) -> None:
+        boxes = np.loadtxt(root / name, delimiter=",")
+        change(boxes)
+        np.savetxt(root / name, boxes, delimiter=",", fmt="%.6g")
+
+    return spoil
+
+
+def fractions(boxes: np.ndarray) -> None:
+    boxes /= [64, 48, 64, 48]
+
+
+def corners(boxes: np.ndarray) -> None:
+    boxes[:] = [20, 10, 18, 12]
+    boxes[:, 0] += np.arange(len(boxes))  # from the middle to the right edge of 64 x 48
+    boxes[:, 2:] += boxes[:, :2]
+
+
+def huge(boxes: np.ndarray) -> None:
+    boxes[7, 2:] = [160, 140]
+
+
 def cut(name: str) -> Change:
     return lambda root: (root / name).write_bytes((root / name).read_bytes()[:-40])
 
@@ -80,6 +105,9 @@ BROKEN: list[tuple[str, Any, Change, str, str, str, bool]] = [
     ("folder", readers.folder, line(CAT, 4, None), "annotation", "cat", "23 rows, but", True),
     ("folder", readers.folder, line(CAT, 4, "1,2,-3,4"), "annotation", "cat", "line 5: box 1,2,-3,4 has no area", True),
     ("folder", readers.folder, line(CAT, 4, "99,2,3,4"), "outside", "cat", "frame 5: 99,2,3,4", False),
+    ("folder", readers.folder, all_rows(CAT, fractions), "fractions", "cat", "frame 1: 0.", True),
+    ("folder", readers.folder, all_rows(CAT, corners), "corners", "cat", ",22 in a picture of 64 x 48", False),
+    ("folder", readers.folder, all_rows(CAT, huge), "huge", "cat", "frame 8: ", False),
     ("folder", readers.folder, cut("cat/0003.jpg"), "unreadable", "cat", "0003.jpg", False),
     ("folder", readers.folder, small("cat/0003.jpg"), "size", "cat", "64 x 48, from frame 3 on 30 x 20", False),
     ("folder", readers.folder, delete(CAT), "missing", "cat", "no ", True),

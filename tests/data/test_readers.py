@@ -115,6 +115,8 @@ def test_coco_broken(make_dataset: Callable[..., Made]) -> None:
         (content.replace('"bbox": [', '"bbox": [1, ', 1), "annotation 0: bbox"),
         (content.replace('"id": 140, "file_name"', '"id": 9, "file_name"'), "two images have the same id"),
         (content.replace('"file_name": "000000000009.jpg"', '"file_name": null'), ""),
+        (content.replace('"file_name": "000000000009.jpg"', '"file_name": "../9.jpg"'), "file_name is '../9.jpg'"),
+        ("[" * 100_000, "RecursionError"),
     ):
         file.write_text(broken)
         with pytest.raises(ValueError, match=r"instances_train2017\.json is no COCO annotation file") as error:
@@ -163,10 +165,14 @@ def test_csv_of_video_files(make_dataset: Callable[..., Made]) -> None:
         (CSV + "cat,0,1,2,3\n", "line 2: not numbers"),
         (CSV + "cat,0,1,2,three,4\n", "line 2: not numbers"),
         (CSV + "cat,3,1,2,3,4\ncat,4,1,2,-3,4\n", "line 3: box 1,2,-3,4 has no area"),
-        (CSV + "fox,0,1,2,3,4\n", "speaks of 'fox'"),
+        (CSV + "fox,0,1,2,3,4\n", "video 'fox': there is no"),
         (CSV + "cat,0,1,5,2,3,4\n", "line 2: more values than columns; decimals"),
         ("video,frame,x,y,w,h,x\ncat,0,1,2,3,4,9\n", "expected the columns video,frame,x,y,w,h, each once"),
-        (CSV + "/cat,0,1,2,3,4\n", "video '/cat', expected a folder or video file inside"),
+        (CSV + "/cat,0,1,2,3,4\n", "video '/cat', expected a name inside"),
+        (CSV + "cat/../../folder/cat,0,1,2,3,4\n", "video 'cat/../../folder/cat', expected a name inside"),
+        (CSV + "cat,0,1e9,1e9,3,4\n", "line 2: box 1e+09,1e+09,3,4 lies beyond any picture"),
+        (CSV + f"{'d' * 300},0,1,2,3,4\n", "File name too long"),
+        (CSV + "c\x1b[31mat,0,1,2,3,4\n", r"video 'c\x1b[31mat'"),
         (CSV + "../folder/cat,0,1,2,3,4\n", "video '../folder/cat', expected"),
         (CSV + ",0,1,2,3,4\n", "video '', expected"),
         (CSV + "cat/groundtruth.txt,0,1,2,3,4\n", "groundtruth.txt: expected a folder or a video file (.mp4"),
@@ -271,7 +277,12 @@ def change(content: dict[str, Any], key: str, position: int, **values: object) -
         (change(coco_video(), "images", 0, frame_id="5"), "image 15: frame_id '5'"),
         (change(coco_video(), "images", 0, width="64"), "width, height ('64', 48)"),
         (change(coco_video(), "images", 0, file_name=5), "not int"),
-        (change(coco_video(), "images", 0, file_name="cat/x.jpg"), "speaks of 'cat/x.jpg', but there is no"),
+        (change(coco_video(), "images", 0, file_name="cat/x.jpg"), "file_name 'cat/x.jpg': there is no"),
+        (change(coco_video(), "images", 0, file_name="../x.jpg"), "file_name '../x.jpg', expected a name inside"),
+        (change(coco_video(), "images", 0, file_name="/etc/passwd"), "file_name '/etc/passwd', expected a name inside"),
+        (change(coco_video(), "annotations", 1, bbox=[10**400, 2, 3, 4]), "expected [x,y,w,h] in pixels"),
+        (change(coco_video(), "videos", 0, name="a\x1b[2J"), r"the name of a target is 'a\x1b[2J_"),
+        (change(coco_video(), "videos", 0, name="n" * 250), "it is longer than 200 bytes"),
         (change(coco_video(), "images", 0, id=14), "two images have the same id"),
         ({**coco_video(), "videos": [{"id": 1, "name": "a"}, {"id": 1, "name": "b"}]}, "two videos have the same id"),
         (change(coco_video(), "annotations", 0, instance_id="7"), "two targets have the same name"),
@@ -283,6 +294,22 @@ def test_coco_video_broken(make_dataset: Callable[..., Made], content: dict[str,
     with pytest.raises((ValueError, FileNotFoundError), match=r"all\.json") as error:
         readers.folder(root, annotations="all.json")
     assert message in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["../val", "a/b", "..", "a\x1b[31m"])
+def test_names_in_a_list_stay_in_their_folder(make_dataset: Callable[..., Made], name: str) -> None:
+    root, _ = make_dataset("got10k")
+    with (root / "train" / "list.txt").open("a") as file:
+        file.write(f"{name}\n")
+    with pytest.raises(ValueError, match=r"list\.txt: a name is .*, which cannot name a file or folder"):
+        readers.got10k(root)
+
+
+def test_two_images_of_one_name_are_asked_about(make_dataset: Callable[..., Made]) -> None:
+    root, _ = make_dataset("folder", names=("cat",))
+    (root / "cat" / "0003.png").write_bytes((root / "cat" / "0003.jpg").read_bytes())
+    with pytest.raises(ValueError, match=r"cat: (0003\.jpg and 0003\.png|0003\.png and 0003\.jpg) have one name"):
+        readers.folder(root)
 
 
 def spoil(path: Path, change: Callable[[list[str]], list[str]]) -> None:
@@ -304,7 +331,8 @@ def put(row: int, text: str) -> Callable[[list[str]], list[str]]:
         (put(4, "1,2,-3,4"), "line 5: box 1,2,-3,4 has no area"),
         (put(4, "1,2,3,0"), "line 5: box 1,2,3,0 has no area"),
         (put(4, "1,2,nan,4"), "line 5: box 1,2,nan,4 has no area"),
-        (put(4, "1,2,inf,4"), "line 5: a box cannot be infinite"),
+        (put(4, "1,2,inf,4"), "line 5: box 1,2,inf,4 lies beyond any picture"),
+        (lambda lines: [*lines, *lines], "has 48 rows, but {cat} has 24 frames"),
         (put(4, "a,b,c,d"), "line 5: 'a' is not a number"),
     ],
 )

@@ -1,31 +1,48 @@
 """Annotation files as numbers: boxes, flags, VATIC rows, meta information; every error names file, line and remedy."""
 
+import codecs
 import re
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Bool, Float64, Int64
 
+from seqtrack_lit.boxes import LARGEST
+from seqtrack_lit.files import read_bytes
+
+LARGEST_TEXT = 64_000_000  # bytes; the boxes of a video of a million frames
+_MARKS = (  # UTF-32 first: its little-endian mark begins as that of UTF-16
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
 _SPLIT = re.compile(r"\s*[,;]\s*|\s+")
 _GAP = re.compile(r"[\s,;]+")
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|[+-]?nan|[+-]?inf(inity)?", re.IGNORECASE)
 
 
-def read_text(path: Path) -> str:
-    """The text of a small file, without a byte order mark.
+def read_text(path: Path, *, largest: int = LARGEST_TEXT) -> str:
+    """The text of a regular file in UTF-8, or in UTF-16 or UTF-32 with the byte order mark that tells so.
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: it is not text, or cannot be read.
+        ValueError: it is not text, is larger than `largest` bytes, or cannot be read.
     """
     try:
-        return path.read_bytes().decode("utf-8-sig")
+        data = read_bytes(path, largest=largest)
     except FileNotFoundError as error:
         raise FileNotFoundError(f"{path} is missing; see docs/datasets.md for how the data set must lie") from error
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is not a text file (byte {error.start}); unpack or download it again") from error
     except OSError as error:
         raise ValueError(f"cannot read {path}: {error.strerror}; expected a text file") from error
+    encoding = next((name for mark, name in _MARKS if data.startswith(mark)), "utf-8-sig")
+    try:
+        text = data.decode(encoding)
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not a text file (byte {error.start}); unpack or download it again") from error
+    if "\0" in text:
+        raise ValueError(f"{path} holds zero bytes, as UTF-16 without its mark does; save it as UTF-8")
+    return text
 
 
 def read_table(path: Path, columns: int) -> Float64[np.ndarray, "rows {columns}"]:
@@ -73,15 +90,19 @@ def read_boxes(path: Path) -> Float64[np.ndarray, "rows 4"]:
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: not four numbers on every line, or an infinite one.
+        ValueError: not four numbers on every line, or one beyond any picture.
     """
-    return _no_infinite(path, read_table(path, 4))
+    return _bounded(path, read_table(path, 4))
 
 
-def _no_infinite(path: Path, boxes: Float64[np.ndarray, "rows 4"]) -> Float64[np.ndarray, "rows 4"]:
-    if np.isinf(boxes).any():
-        line = int(np.isinf(boxes).any(1).argmax()) + 1
-        raise ValueError(f"{path}, line {line}: a box cannot be infinite; write 0,0,0,0 where the target is absent")
+def _bounded(path: Path, boxes: Float64[np.ndarray, "rows 4"]) -> Float64[np.ndarray, "rows 4"]:
+    far = (np.abs(boxes) > LARGEST).any(1)  # NaN is not
+    if far.any():
+        line = int(far.argmax()) + 1
+        raise ValueError(
+            f"{path}, line {line}: box {','.join(f'{value:g}' for value in boxes[line - 1])} lies beyond any picture; "
+            "expected x,y,w,h in pixels, or 0,0,0,0 where the target is absent"
+        )
     return boxes
 
 
@@ -138,7 +159,7 @@ def read_vatic(path: Path) -> Float64[np.ndarray, "rows 4"]:
         boxes.append([x1, y1, x2 - x1, y2 - y1])
     if not boxes:
         raise ValueError(f'{path} is empty; expected rows: id x1 y1 x2 y2 frame lost occluded generated "label"')
-    return _no_infinite(path, np.array(boxes, np.float64))
+    return _bounded(path, np.array(boxes, np.float64))
 
 
 def read_meta(path: Path) -> dict[str, str]:

@@ -11,13 +11,15 @@ from typing import Any
 
 import cv2
 import numpy as np
-from jaxtyping import Bool, Float, Int64
+from jaxtyping import Bool, Float, Float64, Int64
 
+from seqtrack_lit.boxes import misread
 from seqtrack_lit.data.facts import expected_frames
 from seqtrack_lit.data.frames import ListedFrames, NumberedFrames
 from seqtrack_lit.data.index import SequenceIndex
 from seqtrack_lit.data.layout import images_in
 from seqtrack_lit.data.problems import NOTES, REMEDIES, Finding, Problems
+from seqtrack_lit.processes import end_with_parent
 
 _SHARED_FOLDERS = ("uav123", "otb100")  # several sequences are cut out of one folder, images to spare are normal
 _TWIN_ROWS = 10  # equal boxes in fewer rows may be chance
@@ -122,6 +124,7 @@ def check(
         if found != known[index.name(i)]:
             problems.add("frames", index.name(i), f"{found} frames, the publisher counts {known[index.name(i)]}")
     problems.findings += _boxes(index, strict)
+    problems.findings += _misread(index)
     problems.findings += _twins(index)
     if not fast:
         for findings in _images(index, every, workers, step):
@@ -149,6 +152,19 @@ def _boxes(index: SequenceIndex, strict: bool) -> Iterator[Finding]:
         )
         for video, place, number in zip(videos.tolist(), places[first].tolist(), counts.tolist(), strict=True):
             yield Finding(kind, index.name(video), _row(boxes[place], place - int(rows[video]), number))
+
+
+def _misread(index: SequenceIndex) -> Iterator[Finding]:
+    """Boxes that look like something else than x,y,w,h in pixels, as far as annotations alone tell."""
+    for i in range(len(index)) if not index.repeats_image else ():
+        width, height = index.columns["resolution"][i].tolist()  # 0: unknown, then the first frame tells
+        yield from _as_misread(index.name(i), index.boxes(i), width, height)
+
+
+def _as_misread(name: str, boxes: Float64[np.ndarray, "rows 4"], width: int, height: int) -> list[Finding]:
+    found = misread(boxes, width, height)
+    of = f" in a picture of {width} x {height}" if width else ""
+    return [Finding(found[0], name, _row(boxes[found[1]], found[1], 1) + of)] if found else []
 
 
 def _row(box: Float[np.ndarray, "4"], frame: int, number: int) -> str:
@@ -195,6 +211,7 @@ _shared: dict[str, SequenceIndex] = {}  # of a worker process: the index, sent o
 
 
 def _start(index: SequenceIndex) -> None:
+    end_with_parent()
     cv2.setNumThreads(0)
     _shared["index"] = index
 
@@ -225,6 +242,8 @@ def _one_video(video: int, every: int) -> list[Finding]:
             if all(known) and size != known:
                 said = f"frame {t + 1} is {width} x {height}, the annotation says {known[0]} x {known[1]}"
                 found.append(Finding("resolution", name, said))
+            if not all(known):
+                found += [item for item in _as_misread(name, boxes, *size) if item.kind != "fractions"]  # told before
         if (width, height) != size and not any(finding.kind == "size" for finding in found):
             sizes = f"{size[0]} x {size[1]}, from frame {t + 1} on {width} x {height}"
             found.append(Finding("size", name, sizes))

@@ -14,14 +14,17 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float64
 
+from seqtrack_lit.boxes import LARGEST
+from seqtrack_lit.checks import path_part, shown
 from seqtrack_lit.data.annotations import has_area, read_boxes, read_flags, read_text
 from seqtrack_lit.data.build import IndexBuilder, cached
+from seqtrack_lit.data.frames import IMAGE_SUFFIXES
 from seqtrack_lit.data.index import SequenceIndex
 from seqtrack_lit.data.layout import existing_root, images_in, numbering, require_first_box, require_rows
 from seqtrack_lit.data.problems import Problems
@@ -29,7 +32,7 @@ from seqtrack_lit.data.video import VIDEO_SUFFIXES, VideoFrames
 
 _IMAGE_FOLDERS = (".", "img", "imgs", "frames")
 _FLAGS = ("absence.label", "full_occlusion.txt", "out_of_view.txt")
-Absent = (0.0, 0.0, 0.0, 0.0)
+_LARGEST_JSON = 2_000_000_000  # bytes
 
 
 def folder(
@@ -66,7 +69,7 @@ def folder(
     videos = _video_folders(name, base, problems)
     inputs = [path for video in videos for path in (*_what_counts(video), *_existing(video, *_FLAGS))]
     inputs += [video / "groundtruth.txt" for video in videos]
-    readings = {video.name: partial(_groundtruth, video) for video in videos}
+    readings = {path_part(f"{video}: the name", video.name): partial(_groundtruth, video) for video in videos}
     builder = IndexBuilder(name, base, problems=problems)
     return cached(key, base, inputs, lambda: _collect(builder, readings, tracking), cache, problems)
 
@@ -175,11 +178,13 @@ def _own_boxes(
 ) -> tuple[Float64[np.ndarray, "rows 4"], Bool[np.ndarray, "rows"]]:
     """Absent rows (zeros or NaN) as zeros, and which rows hold a target; anything between is refused."""
     absent = np.isnan(boxes).all(1) | (boxes == 0).all(1)
-    bad = ~absent & ~has_area(boxes)
+    far = (np.abs(boxes) > LARGEST).any(1)
+    bad = far | (~absent & ~has_area(boxes))
     if bad.any():
         row = int(bad.argmax())
+        what = "lies beyond any picture" if far[row] else "has no area"
         raise ValueError(
-            f"{where(row)}: box {','.join(f'{value:g}' for value in boxes[row])} has no area; expected x,y,w,h "
+            f"{where(row)}: box {','.join(f'{value:g}' for value in boxes[row])} {what}; expected x,y,w,h "
             "(not two corners) with w,h > 0, or 0,0,0,0 where the target is absent"
         )
     return np.where(absent[:, None], 0.0, boxes), ~absent
@@ -226,16 +231,14 @@ def _csv_rows(rows: "csv.DictReader[str]", file: Path) -> Iterator[dict[Any, str
 
 def _csv_name(root: Path, file: Path, video: str) -> str:
     """What the sequence is called whose folder or video file the CSV names; "." is the root."""
-    path = Path(os.path.normpath(video or ".."))
-    if path.is_absolute() or path.parts[:1] == ("..",):
-        raise ValueError(f"{file}: video {video!r}, expected a folder or video file inside {root}")
-    if not path.name:
-        return root.name
-    return _plain((path.with_suffix("") if path.suffix.lower() in VIDEO_SUFFIXES else path).as_posix())
+    _place(root, video, f"{file}: video")
+    path = Path(os.path.normpath(video))
+    name = (path.with_suffix("") if path.suffix.lower() in VIDEO_SUFFIXES else path).as_posix()
+    return _plain(name if path.name else root.name, f"{file}: video")
 
 
 def _csv_video(root: Path, file: Path, name: str, known: _Rows) -> _Video:
-    frames = _Frames.find(_inside(root, name, file))
+    frames = _Frames.find(_place(root, name, f"{file}: video"))
     first = min(known)
     for number, (line, _) in known.items():
         if not 0 <= number < frames.count:
@@ -249,7 +252,7 @@ def _csv_video(root: Path, file: Path, name: str, known: _Rows) -> _Video:
 def _coco_video(root: Path, file: Path) -> dict[str, Reading]:
     """COCO with `videos`, images with video_id and frame_id, annotations with instance_id (or track_id)."""
     try:
-        content = json.loads(read_text(file))
+        content = json.loads(read_text(file, largest=_LARGEST_JSON))
         videos, images = _by_id(content, "videos"), _by_id(content, "images")
         classes = {item["id"]: str(item["name"]) for item in content.get("categories", [])}
         orders: dict[Any, dict[int, str]] = {key: {} for key in videos}
@@ -269,10 +272,10 @@ def _coco_video(root: Path, file: Path) -> dict[str, Reading]:
             if not item.get("iscrowd"):
                 tracks.setdefault((images[item["image_id"]]["video_id"], track), []).append(item)
         kinds = {key: classes.get(items[0].get("category_id")) for key, items in tracks.items()}
-        names = {key: _plain(f"{videos[key[0]]['name']}_{key[1]}") for key in tracks}
+        names = {key: _plain(f"{videos[key[0]]['name']}_{key[1]}", "the name of a target") for key in tracks}
         if len(set(names.values())) < len(names):
             raise ValueError(f"two targets have the same name: {sorted(names.values())[:9]}; rename a video")
-    except (KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
         raise ValueError(
             f"{file} is no COCO-video JSON ({type(error).__name__}: {error}); expected videos[id,name], images[id,"
             "video_id,frame_id,file_name], annotations[image_id,instance_id,bbox]; single images: the coco reader"
@@ -306,21 +309,23 @@ def _coco_track(
     for item in items:
         box: Any = item.get("bbox")
         row = place[images[item["image_id"]]["frame_id"]] - first
-        if row in known or not (isinstance(box, list) and [type(v) in (int, float) for v in box] == [True] * 4):
-            what = "a second box of this target in its image" if row in known else f"bbox {box}, expected [x,y,w,h]"
+        numbers = isinstance(box, list) and [type(v) in (int, float) and not abs(v) > LARGEST for v in box]
+        if row in known or numbers != [True] * 4:
+            what = f"bbox {str(box)[:80]}, expected [x,y,w,h] in pixels"
+            what = "a second box of this target in its image" if row in known else what
             raise ValueError(f"{file}, annotation {item.get('id')}: {what}")
         known[row], ids[row] = [float(value) for value in box], item.get("id")
         _check_inside(f"{file}, annotation {item.get('id')}", known[row], images[item["image_id"]])
     boxes, visible = _own_boxes(_spread(known), lambda row: f"{file}, annotation {ids[row]}")
     frames = _Frames(root, [name for _, name in order], len(order))
     for _, name in order[first : first + len(boxes)]:
-        _inside(root, name, file)
+        _place(root, name, f"{file}: file_name")
     return _Video(frames, boxes, visible, file, first, object_class)
 
 
-def _plain(name: str) -> str:
+def _plain(name: str, where: str) -> str:
     """Usable as the name of a result file."""
-    return name.replace("/", "_")
+    return path_part(where, name.replace("/", "_"))
 
 
 def _spread(known: dict[int, list[float]]) -> Float64[np.ndarray, "rows 4"]:
@@ -339,10 +344,23 @@ def _check_inside(where: str, box: list[float], image: dict[str, Any]) -> None:
         )
 
 
-def _inside(root: Path, name: str, file: Path) -> Path:
+def _place(root: Path, name: str, where: str) -> Path:
+    """What an annotation names, which must lie inside the root; links of one's own are followed.
+
+    Raises:
+        FileNotFoundError: it is not there.
+        ValueError: it is an absolute path, leads out of the root, or is no path at all.
+    """
+    path = PurePath(os.path.normpath(name or ".."))
+    if path.is_absolute() or path.drive or path.parts[:1] == ("..",) or "\0" in name:
+        raise ValueError(f"{where} {shown(name)}, expected a name inside {root}")
     place = root / name
-    if not place.exists():
-        raise FileNotFoundError(f"{file} speaks of {name!r}, but there is no {place}; names are relative to {root}")
+    try:
+        there = place.exists()
+    except OSError as error:  # too long a name, a circle of links
+        raise ValueError(f"{where} {shown(name)}: {error.strerror}") from error
+    if not there:
+        raise FileNotFoundError(f"{where} {shown(name)}: there is no {place}; names are relative to {root}")
     return place
 
 
@@ -362,7 +380,4 @@ def _existing(place: Path, *names: str) -> list[Path]:
 
 
 def _has_images(place: Path) -> bool:
-    try:
-        return bool(images_in(place))
-    except (FileNotFoundError, ValueError):
-        return False
+    return any(path.suffix.lower() in IMAGE_SUFFIXES and path.name[0] != "." for path in place.glob("*"))

@@ -61,7 +61,7 @@ def images_in(folder: str | Path) -> list[str]:
 
     Raises:
         FileNotFoundError: no such folder.
-        ValueError: it holds no image.
+        ValueError: it holds no image, or two that differ in their endings only.
     """
     try:
         with os.scandir(folder) as entries:  # ten times faster than Path.iterdir on folders of thousands of frames
@@ -71,6 +71,13 @@ def images_in(folder: str | Path) -> list[str]:
     names = [name for name in names if name[0] != "."]
     if not names:
         raise ValueError(f"{folder} holds no image ({', '.join(IMAGE_SUFFIXES)}); unpack it again; {HELP}")
+    stems = {name.rpartition(".")[0]: name for name in names}
+    if len(stems) < len(names):
+        first = next(name for name in sorted(names) if stems[name.rpartition(".")[0]] != name)
+        other = stems[first.rpartition(".")[0]]
+        raise ValueError(
+            f"{folder}: {first} and {other} have one name, which of them is the frame? move the others away"
+        )
     return sorted(names, key=_natural)
 
 

@@ -18,6 +18,12 @@ REMEDIES: dict[str, tuple[str, str]] = {
     "zero": ("boxes without width or height", "write 0,0,0,0 or a flag where the target is absent"),
     "nan": ("boxes that are not a number", "write 0,0,0,0 where the target is absent"),
     "negative": ("boxes of negative size", "write x,y,w,h with the top-left corner, not two corners"),
+    "fractions": ("boxes in fractions of the picture", "multiply by its width and height: x,y,w,h are pixels"),
+    "corners": (
+        "boxes that seem to be two corners, not x,y,w,h",
+        "write x,y,w,h: x2 - x1 and y2 - y1 instead of x2 and y2",
+    ),
+    "huge": ("boxes far larger than their picture", "write x,y,w,h in pixels of the picture as it is, not resized"),
     "outside": ("boxes wholly outside of their image", "check that boxes and frames belong together"),
     "resolution": (
         "images of another size than their annotation says",
@@ -25,7 +31,7 @@ REMEDIES: dict[str, tuple[str, str]] = {
     ),
     "size": ("videos whose frames change size", "boxes are in pixels of their own frame: check that they are"),
 }
-NOTES = ("twin", "spare", "zero", "nan", "negative", "outside", "size")
+NOTES = ("twin", "spare", "zero", "nan", "negative", "outside", "size", "fractions", "corners", "huge")
 
 
 class Finding(NamedTuple):

@@ -15,6 +15,7 @@ from typing import Any, Literal
 import numpy as np
 from jaxtyping import Bool, Float64
 
+from seqtrack_lit.checks import path_part
 from seqtrack_lit.data.annotations import has_area, read_boxes, read_flags, read_meta, read_text
 from seqtrack_lit.data.build import IndexBuilder, cached
 from seqtrack_lit.data.facts import table
@@ -65,6 +66,8 @@ def _coco(root: Path, file: Path, folder: str) -> IndexBuilder:
         images = {item["id"]: item for item in content["images"]}
         if len(images) < len(content["images"]):
             raise ValueError("two images have the same id")
+        for item in content["images"]:
+            path_part("file_name", item["file_name"])
         classes = {item["id"]: item["name"] for item in content["categories"]}
         targets = [item for item in content["annotations"] if not item.get("iscrowd", 0)]
         for item in targets:
@@ -82,7 +85,7 @@ def _coco(root: Path, file: Path, folder: str) -> IndexBuilder:
             object_classes=[classes[item["category_id"]] for item in targets],
             resolutions=np.array([(image["width"], image["height"]) for image in shown]).reshape(-1, 2),
         )
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, OverflowError, RecursionError, TypeError, ValueError) as error:
         raise ValueError(
             f"{file} is no COCO annotation file ({type(error).__name__}: {error}); download it again"
         ) from error
@@ -223,7 +226,7 @@ def got10k_names(base: Path) -> list[str]:
     if len(set(names)) < len(names):
         twice = next(name for i, name in enumerate(names) if name in names[:i])
         raise ValueError(f"{file} names {twice} twice; remove one of the lines")
-    return names
+    return [path_part(f"{file}: a name", name) for name in names]
 
 
 def add_got10k(builder: IndexBuilder, base: Path, name: str, *, training: bool) -> Float64[np.ndarray, "rows 4"]:
