@@ -19,6 +19,7 @@ from seqtrack_lit.boxes import Boxes
 
 Image = UInt8[np.ndarray, "height width 3"]
 Normaliser = Literal["S", "S-1"]
+_LARGEST_SIDE = 30_000  # pixels: 2.7 GB; five times a target that fills a picture of 8K has 28,800
 
 
 @dataclass(frozen=True)
@@ -36,12 +37,18 @@ class Crop:
         """The window around a box: side = ceil(sqrt(w * h) * factor) image pixels.
 
         Raises:
-            ValueError: the box has no positive, finite area.
+            ValueError: the box has no positive, finite area, or the window is larger than can be held in memory.
         """
         x, y, w, h = (float(v) for v in box_xywh)
         if not (math.isfinite(x) and math.isfinite(y) and math.isfinite(w) and math.isfinite(h) and w > 0 and h > 0):
             raise ValueError(f"cannot crop around box x,y,w,h = {x:g},{y:g},{w:g},{h:g}: width and height must be > 0")
-        return cls(center=(x + 0.5 * w, y + 0.5 * h), side=max(1, math.ceil(math.sqrt(w * h) * factor)), size=size)
+        side = max(1, math.ceil(math.sqrt(w * h) * factor))
+        if side > _LARGEST_SIDE:
+            raise ValueError(
+                f"cannot crop a window of {side} pixels around box x,y,w,h = {x:g},{y:g},{w:g},{h:g} (factor "
+                f"{factor:g}): at most {_LARGEST_SIDE}; give a smaller factor or smaller pictures"
+            )
+        return cls(center=(x + 0.5 * w, y + 0.5 * h), side=side, size=size)
 
     @property
     def scale(self) -> float:

@@ -78,6 +78,16 @@ def test_a_lost_target_keeps_its_last_box() -> None:
     np.testing.assert_array_equal(lost.box_xywh, last.box_xywh)
 
 
+def test_a_box_without_size_is_a_lost_target() -> None:
+    flat = np.full((200, 10, 3), 90, np.uint8)  # OpenCV's KCF answers 0 x 0 here
+    tracker = OpenCVTracker("kcf")
+    tracker.init(flat, np.array([4.2, 99.6, 7.1, 381.2]))
+    for _ in range(3):
+        estimate = tracker.update(flat)
+        assert (estimate.box_xywh[2:] > 0).all()
+    assert estimate.confidence == 0
+
+
 @pytest.mark.parametrize("method", ["kcf", "csrt"])
 def test_frames_of_changing_size(method: str) -> None:
     video = smooth_video(4)

@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Float64
 
 from seqtrack_lit.crops import Image
-from seqtrack_lit.tracking.tracker import Estimate
+from seqtrack_lit.tracking.tracker import Estimate, check_first_box, check_image, not_started
 
 Method = Literal["kcf", "csrt"]
 SMALLEST = 4  # pixels; below it OpenCV's correlation filters fail on most images (tried with random boxes)
@@ -18,13 +18,19 @@ class StaticBox:
 
     def __init__(self, name: str = "static") -> None:
         self.name = name
+        self.box: np.ndarray | None = None  # until init
 
     def init(self, image: Image, box_xywh: Float64[np.ndarray, "4"]) -> None:
         """Keep the box (xywh, pixels)."""
-        self.box = box_xywh.copy()
+        check_image(image)
+        check_first_box(box_xywh, image)
+        self.box = np.array(box_xywh, np.float64)
 
     def update(self, image: Image) -> Estimate:
         """The first box."""
+        check_image(image)
+        if self.box is None:
+            raise not_started()
         return Estimate(self.box.copy())
 
 
@@ -52,14 +58,17 @@ class OpenCVTracker:
                 "reinstall it: pip install --force-reinstall --no-deps opencv-contrib-python-headless"
             )
         self.method, self.name = method, name or method
+        self.box: np.ndarray | None = None  # until init
 
     def init(self, image: Image, box_xywh: Float64[np.ndarray, "4"]) -> None:
         """Start on the first frame; box xywh in pixels."""
-        self.box = box_xywh.copy()
+        check_image(image)
+        check_first_box(box_xywh, image)
+        self.box = box = np.array(box_xywh, np.float64)
         self.tracker = getattr(cv2, f"Tracker{self.method.upper()}_create")()
-        near, far = _whole_pixels(box_xywh, image)
-        self.ratio = box_xywh[2:] / (far - near)
-        self.shift = box_xywh[:2] + box_xywh[2:] / 2 - (near + far) / 2
+        near, far = _whole_pixels(box, image)
+        self.ratio = box[2:] / (far - near)
+        self.shift = box[:2] + box[2:] / 2 - (near + far) / 2
         self.running = False
         try:
             self.tracker.init(_bgr(image), tuple(int(v) for v in (*near, *(far - near))))
@@ -69,13 +78,16 @@ class OpenCVTracker:
 
     def update(self, image: Image) -> Estimate:
         """The target's place in the next frame; the last one with confidence 0 where OpenCV finds nothing."""
+        check_image(image)
+        if self.box is None:
+            raise not_started()
         found = False
         if self.running:
             try:
                 found, (x, y, w, h) = self.tracker.update(_bgr(image))
             except cv2.error:
                 found = False
-        if not found:
+        if not found or not (w > 0 and h > 0):  # on flat images KCF finds a box of no size
             return Estimate(self.box.copy(), 0.0)
         size = np.array([w, h]) * self.ratio
         self.box = np.concatenate([np.array([x + w / 2, y + h / 2]) + self.shift - size / 2, size])

@@ -6,10 +6,11 @@ Letters: T templates, S search size, P past boxes.
 """
 
 import copy
+import inspect
 from collections import deque
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -17,14 +18,14 @@ from jaxtyping import Float, Float64, Int64, UInt8
 from torch import Tensor
 
 from seqtrack_lit.boxes import clip_xywh
-from seqtrack_lit.checks import flag, number, one_of, path_part
+from seqtrack_lit.checks import flag, number, one_of, path_part, shown
 from seqtrack_lit.crops import Crop, Image
 from seqtrack_lit.models.lean_decoder import LeanDecoder
 from seqtrack_lit.models.seqtrack import Prediction, SeqTrack, normalise
 from seqtrack_lit.models.weights import load_model
 from seqtrack_lit.tracking.captured import CapturedGeneration
 from seqtrack_lit.tracking.priors import Rule, TemplateUpdate
-from seqtrack_lit.tracking.tracker import Estimate
+from seqtrack_lit.tracking.tracker import Estimate, check_first_box, check_image, not_started
 
 Padding = Literal["exact", "official"]
 Precision = Literal["float32", "bfloat16", "float16"]
@@ -69,16 +70,16 @@ class SeqTrackTracker:
         device: str | torch.device = "cpu",
         dtype: Precision | torch.dtype = "float32",
     ) -> None:
-        factors = {"search_factor": search_factor, "template_factor": template_factor}
-        number("tracker", above=True, clip_margin=clip_margin)
-        number("tracker", above=True, high=100.0, **factors)  # a window of a million pixels has no memory to lie in
-        one_of("tracker", get_args(Padding), padding=padding)
-        flag("tracker", window=window)
-        self.name = path_part("tracker.name", name)  # names a folder, and a checkpoint may bring it
+        check_settings({
+            "name": name, "search_factor": search_factor, "template_factor": template_factor, "window": window,
+            "update": update, "update_interval": update_interval, "update_threshold": update_threshold,
+            "clip_margin": clip_margin, "padding": padding, "dtype": dtype,
+        })  # fmt: skip
+        self.name = name
         self.search_factor, self.template_factor = search_factor, template_factor
         self.clip_margin, self.padding = float(clip_margin), padding
         self.rule = TemplateUpdate(update, update_interval, update_threshold)
-        self.device, self.dtype = _device(device), _precision(dtype)
+        self.device, self.dtype = device_of(device), _precision(dtype)
         parameter = next(model.parameters())
         if parameter.device != self.device or parameter.dtype != self.dtype:
             model = copy.deepcopy(model).to(self.device, self.dtype)
@@ -88,6 +89,7 @@ class SeqTrackTracker:
         cuda = self.device.type == "cuda"
         self._captured = CapturedGeneration(model, window=self.window, lean=self._lean) if cuda else None
         self.box: BoxXywh = (0.0, 0.0, 0.0, 0.0)
+        self.frame = -1  # until init
         self.stored: Mapping[str, object] = {}  # the checkpoint's settings, before anything replaced them
 
     @property
@@ -109,20 +111,32 @@ class SeqTrackTracker:
         """Take the target from the first frame; the box (xywh, pixels) is used as given, neither rounded nor clipped.
 
         Raises:
-            ValueError: the box has no positive, finite size.
+            ValueError: no RGB uint8 image, or a box no tracker can start on, see tracker.check_first_box.
         """
+        check_image(image)
+        check_first_box(box_xywh, image)
         self.model.eval()
         self._lean.refresh()  # the model may have been trained since
-        x, y, w, h = (float(v) for v in box_xywh)
+        x, y, w, h = (float(v) for v in np.asarray(box_xywh))
         self.box, self.frame = (x, y, w, h), 0
         self.templates = self._template(image).repeat(1, self.model.templates, 1, 1, 1)  # 1 T 3 h w
         self.history: deque[BoxXywh] = deque([self.box] * self.model.past, maxlen=self.model.past)
 
     def update(self, image: Image) -> Estimate:
-        """The target's place in the next frame: box xywh in pixels, mean probability of its four tokens."""
+        """The target's place in the next frame: box xywh in pixels, mean probability of its four tokens.
+
+        Raises:
+            ValueError: before init, no RGB uint8 image, or the network answers NaN or infinity.
+        """
+        check_image(image)
         crop, prediction = self.look(image)
         # one wait for the device; from float32 crop fractions to float64 pixels as the official code does it
         box, likelihoods = crop.to_image(prediction.boxes[0].cpu()), prediction.likelihoods[0].cpu()
+        if not (box.isfinite().all() and likelihoods.isfinite().all()):
+            raise ValueError(
+                f"the network's answer for frame {self.frame + 1} is not finite: its weights are damaged, or "
+                f"tracker.dtype={str(self.dtype).removeprefix('torch.')} overflows; take another checkpoint or float32"
+            )
         x, y, w, h = box.tolist()
         height, width = image.shape[:2]
         self.box = clip_xywh((x, y, w, h), width, height, self.clip_margin)
@@ -135,6 +149,8 @@ class SeqTrackTracker:
 
     def look(self, image: Image, *, attention: bool = False, distributions: bool = False) -> tuple[Crop, Prediction]:
         """Read the box in the search window around the previous one, without moving on; intermediates on request."""
+        if self.frame < 0:
+            raise not_started()
         crop = Crop.around(self.box, factor=self.search_factor, size=self.model.search_size)
         past = self._past(crop) if self.model.past else None
         if self._captured is not None and not (attention or distributions):
@@ -199,20 +215,57 @@ def load_tracker(
         FileNotFoundError: no such file.
         ValueError: not a checkpoint that can be read, or a wrong value.
     """
+    check_settings(overrides)
+    where = device_of(device if device is not None else "cuda" if torch.cuda.is_available() else "cpu")
     loaded = load_model(path, official_config=official_config, tokenizer=tokenizer, model=model)
+    try:
+        check_settings(loaded.tracker)
+    except ValueError as error:
+        raise ValueError(f"{path}: its description of the tracker: {error}") from None
     settings = {**loaded.tracker, **overrides}
-    where = _device(device if device is not None else "cuda" if torch.cuda.is_available() else "cpu")
     tracker = SeqTrackTracker(loaded.model.to(where), device=where, **settings)  # type: ignore[arg-type]
     tracker.stored = loaded.tracker
     return tracker
 
 
-def _device(name: str | torch.device) -> torch.device:
-    """A device of this machine; a GPU with its number."""
+def check_settings(settings: Mapping[str, Any]) -> None:
+    """Settings of a tracker, some or all of the arguments of SeqTrackTracker by name: known ones, of their type.
+
+    Raises:
+        ValueError: names the key as the configuration spells it (tracker.<name>).
+    """
+    known = [name for name in inspect.signature(SeqTrackTracker).parameters if name not in ("model", "device")]
+    for key in settings:
+        if key not in known:
+            raise ValueError(f"tracker.{shown(key)[1:-1]}: there is no such setting; allowed: {', '.join(known)}")
+    if "name" in settings:
+        path_part("tracker.name", settings["name"])
+    for key, high in {"search_factor": 100.0, "template_factor": 100.0, "clip_margin": 1000.0}.items():
+        number("tracker", high=high, above=True, **({key: settings[key]} if key in settings else {}))
+    one_of("tracker", get_args(Padding), padding=settings.get("padding", "exact"))
+    flag("tracker", window=settings.get("window", True))
+    TemplateUpdate(
+        **{name: settings[f"update_{name}"] for name in ("interval", "threshold") if f"update_{name}" in settings}
+    )
+    TemplateUpdate(settings.get("update", "none"))
+    _precision(settings.get("dtype", "float32"))
+
+
+def device_of(name: str | torch.device) -> torch.device:
+    """A device of this machine that trackers run on; a GPU with its number.
+
+    Raises:
+        ValueError: there is no such device, or no tracker runs on it.
+    """
     try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise ValueError(f"device={name}: no such device; give cpu, cuda or cuda:<number>") from error
+        device = torch.device(name) if isinstance(name, str | torch.device) else None
+    except RuntimeError:
+        device = None
+    given = f"device={shown(name)[1:-1] if isinstance(name, str) else name}"
+    if device is None:
+        raise ValueError(f"{given}: no such device; give cpu, cuda or cuda:<number>")
+    if device.type not in ("cpu", "cuda"):
+        raise ValueError(f"{given}: trackers run on cpu and cuda only (the window is float64, which MPS has not)")
     if device.type != "cuda":
         return device
     count = torch.cuda.device_count()
@@ -221,10 +274,8 @@ def _device(name: str | torch.device) -> torch.device:
     return torch.device("cuda", torch.cuda.current_device() if device.index is None else device.index)
 
 
-def _precision(dtype: Precision | torch.dtype) -> torch.dtype:
-    known = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-    if isinstance(dtype, torch.dtype):
-        dtype = str(dtype).removeprefix("torch.")  # type: ignore[assignment]
-    if dtype not in known:
-        raise ValueError(f"tracker.dtype must be one of {', '.join(known)}, got {dtype!r}")
-    return known[str(dtype)]
+def _precision(dtype: object) -> torch.dtype:
+    name = str(dtype).removeprefix("torch.") if isinstance(dtype, torch.dtype) else dtype
+    one_of("tracker", get_args(Precision), dtype=name)
+    found: torch.dtype = getattr(torch, str(name))
+    return found

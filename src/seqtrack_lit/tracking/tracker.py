@@ -4,11 +4,13 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from time import perf_counter
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Bool, Float64
 
+from seqtrack_lit.boxes import misread
+from seqtrack_lit.checks import shown
 from seqtrack_lit.crops import Image
 from seqtrack_lit.data.sequence import Sequence
 
@@ -93,19 +95,62 @@ def run_tracker(tracker: Tracker, sequence: Sequence, *, progress: Callable[[], 
     return Track(boxes, times, confidences, updated)
 
 
-def check_first_box(box_xywh: Float64[np.ndarray, "4"], image: Image, where: str) -> None:
-    """A tracker can only start on a target that the first frame shows.
+def check_image(image: object) -> None:
+    """What a tracker is given must be a picture: RGB, uint8, [height, width, 3].
 
     Raises:
-        ValueError: the box (xywh, pixels) is not finite, has no area or lies outside the image.
+        ValueError: says what came instead.
     """
-    x, y, w, h = (float(v) for v in box_xywh)
+    if isinstance(image, np.ndarray) and image.dtype == np.uint8 and image.shape[2:] == (3,) and image.size:
+        return
+    came = f"{image.dtype} of shape {image.shape}" if isinstance(image, np.ndarray) else type(image).__name__
+    raise ValueError(f"a frame must be RGB as a numpy array, uint8 of shape (height, width, 3), got {came}")
+
+
+def check_first_box(box_xywh: Any, image: Image, where: str = "", *, corners: bool = False) -> None:
+    """A tracker can only start on a target that the first frame shows.
+
+    Args:
+        box_xywh: four numbers, pixels.
+        image: the first frame.
+        where: the beginning of the message.
+        corners: also refuse what is two corners rather than x,y,w,h; for boxes that people type.
+
+    Raises:
+        ValueError: the box is not four finite numbers, is smaller than a pixel or far larger than the image, lies
+            outside of it, or is in fractions.
+    """
+    try:
+        x, y, w, h = (float(v) for v in np.asarray(box_xywh))
+    except (TypeError, ValueError):
+        raise ValueError(
+            f"{where}{': ' if where else ''}a first box is four numbers x,y,w,h in pixels, got {shown(box_xywh)}"
+        ) from None
     height, width = image.shape[:2]
-    given = f"{where}: first box x,y,w,h = {x:g},{y:g},{w:g},{h:g}"
+    given = f"{where}{': ' if where else ''}first box x,y,w,h = {x:g},{y:g},{w:g},{h:g}"
+    frame = f"the first frame of {width} x {height} pixels"
     if not all(math.isfinite(v) for v in (x, y, w, h)) or w <= 0 or h <= 0:
         raise ValueError(f"{given} has no finite, positive width and height; give the target's box in pixels")
     if x >= width or y >= height or x + w <= 0 or y + h <= 0:
         raise ValueError(
-            f"{given} lies outside the first frame of {width} x {height} pixels; boxes are x,y of the top-left corner, "
+            f"{given} lies outside {frame}; boxes are x,y of the top-left corner, "
             "then width and height, in pixels (not two corners, not fractions)"
         )
+    found = misread(np.array([[x, y, w, h]]), width, height)
+    kind = found[0] if found else ""
+    if kind == "fractions" and max(width, height) > 2:
+        raise ValueError(f"{given} seems to be in fractions; multiply by width and height of {frame}")
+    if w < 1 or h < 1:
+        raise ValueError(f"{given} is smaller than a pixel; give the target's box in pixels of {frame}")
+    if kind == "huge":
+        raise ValueError(f"{given} is far larger than {frame}; give the box in pixels of the frame as it is")
+    if kind == "corners" and corners:
+        raise ValueError(
+            f"{given} reaches out of {frame} and seems to be two corners; write {x:g},{y:g},{w - x:g},{h - y:g} then, "
+            "or only the part inside the frame where it is not"
+        )
+
+
+def not_started() -> ValueError:
+    """The error of an update before init."""
+    return ValueError("give the target first: init(image, box_xywh) on the first frame, then update(image) on the next")

@@ -19,6 +19,7 @@ import torch
 
 from seqtrack_lit.data.sequence import Sequence
 from seqtrack_lit.evaluation.results import write_result
+from seqtrack_lit.processes import end_with_parent
 from seqtrack_lit.tracking.tracker import Tracker, run_tracker
 
 NEXT = "next"
@@ -134,6 +135,7 @@ def _death(code: int | None) -> str:
 
 def _work(pipe: Any, make: MakeTracker, device: str, videos: Videos, folder: Path, threads: int) -> None:
     """One process: make the tracker, then track what the parent names until it names nothing."""
+    end_with_parent()
     torch.set_num_threads(threads)
     cv2.setNumThreads(0)
     with suppress(KeyboardInterrupt, BrokenPipeError, EOFError):  # Ctrl-C reaches the parent too, which reports
