@@ -36,6 +36,13 @@ def test_macs_of_the_four_models(size, encoder, paper, everything):
     assert macs.everything / 1e9 == pytest.approx(everything, rel=1e-3)
 
 
+def test_macs_do_not_depend_on_precision_or_mode():
+    small = model(32, BoxTokenizer(16), patch=16, width=32, depth=1, heads=2)
+    expected = count_macs(small)
+    assert expected.everything > 0
+    assert count_macs(small.bfloat16().train()) == expected
+
+
 def test_parameters_by_part():
     with torch.device("meta"):
         parts = count_parameters(model(256))

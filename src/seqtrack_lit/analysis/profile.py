@@ -42,7 +42,7 @@ def count_parameters(model: SeqTrack) -> dict[str, int]:
 
 def count_macs(model: SeqTrack) -> Macs:
     """Count on a weightless copy, by what the operators really do."""
-    shadow = copy.deepcopy(model).to("meta").eval().requires_grad_(False)
+    shadow = copy.deepcopy(model).to("meta", torch.float32).eval().requires_grad_(False)
     shadow.encoder.search_features = lambda *images: shadow.encoder(*images)[:, : shadow.encoder.search_tokens]  # type: ignore[method-assign]
     normed: list[int] = []
     for module in shadow.modules():

@@ -257,6 +257,8 @@ class Decoder(nn.Module):
         would pull boxes left and up.
         """
         hidden, last = self.head[:-1](states), cast(nn.Linear, self.head[-1])
+        if states.is_meta:  # counted, not computed; autocast knows no such device
+            return nn.functional.linear(hidden, last.weight, last.bias)
         with torch.autocast(states.device.type, enabled=False):
             return nn.functional.linear(hidden.float(), last.weight.float(), last.bias.float())
 
