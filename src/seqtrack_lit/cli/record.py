@@ -124,9 +124,10 @@ def read_settings(folder: Path) -> dict[str, Any]:
     """
     path = folder / "config.yaml"
     try:
-        return typed(read_yaml(path), dict, str(path), "it does not hold a run's settings")
+        settings: dict[str, Any] = typed(read_yaml(path), dict, str(path), "it does not hold a run's settings")
     except FileNotFoundError:
         return {}
+    return settings
 
 
 def differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
