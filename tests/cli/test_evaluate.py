@@ -173,11 +173,12 @@ def test_the_best_checkpoint_of_a_run(tmp_path: Path, run, capsys: pytest.Captur
     assert "in the checkpoint" not in capsys.readouterr().out
     kept = json.loads((folder / "run.json").read_text())["tracker"]
     assert kept["window"] is False  # the checkpoint's
-    assert kept["update_interval"] == 9999  # the benchmark's
-    assert run(*arguments, "inference=paper") == 2  # other answers: not into the same folder
-    printed = capsys.readouterr()
-    assert "tracker.update_interval was" in printed.err
-    assert "mine on generated: window is True here, False in the checkpoint (tracker.window=False keeps" in printed.out
+    assert kept["update_interval"] == 25  # the checkpoint's: this benchmark has no official value
+    assert run(*arguments, "tracker.search_factor=3") == 2  # other answers: not into the same folder
+    assert "tracker.search_factor was" in capsys.readouterr().err
+    assert run(*arguments, "inference=paper") == 0
+    told = "mine_paper on generated: window is True here, False in the checkpoint (tracker.window=False keeps"
+    assert told in capsys.readouterr().out
     assert run(*arguments, "inference=paper", "tracker.name=paper", "tracker.update_interval=3") == 0
     kept = json.loads((folder.parents[1] / "paper" / "generated" / "run.json").read_text())["tracker"]
     assert kept["window"] is True
@@ -185,11 +186,43 @@ def test_the_best_checkpoint_of_a_run(tmp_path: Path, run, capsys: pytest.Captur
     assert kept["update_threshold"] == 0.015
 
 
-def test_a_benchmark_s_interval_beside_the_checkpoint_s_is_told(run, capsys: pytest.CaptureFixture[str]) -> None:
+def test_each_inference_has_a_folder_of_its_own(tmp_path: Path, run, capsys: pytest.CaptureFixture[str]) -> None:
+    """One checkpoint with two templates, one command, every option; a name that is given is taken as it is."""
     case = GOLDEN / "s1"
     arguments = [f"checkpoint={case / 'SEQTRACK_ep0007.pth.tar'}", f"official_config={case / 'cfg.yaml'}"]
-    arguments += ["benchmark.count=1", "+benchmark.length=3", "media=false", "device=cpu", "out=out"]
-    told = "seqtrack on generated: update_interval is 9999 here, 2 in the checkpoint (tracker.update_interval=2 keeps"
+    arguments += ["benchmark.count=1", "+benchmark.length=6", "media=false", "device=cpu", "out=out"]
+    assert run("-m", *arguments, "inference=default,likelihood_update,naive_update,no_window,no_update,paper") == 0
+    assert run(*arguments, "inference=no_window", "tracker.name=own") == 0
+    found = {path.parents[1].name: json.loads(path.read_text()) for path in tmp_path.glob("out/*/generated/run.json")}
+    settings = {name: (facts["tracker"]["update"], facts["tracker"]["window"]) for name, facts in found.items()}
+    assert settings == {
+        "seqtrack": ("likelihood", True),
+        "seqtrack_likelihood_update": ("likelihood", True),
+        "seqtrack_naive_update": ("naive", True),
+        "seqtrack_no_window": ("likelihood", False),
+        "seqtrack_no_update": ("none", True),
+        "seqtrack_paper": ("likelihood", True),
+        "own": ("likelihood", False),
+    }
+    intervals = {name: facts["tracker"]["update_interval"] for name, facts in found.items()}
+    assert intervals.pop("seqtrack_paper") == 25
+    assert set(intervals.values()) == {2}  # the checkpoint's
+    for name in settings:
+        assert Scores.load(tmp_path / "out" / name / "generated" / "scores.json").tracker == name
+    capsys.readouterr()
+    assert run(*arguments, "inference=no_window", "tracker.window=true") == 2
+    assert "inference=no_window means tracker.window=false" in capsys.readouterr().err
+
+
+def test_a_benchmark_s_interval_beside_the_checkpoint_s_is_told(
+    tmp_path: Path, run, make_dataset, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_dataset("tnl2k")
+    case = GOLDEN / "s1"
+    arguments = [f"checkpoint={case / 'SEQTRACK_ep0007.pth.tar'}", f"official_config={case / 'cfg.yaml'}"]
+    arguments += ["benchmark=tnl2k", f"paths.data={tmp_path / 'data'}", "complete=false"]
+    arguments += ["media=false", "device=cpu", "out=out"]
+    told = "seqtrack on tnl2k: update_interval is 25 here, 2 in the checkpoint (tracker.update_interval=2 keeps"
     assert run(*arguments) == 0
     assert told in capsys.readouterr().out
     assert run(*arguments, "tracker.update_interval=7", "tracker.name=seven") == 0

@@ -4,8 +4,10 @@
     seqtrack-evaluate checkpoint=SEQTRACK_ep0500.pth.tar benchmark=lasot paths.data=/data workers=4
     seqtrack-evaluate checkpoint=FILE benchmark=folder benchmark.root=MY_VIDEOS benchmark.name=mine
     seqtrack-evaluate -m checkpoint=FILE 'benchmark=glob(*)'
+    seqtrack-evaluate -m checkpoint=FILE inference=likelihood_update,naive_update,no_window
 
-Result files, scores.json and media/ go to <out>/<tracker>/<benchmark>/. A run that was stopped goes on with the
+Result files, scores.json and media/ go to <out>/<tracker>/<benchmark>/; with inference=... to
+<out>/<tracker>_<inference>/<benchmark>/. A run that was stopped goes on with the
 same command; finished videos are not tracked again.
 """
 
@@ -20,7 +22,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from seqtrack_lit.checks import path_part, whole
 from seqtrack_lit.cli.overrides import key_of
-from seqtrack_lit.cli.runtime import existing, instantiate, run
+from seqtrack_lit.cli.runtime import existing, inference_of, instantiate, run
 
 if TYPE_CHECKING:
     from seqtrack_lit.evaluation.scores import Scores
@@ -33,7 +35,7 @@ BASELINES = ("static", "kcf", "csrt")
 
 def body(config: DictConfig) -> None:
     """Track with the checkpoint and the baselines that are asked for; print one table."""
-    baselines, checkpoint = baselines_of(config.baseline), checkpoint_of(config)
+    baselines, checkpoint, inference = baselines_of(config.baseline), checkpoint_of(config), inference_of(config)
     _check(config, checkpoint, baselines)
     import cv2
     from rich.console import Console
@@ -52,6 +54,8 @@ def body(config: DictConfig) -> None:
         options = tracker_options(config)
         load = partial(load_on, str(checkpoint), options)
         tracker = load("cpu" if config.workers > 1 else devices[0])
+        if inference is not None:
+            _name_by(inference, tracker, options)
         identity: dict[str, object] = {
             "weights": _digest(checkpoint),
             "tracker": tracker.settings,
@@ -167,6 +171,21 @@ def tracker_options(config: DictConfig) -> dict[str, Any]:
     assert isinstance(told, dict)
     set_ones = {str(key): value for key, value in options.items() if value is not None}
     return {**set_ones, **told, "official_config": config.official_config}
+
+
+def _name_by(inference: str, tracker: "SeqTrackTracker", options: dict[str, Any]) -> None:
+    """Results of an inference option go to a folder of their own, named after it, unless a name is given.
+
+    Raises:
+        ValueError: the option renews templates, and this model has none to renew.
+    """
+    if inference in ("likelihood_update", "naive_update") and tracker.model.templates == 1:
+        raise ValueError(
+            f"inference={inference} renews the second template, but the model has only one: all results would be those "
+            "of inference=no_update; give a checkpoint trained with two (ablation=likelihood_update)"
+        )
+    if "name" not in options and inference not in ("default", tracker.name):
+        options["name"] = tracker.name = f"{tracker.name}_{inference}"
 
 
 def devices_of(device: str | None) -> list[str]:

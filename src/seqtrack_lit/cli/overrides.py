@@ -38,6 +38,12 @@ def constant_keys(arguments: Sequence[str]) -> list[str]:
     return [str(item.key_or_group) for item in parsed if item is not None and not item.is_sweep_override()]
 
 
+def is_sweep(argument: str) -> bool:
+    """Whether an override gives several values, one for each job."""
+    parsed = _parse(argument)
+    return parsed is not None and parsed.is_sweep_override()
+
+
 def quote_paths(arguments: Iterable[str]) -> list[str]:
     """Quote the values Hydra cannot read as they stand but that are plain text: `source=vidéo.mp4`, `a(1).mp4`,
     `epoch=3.ckpt`, names with a comma that exist as a file.

@@ -34,7 +34,15 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from seqtrack_lit.checks import printable
-from seqtrack_lit.cli.overrides import check_added, constant_keys, explain, options_first, options_of, quote_paths
+from seqtrack_lit.cli.overrides import (
+    check_added,
+    constant_keys,
+    explain,
+    key_of,
+    options_first,
+    options_of,
+    quote_paths,
+)
 from seqtrack_lit.cli.slots import StoppedSweepError
 
 Body = Callable[[DictConfig], Any]
@@ -201,6 +209,26 @@ def existing(path: str | os.PathLike[str], key: str) -> Path:
         parent = next(folder for folder in [*found.absolute().parents] if folder.exists())
         raise FileNotFoundError(f"{key}={path}: no such file or folder (the path exists up to {parent})")
     return found
+
+
+def inference_of(config: DictConfig) -> str | None:
+    """The option of inference/ that the command line names; None where it names none.
+
+    Raises:
+        ValueError: the command line also sets the window or the update, otherwise than the option.
+    """
+    settings = HydraConfig.get()
+    if not any(key_of(str(item)) == "inference" for item in settings.overrides.task):
+        return None
+    option = str(settings.runtime.choices["inference"])
+    wanted: Any = OmegaConf.to_container(OmegaConf.load(config_folder() / "inference" / f"{option}.yaml"))
+    for key in ("window", "update"):
+        if key in wanted and wanted[key] != config.tracker[key]:
+            raise ValueError(
+                f"inference={option} means tracker.{key}={str(wanted[key]).lower()}, but tracker.{key}="
+                f"{str(config.tracker[key]).lower()} is given, too: leave out one of them"
+            )
+    return option
 
 
 def instantiate(config: Any, **keywords: Any) -> Any:

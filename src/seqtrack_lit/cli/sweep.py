@@ -15,7 +15,7 @@ from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
-from seqtrack_lit.cli.overrides import key_of
+from seqtrack_lit.cli.overrides import is_sweep, key_of
 from seqtrack_lit.cli.record import read_facts
 from seqtrack_lit.cli.runtime import leave
 from seqtrack_lit.cli.slots import slots_of, stop_flag, stop_jobs_on_signals
@@ -35,9 +35,14 @@ class SweepPlan(Callback):
             _side_by_side(config)
         if str(config.hydra.launcher._target_).endswith("SlurmLauncher") and shutil.which("sbatch") is None:
             leave(_command(config), "launcher=slurm: there is no sbatch here; call it where jobs are submitted", 2)
+        swept = {str(key): value for key, value in (config.hydra.sweeper.params or {}).items()}
+        given = [item for item in config.hydra.overrides.task if is_sweep(item)]
+        for key in (*swept, *(key_of(item) for item in given)):
+            if key == "inference" or (key.startswith("tracker.") and key != "tracker.name"):
+                told = f"{key} changes how a checkpoint tracks, not its training, so all jobs would train the same"
+                leave(_command(config), f"{told}: train once, then seqtrack-evaluate -m run=FOLDER inference=...", 2)
         if not str(config.hydra.sweeper._target_).endswith("BasicSweeper"):
             return
-        swept = {str(key): value for key, value in (config.hydra.sweeper.params or {}).items()}
         for key in (key_of(item) for item in config.hydra.overrides.task):
             if key in swept:  # Hydra would run the job several times in one folder
                 how = f"hydra.sweeper.params='{{{key}:...}}'" if "." in key else f"hydra.sweeper.params.{key}=..."

@@ -20,7 +20,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from seqtrack_lit.checks import whole
 from seqtrack_lit.cli.evaluate import BASELINES, devices_of, load_on, tracker_options
-from seqtrack_lit.cli.runtime import existing, run
+from seqtrack_lit.cli.runtime import existing, inference_of, run
 
 if TYPE_CHECKING:
     from seqtrack_lit.crops import Image
@@ -32,6 +32,7 @@ GREY = (150, 150, 150)
 def body(config: DictConfig) -> None:
     """Track and write."""
     boxes = boxes_of(config)
+    inference_of(config)
     _check(config)
     import cv2
     import numpy as np

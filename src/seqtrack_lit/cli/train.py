@@ -41,7 +41,7 @@ from seqtrack_lit.checks import flag
 from seqtrack_lit.cli.outside import agree_on_start
 from seqtrack_lit.cli.overrides import key_of, quote_paths, quoted, recorded
 from seqtrack_lit.cli.record import check_same, read_facts, write_facts
-from seqtrack_lit.cli.runtime import USER_ERRORS, config_folder, existing, leave, one_line, run
+from seqtrack_lit.cli.runtime import USER_ERRORS, config_folder, existing, inference_of, leave, one_line, run
 from seqtrack_lit.cli.slots import train_apart
 
 log = logging.getLogger(__name__)
@@ -63,6 +63,7 @@ def body(config: DictConfig) -> float | None:
     sweep = settings.mode == RunMode.MULTIRUN
     if not str(config.name or "").strip("./ "):
         raise ValueError(f"name={config.name!s} cannot name the folder of a run; give it a word, as in name=first_try")
+    inference_of(config)
     begun = (folder / "checkpoints").exists() and not config.overwrite
     if config.init_from is not None and not begun:
         weights = existing(config.init_from, "init_from")
