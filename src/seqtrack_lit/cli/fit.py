@@ -23,8 +23,9 @@ from seqtrack_lit.cli.outside import check_processes
 from seqtrack_lit.cli.record import differences, environment, read_facts, write_facts
 from seqtrack_lit.cli.runtime import instantiate
 from seqtrack_lit.data.datamodule import TrackingData
+from seqtrack_lit.models.description import FORMAT
 from seqtrack_lit.models.seqtrack import SeqTrack
-from seqtrack_lit.models.weights import FORMAT, load_weights
+from seqtrack_lit.models.weights import load_weights
 from seqtrack_lit.tracking.seqtrack import SeqTrackTracker
 from seqtrack_lit.training.budget import Budget
 from seqtrack_lit.training.callbacks import Checkpoints, RandomState, StopCleanly, StoppedError, resumable

@@ -169,6 +169,9 @@ class Decoder(nn.Module):
         whole("model.decoder", 1, width=width, depth=depth, heads=heads, ffn=ffn)
         whole("model.decoder", 0, past=past)
         number("model.decoder", 0, 1, dropout=dropout)
+        for name, std in (("embedding_std", embedding_std), ("position_std", position_std)):
+            if std is not None:
+                number("model.decoder", **{name: std})  # type: ignore[arg-type]
         flag("model.decoder", pre_norm=pre_norm, bidirectional=bidirectional, xavier=xavier)
         if width % heads:
             raise ValueError(f"model.decoder.width must be a multiple of model.decoder.heads = {heads}, got {width}")

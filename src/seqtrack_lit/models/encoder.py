@@ -8,6 +8,7 @@ SeqTrack lib/models/seqtrack/encoder.py and vit.py.
 Letters: B batch, T templates, N search tokens, M tokens of one template, A = N + T M all tokens, C width.
 """
 
+import math
 from collections import OrderedDict
 from typing import cast
 
@@ -16,7 +17,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from seqtrack_lit.checks import flag, whole
+from seqtrack_lit.checks import flag, number, whole
 from seqtrack_lit.models.attention import attend, merge_heads
 
 Templates = Float[Tensor, "B T 3 h w"]
@@ -166,6 +167,10 @@ class ViTEncoder(Encoder):
         whole("model.encoder", 1, patch=patch, width=width, heads=heads)
         whole("model.encoder", 0, depth=depth)
         flag("model.encoder", checkpoint=checkpoint, xavier=xavier)
+        number("model.encoder", above=True, mlp_ratio=mlp_ratio)
+        number("model.encoder", position_std=position_std, match_gain=match_gain, target_std=target_std)
+        number("model.encoder", 0, 1, target_share=target_share)
+        number("model.encoder", -math.inf, patch_gain=patch_gain, target_bias=target_bias)
         if width % heads:
             raise ValueError(f"model.encoder.width must be a multiple of model.encoder.heads = {heads}, got {width}")
         super().__init__(

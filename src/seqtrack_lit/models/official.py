@@ -134,9 +134,8 @@ def key_table(depth: int, layers: int) -> list[Row]:
 
 
 def count(state: State, prefix: str) -> int:
-    """How many numbered parts `<prefix>.0.`, `<prefix>.1.`, ... the names of a state dict speak of."""
-    numbers = [int(found[1]) for key in state if (found := re.match(re.escape(prefix) + r"\.(\d+)\.", key))]
-    return max(numbers, default=-1) + 1
+    """How many numbered parts `<prefix>.0.`, `<prefix>.1.`, ... a state dict has, each counted once."""
+    return len({found[1] for key in state if (found := re.match(re.escape(prefix) + r"\.(\d+)\.", key))})
 
 
 def to_ours(official: State, model: State, source: str) -> dict[str, Tensor]:

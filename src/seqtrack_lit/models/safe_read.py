@@ -3,7 +3,11 @@
 A torch file holds a pickle, and a pickle may call any function of the machine that opens it. Official SeqTrack
 checkpoints name classes of their source tree, so that torch.load(weights_only=True) refuses them. Here every class
 or function but the rebuilding of tensors and plain containers becomes an inert stub, and tensors stay on disk
-until asked for: optimizer states of foreign files are never read.
+until asked for: optimizer states of foreign files are never read. (torch.load with stubs for what
+get_unsafe_globals_in_checkpoint names was tried: it still refuses files that hold a subclass of dict, or a name of os.)
+
+What a file can cost is bounded by its size. The zip format has a checksum of every storage, which is compared. The
+plain format and safetensors have none: damage shows there only where a number is no longer finite.
 
 Both formats of torch.save (zip and the older plain one) and safetensors are known by their first bytes.
 """
@@ -14,15 +18,17 @@ import struct
 import sys
 import tarfile
 import zipfile
-from collections import OrderedDict
-from collections.abc import Mapping
+import zlib
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from io import BufferedIOBase, BufferedReader, BytesIO
+from io import BufferedReader, BytesIO
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
+
+from seqtrack_lit.checks import printable, shown
 
 # torch.serialization: the number every file of the plain format begins with
 _MAGIC = 0x1950A86A20F9469CFC6C
@@ -38,13 +44,8 @@ _DTYPES = {
     "ByteStorage": torch.uint8,
     "BoolStorage": torch.bool,
 }
-_CONTAINERS = {
-    ("collections", "OrderedDict"): OrderedDict,
-    ("builtins", "set"): set,
-    ("__builtin__", "set"): set,
-}
-# expanded tensors repeat their numbers; a few bytes must not ask for all memory
-_MOST_REPEATED = 2**28
+_LARGEST_PICKLE = 2**24  # bytes of all but the numbers; with the optimizer's states it is below 1 MB
+_LONGEST_NAME = 200  # of a tensor
 _PROTOCOL_2 = b"\x80"  # first byte of a pickle of protocol 2 or later
 _ZIP = b"PK\x03\x04"
 
@@ -85,6 +86,11 @@ class StoredTensor(NamedTuple):
     size: tuple[int, ...] = ()
     stride: tuple[int, ...] = ()
 
+    @property
+    def bytes(self) -> int:
+        """Size of the whole storage."""
+        return self.numel * self.dtype.itemsize
+
 
 class _Rebuild:
     """Takes the place of torch._utils._rebuild_*: notes the layout, touches no memory.
@@ -104,17 +110,48 @@ class _Rebuild:
         return source._replace(offset=offset, size=tuple(size), stride=tuple(stride))
 
 
-class _Unpickler(pickle.Unpickler):
-    """Makes plain containers, numbers, strings and StoredTensor; everything else is Inert."""
+class _Named(dict[object, object]):
+    """A dict of what is called by a text or a number; anything else it is given is forgotten.
 
-    def __init__(self, file: BufferedIOBase) -> None:
+    Nothing else is ever asked for, and the hash of tuples within tuples can take longer than anybody will wait.
+    """
+
+    __slots__ = ()
+
+    def __setitem__(self, key: object, value: object) -> None:
+        if isinstance(key, str | int):
+            super().__setitem__(key, value)
+
+    def __setstate__(self, state: object) -> None:
+        """Forget attributes, as torch's `_metadata` of state dicts."""
+
+
+class _OrderedDict:
+    """Takes the place of collections.OrderedDict; without attributes, like _Rebuild."""
+
+    __slots__ = ()
+
+    def __call__(self, items: Iterable[tuple[object, object]] = ()) -> _Named:
+        named = _Named()
+        for key, value in items:
+            named[key] = value
+        return named
+
+
+class _Unpickler(pickle._Unpickler):
+    """Makes plain containers, numbers, strings and StoredTensor; everything else is Inert.
+
+    Python's own unpickler, as the one in C takes gigabytes for a memo that ten bytes ask for, and makes dicts itself.
+    """
+
+    def __init__(self, file: BytesIO) -> None:
         super().__init__(file, encoding="utf-8")
         self.storages: dict[str, StoredTensor] = {}
 
     def find_class(self, module: str, name: str) -> Any:
-        """Never imports: what a file may name stands in the tables above."""
-        if (module, name) in _CONTAINERS:
-            return _CONTAINERS[module, name]
+        """Never imports: what a file may name stands here and in the table above."""
+        if (module, name) == ("collections", "OrderedDict"):
+            return _OrderedDict()
         if module == "torch" and name in _DTYPES:
             return _DTYPES[name]
         if module == "torch._utils" and name.startswith("_rebuild_"):
@@ -131,6 +168,30 @@ class _Unpickler(pickle.Unpickler):
             raise pickle.UnpicklingError("a storage of unknown form")
         return self.storages.setdefault(key, StoredTensor(key, dtype, count))
 
+    def _empty_dict(self) -> None:
+        self.stack.append(_Named())  # type: ignore[attr-defined]
+
+    def _empty_set(self) -> None:
+        self.stack.append(Inert())  # type: ignore[attr-defined]
+
+    def _refused(self) -> None:
+        raise pickle.UnpicklingError("an opcode that torch.save does not write")
+
+    dispatch: ClassVar[dict[int, Callable[..., None]]] = {
+        **pickle._Unpickler.dispatch,
+        pickle.EMPTY_DICT[0]: _empty_dict,
+        pickle.EMPTY_SET[0]: _empty_set,
+        pickle.DICT[0]: _refused,
+        pickle.FROZENSET[0]: _refused,
+    }
+
+
+class Place(NamedTuple):
+    """Where the numbers of a storage begin in the file, bytes, and their CRC-32; None where the format has none."""
+
+    offset: int
+    checksum: int | None = None
+
 
 @dataclass(frozen=True)
 class Contents:
@@ -139,12 +200,12 @@ class Contents:
     Args:
         path: the file.
         root: what was saved, with StoredTensor for tensors and Inert for foreign objects.
-        places: byte offset of every storage in the file.
+        places: of every storage that is there.
     """
 
     path: Path
     root: object
-    places: Mapping[str, int]
+    places: Mapping[str, Place]
 
     def tensors(self, values: object, what: str) -> dict[str, Tensor]:
         """Read a part of `root` that maps names to tensors.
@@ -154,31 +215,56 @@ class Contents:
             what: its name, for messages.
 
         Raises:
-            ValueError: anything in it is no tensor, or the file ends before its numbers.
+            ValueError: anything in it is no tensor, the numbers are not in the file, are damaged or are not finite.
         """
         if not isinstance(values, Mapping) or not values:
             raise ValueError(f"{self.path}: {what} must map names to tensors, it holds {kind_of(values)}")
+        for name, value in values.items():
+            if not isinstance(name, str) or not name or len(name) > _LONGEST_NAME or printable(name) != name:
+                raise ValueError(f"{self.path}: {what} has the key {shown(name)}, which cannot name a tensor")
+            if not isinstance(value, StoredTensor | Tensor):
+                raise ValueError(f"{self.path}: {what}, key {name!r} must be a tensor, it holds {kind_of(value)}")
+        self._check_room([value for value in values.values() if isinstance(value, StoredTensor)], what)
         read: dict[str, Tensor] = {}
+        storages: dict[str, Tensor] = {}
         with self.path.open("rb") as file:
             for name, value in values.items():
-                if not isinstance(name, str) or not isinstance(value, StoredTensor | Tensor):
-                    raise ValueError(f"{self.path}: {what}, key {name!r} must be a tensor, it holds {kind_of(value)}")
-                read[name] = value if isinstance(value, Tensor) else self._read(file, name, value)
+                read[name] = value if isinstance(value, Tensor) else self._read(file, name, value, storages)
+                if not bool(torch.isfinite(read[name]).all()):
+                    raise ValueError(
+                        f"{self.path}: {what}, key {name!r} holds numbers that are NaN or infinite: training went "
+                        "wrong before it was saved, or the file is damaged; take another checkpoint"
+                    )
         return read
 
-    def _read(self, file: BufferedReader, name: str, stored: StoredTensor) -> Tensor:
-        place, bytes_ = self.places.get(stored.storage), stored.numel * stored.dtype.itemsize
-        span = 1 + stored.offset + sum((s - 1) * t for s, t in zip(stored.size, stored.stride, strict=True))
+    def _check_room(self, wanted: list[StoredTensor], what: str) -> None:
+        """Tensors may repeat the numbers of a storage, and members of an archive may overlap: a few bytes, told big."""
+        views = sum(math.prod(stored.size) * stored.dtype.itemsize for stored in wanted)
+        storages = sum({stored.storage: stored.bytes for stored in wanted}.values())
+        most, there = max(views, storages), self.path.stat().st_size
+        if most > there:
+            raise ValueError(
+                f"{self.path}: the numbers of {what} are not in the file (bytes needed {most}, there {there}); is it "
+                "whole? Download it again"
+            )
+
+    def _read(self, file: BufferedReader, name: str, stored: StoredTensor, storages: dict[str, Tensor]) -> Tensor:
         if 0 in stored.size:
             return torch.empty(stored.size, dtype=stored.dtype)
-        inside = span <= stored.numel and math.prod(stored.size) <= max(stored.numel, _MOST_REPEATED)
-        if place is None or not inside or place + bytes_ > self.path.stat().st_size:
+        place = self.places.get(stored.storage)
+        span = 1 + stored.offset + sum((s - 1) * t for s, t in zip(stored.size, stored.stride, strict=True))
+        if place is None or span > stored.numel:
             raise ValueError(f"{self.path}: the numbers of {name} are not in the file; is it whole? Download it again")
-        # a buffer of bytes: numpy, which does the reading, knows no bfloat16
-        buffer = torch.empty(bytes_, dtype=torch.uint8)
-        file.seek(place)
-        file.readinto(memoryview(buffer.numpy()))  # type: ignore[arg-type]
-        return buffer.view(stored.dtype).as_strided(stored.size, stored.stride, stored.offset)
+        if stored.storage not in storages:
+            file.seek(place.offset)
+            data = bytearray(file.read(stored.bytes))
+            if len(data) < stored.bytes or (place.checksum is not None and zlib.crc32(data) != place.checksum):
+                raise ValueError(
+                    f"{self.path}: the numbers of {name} do not have the checksum written beside them; the file is "
+                    "damaged: download or copy it again"
+                )
+            storages[stored.storage] = torch.frombuffer(data, dtype=stored.dtype, count=stored.numel)
+        return storages[stored.storage].as_strided(stored.size, stored.stride, stored.offset)
 
 
 def read_contents(path: str | Path) -> Contents:
@@ -193,8 +279,8 @@ def read_contents(path: str | Path) -> Contents:
     """
     path = Path(path)
     if not path.is_file():
-        what = "is a folder; name the file in it" if path.is_dir() else "does not exist"
-        raise FileNotFoundError(f"checkpoint {path} {what}")
+        what = "is no regular file" if path.exists() else "does not exist"
+        raise FileNotFoundError(f"checkpoint {path} {'is a folder; name the file in it' if path.is_dir() else what}")
     with path.open("rb") as file:
         head = file.read(64)
         file.seek(0)
@@ -207,8 +293,8 @@ def read_contents(path: str | Path) -> Contents:
                 return _read_plain(path, file)
         except Exception as error:  # a damaged or hostile pickle can fail in any way
             raise ValueError(
-                f"{path} cannot be read as a file of weights ({type(error).__name__}: {error}); "
-                "is it whole? Download or copy it again"
+                f"{path} cannot be read as a file of weights ({type(error).__name__}: {shown(str(error), 200)}); is it "
+                "whole? Download or copy it again"
             ) from error
     raise ValueError(
         f"{path} is no file of weights ({_guess(path, head)}; it begins with {head[:16]!r}); expected torch.save or "
@@ -233,6 +319,10 @@ def _read_zip(path: Path, file: BufferedReader) -> Contents:
         name = next((name for name in entries if name == "data.pkl" or name.endswith("/data.pkl")), None)
         if name is None:
             raise ValueError("a zip archive without data.pkl")
+        if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries.values()):
+            raise ValueError("compressed; torch.save does not compress: load it with torch and save it again")
+        if entries[name].file_size > _LARGEST_PICKLE:
+            raise ValueError(f"data.pkl of {entries[name].file_size} bytes, at most {_LARGEST_PICKLE} are read")
         root = name.removesuffix("data.pkl")
         if f"{root}byteorder" in entries and archive.read(f"{root}byteorder") != b"little":
             raise ValueError("written on a big-endian machine")
@@ -241,30 +331,34 @@ def _read_zip(path: Path, file: BufferedReader) -> Contents:
         places = {}
         for key, stored in unpickler.storages.items():
             entry = entries.get(f"{root}data/{key}")
-            if entry is None or entry.file_size < stored.numel * stored.dtype.itemsize:
+            if entry is None or entry.file_size != stored.bytes:
                 continue  # an error only for those who ask for it
-            if entry.compress_type != zipfile.ZIP_STORED:
-                raise ValueError("compressed storages; save it again with torch.save")
             file.seek(entry.header_offset)
             name_length, extra_length = struct.unpack("<26xHH", file.read(30))
-            places[key] = entry.header_offset + 30 + name_length + extra_length
+            places[key] = Place(entry.header_offset + 30 + name_length + extra_length, entry.CRC)
     return Contents(path, content, places)
 
 
 def _read_plain(path: Path, file: BufferedReader) -> Contents:
     """The format before torch 1.6: magic number, version, system, content, storage keys, then every storage."""
-    magic, version, system = (_Unpickler(file).load() for _ in range(3))
+    pickles = BytesIO(file.read(_LARGEST_PICKLE))
+    magic, version, system = (_Unpickler(pickles).load() for _ in range(3))
     if magic != _MAGIC or version != 1001 or not isinstance(system, dict):
         raise ValueError("a pickle that torch.save did not write")
     if not system.get("little_endian", sys.byteorder == "little"):
         raise ValueError("written on a big-endian machine")
-    unpickler = _Unpickler(file)
+    unpickler = _Unpickler(pickles)
     content = unpickler.load()
-    places = {}
-    for key in _Unpickler(file).load():
+    keys = _Unpickler(pickles).load()
+    offset, places = pickles.tell(), {}
+    for key in keys:
+        file.seek(offset)
         (count,) = struct.unpack("<q", file.read(8))
-        places[key] = file.tell()
-        file.seek(count * unpickler.storages[key].dtype.itemsize, 1)
+        stored = unpickler.storages[key]
+        if count != stored.numel:
+            raise ValueError(f"storage {shown(key)} holds {count} numbers, not {stored.numel}")
+        places[key] = Place(offset + 8)
+        offset += 8 + stored.bytes
     return Contents(path, content, places)
 
 

@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float, Float64, Int64, UInt8
 from torch import Tensor, nn
 
-from seqtrack_lit.checks import flag
+from seqtrack_lit.checks import flag, number
 from seqtrack_lit.models.decoder import Decoder
 from seqtrack_lit.models.encoder import Encoder, Search, Templates
 from seqtrack_lit.models.lean_decoder import LeanDecoder
@@ -85,6 +85,8 @@ class SeqTrack(nn.Module):
             )
         check_memory(memory, joint=encoder.joint)
         flag("model", dense_head=dense_head, map_equal_widths=map_equal_widths, xavier=xavier)
+        if memory_position_std is not None:
+            number("model", memory_position_std=memory_position_std)
         self.tokenizer = tokenizer
         self.memory = memory
         self.encoder = encoder

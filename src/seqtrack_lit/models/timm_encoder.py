@@ -7,6 +7,7 @@ Letters: B batch, T templates, N search tokens, M tokens of one template, A = N 
 (class and registers), C width, R width of a rotary embedding.
 """
 
+import inspect
 import pickle
 from collections.abc import Mapping
 from functools import partial
@@ -19,6 +20,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint as recompute
 
+from seqtrack_lit.checks import flag, shown
 from seqtrack_lit.models.encoder import Encoder, Search, Templates, ViTEncoder
 from seqtrack_lit.models.seqtrack import IMAGENET_MEAN, IMAGENET_STD
 
@@ -57,7 +59,8 @@ class TimmEncoder(Encoder):
         checkpoint: bool = False,
         options: Mapping[str, Any] | None = None,
     ) -> None:
-        model = create_vit(name, pretrained, {"dynamic_img_size": True, **(options or {})})
+        flag("model.encoder", checkpoint=checkpoint)
+        model = create_vit(name, pretrained, {"dynamic_img_size": True, **_options(name, options or {})})
         super().__init__(
             search_size=search_size,
             template_size=template_size,
@@ -112,6 +115,19 @@ class TimmEncoder(Encoder):
         search = self.rope.get_embed(shape=[self.search_grid, self.search_grid])
         template = self.rope.get_embed(shape=[self.template_grid, self.template_grid])
         return torch.cat([search] + [template] * self.templates)
+
+
+def _options(name: object, options: object) -> Mapping[str, Any]:
+    """Arguments of a timm model by other people: nothing that opens a file or builds something else."""
+    if not isinstance(name, str) or not isinstance(options, Mapping):
+        raise ValueError(
+            f"model.encoder.name must be text and model.encoder.options a mapping, got {shown(name)}, {shown(options)}"
+        )
+    own = {*inspect.signature(timm.create_model).parameters, "num_classes", "features_only", "out_indices"}
+    for key in options:
+        if key in own or str(key).startswith("pretrained"):
+            raise ValueError(f"model.encoder.options.{key} is no argument of timm's vision transformers; leave it out")
+    return options
 
 
 def create_vit(name: str, pretrained: bool | str, options: Mapping[str, Any]) -> Any:

@@ -1,19 +1,24 @@
 """Checkpoints: known by their content, read without running what is in them, turned into a model.
 
 - official: `SEQTRACK_ep0500.pth.tar` of microsoft/VideoX; the weights under `net`, foreign objects beside them.
-- lightning: ours; `state_dict` with prefix `net.`, `ema` without, and under `seqtrack` plain constructor arguments.
+- lightning: ours; `state_dict` with prefix `net.`, `ema` without, and under `seqtrack` plain constructor arguments
+  with the number of their format.
 - state_dict: names and tensors alone (.pt, .safetensors), by our names or the official ones.
+
+A model is built twice: without memory, to compare its shapes with the tensors, and only if they agree for good.
 """
 
 import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
+from seqtrack_lit.checks import shown
+from seqtrack_lit.models.description import check_sizes, dotted, hydra, read_description
 from seqtrack_lit.models.encoder import ViTEncoder
 from seqtrack_lit.models.official import OfficialConfig, fitting, to_official, to_ours
 from seqtrack_lit.models.official_model import Description, describe
@@ -21,7 +26,6 @@ from seqtrack_lit.models.safe_read import kind_of, read_contents
 from seqtrack_lit.models.seqtrack import SeqTrack
 
 Kind = Literal["official", "lightning", "state_dict"]
-FORMAT = 1
 
 #: All that a checkpoint may ask to be built.
 CLASSES = (
@@ -86,7 +90,7 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
     if "seqtrack" in root:
         name = "ema" if root.get("ema") else "state_dict"
         state = _unprefixed(contents.tensors(root.get(name), name))
-        return Checkpoint(f"checkpoint {path}", "lightning", False, state, _description(root["seqtrack"], path))
+        return Checkpoint(f"checkpoint {path}", "lightning", False, state, read_description(root["seqtrack"], path))
     bare = root.get("state_dict", root.get("model", root))  # MAE's files keep theirs under "model"
     state = _unprefixed(contents.tensors(bare, "the file"))
     official = "encoder.body.pos_embed" in state
@@ -144,7 +148,7 @@ def load_model(
         ValueError: not a tracker's checkpoint, too little known of it, or facts that contradict each other.
     """
     checkpoint = read_checkpoint(path)
-    known = {**_dotted(tokenizer or {}, "tokenizer."), **_dotted(model or {}, "model.")}
+    known = {**dotted(tokenizer or {}, "tokenizer."), **dotted(model or {}, "model.")}
     config = OfficialConfig.read(official_config) if official_config is not None else None
     description = checkpoint.description
     if description is None:
@@ -161,8 +165,7 @@ def load_model(
             raise ValueError(
                 f"{checkpoint.source} describes itself; official_config is for official ones, leave it out"
             )
-    built = build_model(description.tokenizer, description.model)
-    fill(built, checkpoint)
+    built = _built(description, checkpoint)
     return LoadedModel(built.eval(), dict(description.tracker), checkpoint.source, description)
 
 
@@ -178,14 +181,22 @@ def load_weights(model: SeqTrack, path: str | Path) -> str:
     return checkpoint.source
 
 
-@torch.no_grad()
 def fill(model: nn.Module, checkpoint: Checkpoint) -> None:
     """Copy the weights of a checkpoint: every tensor is used once, none is missing, every shape is equal.
 
     Raises:
         ValueError: the checkpoint is of another model; both shapes and, where one fits, a published model are named.
     """
-    own, state, source = model.state_dict(), checkpoint.state, checkpoint.source
+    own = model.state_dict()
+    state = _matched(own, checkpoint)
+    with torch.no_grad():
+        for key, tensor in own.items():
+            tensor.copy_(state[key])
+
+
+def _matched(own: Mapping[str, Tensor], checkpoint: Checkpoint) -> dict[str, Tensor]:
+    """The tensors of a checkpoint for a model of which only names and shapes are read; raises as `fill`."""
+    state, source = checkpoint.state, checkpoint.source
     if checkpoint.official:
         state = to_ours(state, own, source)
     fit = fitting(checkpoint.state)
@@ -196,11 +207,32 @@ def fill(model: nn.Module, checkpoint: Checkpoint) -> None:
             raise ValueError(
                 f"{source}: key {key} has shape {tuple(state[key].shape)}, the model needs {tuple(tensor.shape)}{fit}"
             )
+        if not state[key].is_floating_point():
+            raise ValueError(f"{source}: key {key} holds numbers of type {state[key].dtype}, weights are floating")
     unused = sorted(set(state) - set(own))
     if unused:
         raise ValueError(f"{source}: the model has no place for {', '.join(unused[:5])}{fit}")
-    for key, tensor in own.items():
-        tensor.copy_(state[key])
+    return state
+
+
+def _built(description: Description, checkpoint: Checkpoint) -> SeqTrack:
+    """The model of a description with the weights of its file."""
+    source = checkpoint.source
+    check_sizes(description, checkpoint.state, source)
+    try:
+        with torch.device("meta"):
+            outline = build_model(description.tokenizer, description.model)
+    except ValueError as error:
+        raise ValueError(f"{source}: {error}") from error
+    except Exception as error:  # a description of a stranger can fail in any way
+        reason = shown(" ".join(str(error).split()), 200)
+        raise ValueError(
+            f"{source}: what it says of its model cannot be built ({type(error).__name__}: {reason})"
+        ) from error
+    _matched(outline.state_dict(), checkpoint)
+    model = build_model(description.tokenizer, description.model)
+    fill(model, checkpoint)
+    return model
 
 
 def export_official(model: SeqTrack, path: str | Path, *, epoch: int = 500) -> None:
@@ -241,7 +273,7 @@ def export_official(model: SeqTrack, path: str | Path, *, epoch: int = 500) -> N
 def _build(node: object, where: str) -> Any:
     """A value of a description: containers are walked, a mapping with `_target_` becomes an object of CLASSES."""
     if isinstance(node, Mapping):
-        values = {key: _build(value, f"{where}.{key}") for key, value in node.items() if not _hydra(key)}
+        values = {key: _build(value, f"{where}.{key}") for key, value in node.items() if not hydra(key)}
         if "_target_" not in node:
             return values
         target = node["_target_"]
@@ -259,23 +291,9 @@ def _build(node: object, where: str) -> Any:
     return node
 
 
-def _hydra(key: object) -> bool:
-    return isinstance(key, str) and key.startswith("_") and key.endswith("_")
-
-
-def _description(saved: object, path: str | Path) -> Description:
-    if not isinstance(saved, Mapping) or saved.get("format") != FORMAT:
-        number = saved.get("format") if isinstance(saved, Mapping) else None
-        raise ValueError(f"{path}: description of format {number!r}, this version reads format {FORMAT}; update it")
-    parts = [saved.get(name) for name in ("tokenizer", "model", "tracker")]
-    if not all(isinstance(part, Mapping) for part in parts):
-        raise ValueError(f"{path}: its description lacks tokenizer, model or tracker")
-    return Description(*(dict(cast(Mapping[str, object], part)) for part in parts))
-
-
 def _check_known(description: Description, known: Mapping[str, object], source: str) -> None:
     """A checkpoint of ours says all of its model itself; what is told beside must not contradict it."""
-    says = {**_dotted(description.tokenizer, "tokenizer."), **_dotted(description.model, "model.")}
+    says = {**dotted(description.tokenizer, "tokenizer."), **dotted(description.model, "model.")}
     for key, value in known.items():
         if key not in says or says[key] != value:
             raise ValueError(f"{source} was trained with {key} = {says.get(key)}; it cannot be read with {value}")
@@ -303,13 +321,3 @@ def _unprefixed(state: dict[str, Tensor]) -> dict[str, Tensor]:
         if state and all(key.startswith(prefix) for key in state):
             return {key.removeprefix(prefix): tensor for key, tensor in state.items()}
     return state
-
-
-def _dotted(tree: Mapping[str, object], prefix: str) -> dict[str, object]:
-    flat: dict[str, object] = {}
-    for key, value in tree.items():
-        if isinstance(value, Mapping):
-            flat |= _dotted(value, f"{prefix}{key}.")
-        elif value is not None and not _hydra(key):
-            flat[f"{prefix}{key}"] = value
-    return flat
