@@ -13,7 +13,7 @@ from seqtrack_lit.models.encoder import ViTEncoder
 from seqtrack_lit.models.official import INTERVALS, THRESHOLDS, OfficialConfig, key_table, mean_probability
 from seqtrack_lit.models.official_model import describe
 from seqtrack_lit.models.seqtrack import SeqTrack
-from seqtrack_lit.models.weights import build_model, export_official, load_model, load_weights
+from seqtrack_lit.models.weights import Checkpoint, build_model, export_official, fill, load_model, load_weights
 from seqtrack_lit.tokens import BoxTokenizer
 
 SMALL = Options(width=24, hidden=16, heads=2, nheads=4)
@@ -321,13 +321,12 @@ def test_a_checkpoint_of_another_model(tmp_path, change, says):
     assert all(torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))
 
 
-def test_the_fitting_model_is_named(tmp_path):
-    state = {name: torch.zeros(()).expand(shape) for name, shape in shapes_of(PUBLISHED["l256"][0]).items()}
-    torch.save({"net": state}, tmp_path / "large.pth.tar")
+def test_the_fitting_model_is_named():
+    state = meta_state(PUBLISHED["l256"][0])
     with pytest.raises(
         ValueError, match="this checkpoint has 24 blocks of width 1024: use model=seqtrack_l256 or l384"
     ):
-        load_weights(tiny(), tmp_path / "large.pth.tar")
+        fill(tiny(), Checkpoint("large.pth.tar", "official", official=True, state=state, description=None))
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,7 @@
 """Checkpoints that training wrote and bare state dicts become models; what does not fit is named."""
 
+import copy
+
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -8,7 +10,8 @@ from tests.models.test_weights import SMALL, tiny
 
 from seqtrack_lit.models.official import to_official
 from seqtrack_lit.models.seqtrack import SeqTrack
-from seqtrack_lit.models.weights import load_model, read_checkpoint
+from seqtrack_lit.models.weights import build_model, load_model, read_checkpoint
+from seqtrack_lit.tracking.seqtrack import load_tracker
 
 
 def lightning(model: SeqTrack, **more: object) -> dict[str, object]:
@@ -136,3 +139,129 @@ def test_other_tensors_are_named(tmp_path):
         torch.save(content, path)
         with pytest.raises(ValueError, match=r"conv1\.weight, fc\.bias.*model\.encoder\.pretrained"):
             load_model(path)
+
+
+def changed(key: str, value: object) -> dict[str, object]:
+    """A checkpoint of ours with one value of its description replaced, by dotted key."""
+    content = lightning(tiny())
+    content["state_dict"] = {name: tensor.clone() for name, tensor in content["state_dict"].items()}
+    place = content["seqtrack"] = copy.deepcopy(content["seqtrack"])
+    *parts, last = key.split(".")
+    for part in parts:
+        place = place[part]
+    place[last] = value
+    return content
+
+
+TIMM = {"_target_": "seqtrack_lit.models.timm_encoder.TimmEncoder", "name": "vit_tiny_patch16_224"}
+HUGE = [
+    ("model.encoder.depth", 10**7),
+    ("model.decoder.depth", 10**7),
+    ("model.encoder.width", 10**6),
+    ("model.encoder.width", 10**18),
+    ("model.decoder.width", 10**6),
+    ("model.decoder.ffn", 10**6),
+    ("model.decoder.past", 10**9),
+    ("tokenizer.bins", 10**9),
+    ("tokenizer.bins", 10**400),
+    ("model.encoder.templates", 10**6),
+    ("model.encoder.search_size", 2**20),
+    ("model.encoder.template_size", 2**40),
+    ("model.encoder.mlp_ratio", 1e300),
+    ("model.encoder.mlp_ratio", 1e5),
+    ("model.encoder.match_gain", float("nan")),
+    ("model.encoder", {**TIMM, "options": {"depth": 10**7}}),
+    ("model.encoder", {**TIMM, "options": {"embed_dim": 10**6}}),
+    ("model.encoder", {**TIMM, "template_size": 10**7}),
+]
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize(("key", "value"), HUGE, ids=str)
+def test_what_the_tensors_do_not_confirm_is_never_built(tmp_path, key, value):
+    path = tmp_path / "x.ckpt"
+    torch.save(changed(key, value), path)
+    build_model({"bins": 20}, lightning(tiny())["seqtrack"]["model"])  # what it imports may draw
+    before = torch.get_rng_state()
+    with pytest.raises(ValueError, match=r"x\.ckpt: ") as error:
+        load_model(path)
+    assert "\n" not in str(error.value)
+    assert len(str(error.value)) < 700
+    assert torch.equal(torch.get_rng_state(), before)  # no weight was drawn
+
+
+WRONG = [
+    ("tracker.search_factor", 1e9, r"tracker\.search_factor must be a number > 0 and <= 100, got 1000000000\.0"),
+    ("tracker.search_factor", "x", r"tracker\.search_factor must be a number"),
+    ("tracker.search_factor", float("nan"), r"tracker\.search_factor"),
+    ("tracker.update_interval", True, r"tracker\.update_interval"),
+    ("tracker.window", "no", r"tracker\.window must be true or false"),
+    ("tracker.device", "cuda:7", r"tracker\.device: there is no such setting"),
+    ("tracker.model", {}, r"tracker\.model: there is no such setting"),
+    ("tracker.name", 5, r"tracker\.name"),
+    ("tracker", "fast", r"seqtrack: tracker: .*dictionary, got 'fast'"),
+    ("tokenizer", 5, r"seqtrack: tokenizer: .*dictionary, got 5"),
+    ("tokenizer", None, r"seqtrack: tokenizer: "),
+    ("model", ["x"], r"seqtrack: model: .*dictionary, got a list of 1"),
+    ("more", 5, r"seqtrack: more"),
+    ("format", True, "format True, this version reads format 1"),
+    ("format", "1", "format '1', this version"),
+    ("format", 1.0, "format 1.0, this version"),
+    ("tokenizer.bins", "x", r"tokenizer: bins: .*integer, got 'x'"),
+    ("tokenizer.order", ["cxcywh"], r"tokenizer: order: .*'cxcywh', 'whcxcy' or 'xyxy', got a list of 1"),
+    ("model.memory", {}, r"model: memory: .*'search', 'both' or 'mean', got an object"),
+    ("model.encoder", "x", r"model\.encoder must describe a Encoder, it is 'x'"),
+    ("model.encoder", None, r"model\.encoder must describe a Encoder, it is None"),
+    ("model.encoder.heads", "x", r"model\.encoder: heads: .*integer, got 'x'"),
+    ("model.encoder.mlp_ratio", "x", r"model\.encoder: mlp_ratio: .*number, got 'x'"),
+    ("model.encoder.match_gain", [], r"model\.encoder: match_gain: .*number, got a list of 0"),
+    ("model.decoder.dropout", "x", r"model\.decoder: dropout: .*number, got 'x'"),
+    ("model.decoder.position_std", "x", r"model\.decoder: position_std: .*number, got 'x'"),
+    ("model.memory_position_std", "x", r"model: memory_position_std: .*number, got 'x'"),
+    ("model.encoder.joint", "x", r"model\.encoder: joint: .*boolean, got 'x'"),
+    ("model.encoder._target_", ["os.system"], "is not one of"),
+    ("model._target_", "seqtrack_lit.models.decoder.Decoder", r"x\.ckpt: "),
+    ("model.encoder.a b", 5, "which is no name of an argument"),
+    ("model.encoder.\x1b[31m", 5, "which is no name of an argument"),
+    ("model.encoder.width", torch.zeros(2), r"seqtrack\.model\.encoder\.width holds a tensor"),
+    ("model.encoder.width", b"24", r"seqtrack\.model\.encoder\.width holds an object of a class"),
+    ("model.encoder.width", complex(24, 0), r"seqtrack\.model\.encoder\.width holds an object of a class"),
+    ("model.encoder.search_size", "a" * 10**6, r"seqtrack\.model\.encoder\.search_size .*at most 4096"),
+    ("model.encoder", {**TIMM, "name": 5}, r"model\.encoder: name: .*string, got 5"),
+    ("model.encoder", {**TIMM, "name": "no_such_model"}, "no_such_model"),
+    ("model.encoder", {**TIMM, "options": [5]}, r"model\.encoder: options: .*dictionary, got a list of 1"),
+    ("model.encoder", {**TIMM, "options": {"checkpoint_path": "x.ckpt"}}, r"options\.checkpoint_path is no argument"),
+    ("model.encoder", {**TIMM, "options": {"pretrained_cfg_overlay": {}}}, r"pretrained_cfg_overlay is no argument"),
+    ("model.encoder", {**TIMM, "options": {"num_heads": "x"}}, r"x\.ckpt: "),
+    ("model.encoder", {**TIMM, "options": {"norm_layer": "os.system"}}, r"x\.ckpt: "),
+]
+
+
+@pytest.mark.parametrize(("key", "value", "says"), WRONG, ids=str)
+def test_values_of_another_type_are_named_with_file_and_field(tmp_path, key, value, says):
+    path = tmp_path / "x.ckpt"
+    torch.save(changed(key, value), path)
+    with pytest.raises(ValueError, match=says) as error:
+        load_tracker(path, device="cpu")
+    assert "x.ckpt" in str(error.value)
+    assert str(error.value).isprintable()
+    assert len(str(error.value)) < 700
+
+
+def test_descriptions_that_contain_themselves_or_unfold_to_much(tmp_path):
+    path, circle, many = tmp_path / "x.ckpt", {}, "x"
+    circle["again"] = circle
+    for _ in range(7):
+        many = [many] * 10
+    for value in (circle, many):
+        torch.save(changed("model.encoder", value), path)
+        with pytest.raises(ValueError, match="at most 1000 values, nested 8 deep"):
+            load_model(path)
+
+
+@pytest.mark.parametrize("name", ["../up", "/abs", "a/b", "", "a\nb", "nul"])
+def test_the_name_in_a_checkpoint_is_no_path(tmp_path, name):
+    path = tmp_path / "x.ckpt"
+    torch.save(changed("tracker.name", name), path)
+    with pytest.raises(ValueError, match=r"tracker\.name .*cannot name a file or folder"):
+        load_tracker(path, device="cpu")

@@ -4,6 +4,7 @@ import contextlib
 import io
 import os
 import pickle
+import random
 import struct
 import zipfile
 from collections import OrderedDict
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from seqtrack_lit.models.safe_read import Inert, StoredTensor, read_contents
 from seqtrack_lit.models.weights import load_model, read_checkpoint
@@ -279,3 +281,121 @@ def test_missing_files_are_named(tmp_path):
         read_checkpoint(tmp_path / "nowhere.pth")
     with pytest.raises(FileNotFoundError, match="folder"):
         read_checkpoint(tmp_path)
+
+
+# Few bytes that ask for much: gigabytes of memory, or a hash that takes years. Each is refused or read at once.
+BOMBS = {
+    "a memo of 2^31 places": b"\x80\x02}r\xff\xff\xff\x7f.",
+    "a number of a million digits": b"\x80\x02\x8b" + struct.pack("<i", 10**6) + b"\x7f" * 10**6 + b".",
+    "tuples within tuples as a key": b"\x80\x02})" + b"2\x86" * 60 + b"Ns.",
+    "tuples within tuples in a set": b"\x80\x04\x8f()" + b"2\x86" * 60 + b"\x90.",
+    "tuples within tuples in a frozen set": b"\x80\x04()" + b"2\x86" * 60 + b"\x91.",
+    "tuples within tuples in an ordered dict": b"\x80\x02ccollections\nOrderedDict\n)"
+    + b"2\x86" * 60
+    + b"N\x86\x85\x85R.",
+    "tuples within tuples in a set that is called": b"\x80\x02cbuiltins\nset\n)" + b"2\x86" * 60 + b"\x85\x85R.",
+    "a text longer than the file": b"\x80\x02X\xff\xff\xff\xff.",
+    "bytes longer than the file": b"\x80\x04\x8e" + b"\xff" * 7 + b"\x7f.",
+}
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("kind", ["zip", "plain"])
+@pytest.mark.parametrize("bomb", BOMBS)
+def test_bombs(tmp_path, bomb, kind, limited_memory):
+    path = tmp_path / "bomb.pth"
+    if kind == "zip":
+        zipped(path, BOMBS[bomb])
+    else:
+        path.write_bytes(b"".join(pickle.dumps(part, 2) for part in (0x1950A86A20F9469CFC6C, 1001, {})) + BOMBS[bomb])
+    with pytest.raises(ValueError, match=r"bomb\.pth") as error:
+        read_checkpoint(path)
+    assert len(str(error.value)) < 1000
+
+
+@pytest.fixture
+def limited_memory():
+    """A GiB more than what is in use."""
+    resource = pytest.importorskip("resource")
+    used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (used + 2**30, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_AS, before)
+
+
+def test_compressed_archives_are_refused(tmp_path):
+    path = tmp_path / "bomb.pth"
+    for small, bomb in (("x/data/0", "x/data.pkl"), ("x/data.pkl", "x/data/0")):
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr(small, tensor_pickle(count=10**7))
+            archive.writestr(bomb, bytes(4 * 10**7), zipfile.ZIP_DEFLATED)
+        with pytest.raises(ValueError, match=r"compressed; torch\.save does not compress"):
+            read_checkpoint(path)
+
+
+def test_a_description_larger_than_any_is_refused(tmp_path):
+    path = zipped(tmp_path / "a.pth", b"\x80\x02" + b"N0" * 2**23 + b"}.")
+    with pytest.raises(ValueError, match=r"data\.pkl of 16777220 bytes, at most 16777216 are read"):
+        read_checkpoint(path)
+
+
+def test_one_storage_for_many_tensors_is_no_way_to_more_memory(tmp_path, limited_memory):
+    shared, path = torch.zeros(10**5), tmp_path / "many.pth"
+    torch.save({f"a{k}": shared for k in range(10**4)}, path)
+    with pytest.raises(ValueError, match=r"numbers of the file are not in the file \(bytes needed 4000000000, there"):
+        read_checkpoint(path)
+    torch.save({"a": torch.zeros(1).expand(10**9)}, path)
+    with pytest.raises(ValueError, match="not in the file"):
+        read_checkpoint(path)
+
+
+@pytest.mark.parametrize("saved", ["zip", "plain", "safetensors"])
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_weights_that_are_not_finite_are_named(tmp_path, value, saved):
+    path, net = tmp_path / "a.pth", official()["net"]
+    net["bottleneck.weight"] = net["bottleneck.weight"].clone()
+    net["bottleneck.weight"][3, 2] = value
+    if saved == "safetensors":
+        save_file(net, path)
+    else:
+        torch.save({"net": net}, path, _use_new_zipfile_serialization=saved == "zip")
+    with pytest.raises(ValueError, match=r"a\.pth: .*'bottleneck\.weight' holds numbers that are NaN or infinite"):
+        read_checkpoint(path)
+
+
+def read_or_refused(path: Path) -> tuple[dict[str, torch.Tensor] | None, str]:
+    try:
+        return read_checkpoint(path).state, ""
+    except ValueError as error:
+        return None, str(error)
+
+
+def test_every_flipped_bit_is_refused_or_changes_no_weight(tmp_path):
+    path, rng, refused = tmp_path / "a.pth.tar", random.Random(5), 0
+    torch.save(official(optimizer={"state": torch.zeros(2000)}), path)
+    good, state = path.read_bytes(), read_checkpoint(path).state
+    for _ in range(150):
+        place, bad = rng.randrange(len(good)), bytearray(good)
+        bad[place] ^= 1 << rng.randrange(8)
+        path.write_bytes(bad)
+        found, said = read_or_refused(path)
+        refused += found is None
+        assert found is not None or ("a.pth.tar" in said and "\n" not in said)
+        assert found is None or (found.keys() == state.keys() and all(torch.equal(found[k], state[k]) for k in state))
+    assert refused > 100  # nine tenths of the file are weights and their names
+
+
+@pytest.mark.parametrize("name", ["", "a\nb", "\x1b[31mred", "a" * 201, 5])
+def test_names_of_tensors_are_printable_and_short(tmp_path, name):
+    torch.save({"net": {name: torch.zeros(2)}}, tmp_path / "a.pth")
+    with pytest.raises(ValueError, match=r"a\.pth: net .*which cannot name a tensor") as error:
+        read_checkpoint(tmp_path / "a.pth")
+    assert str(error.value).isprintable()
+
+
+def test_pipes_and_devices_are_no_checkpoints(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", "/dev/zero"):
+        with pytest.raises(FileNotFoundError, match="is no regular file"):
+            read_checkpoint(path)

@@ -6,17 +6,16 @@ sizes are bounded here; what the arguments may be is the constructors' to say.
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, cast
+from typing import Any
 
-from annotated_types import Ge, Gt, Le
-from pydantic import with_config
+from pydantic import ConfigDict, with_config
 from torch import Tensor
 from typing_extensions import TypedDict
 
 from seqtrack_lit.checks import shown
 from seqtrack_lit.files import typed
 from seqtrack_lit.models.official_model import Description
-from seqtrack_lit.models.safe_read import kind_of
+from seqtrack_lit.models.safe_read import StoredTensor, kind_of
 
 #: Of the description in our checkpoints. Whoever raises it writes the one function that makes the new form of the old.
 FORMAT = 1
@@ -24,32 +23,18 @@ _LARGEST_SIDE = 2048  # pixels of a crop, and
 _MOST_TEMPLATES = 64  # templates: not every model's tensors show them
 _LARGEST_FACTOR = 1e6  # ratios and standard deviations
 _MOST_VALUES = 1000  # of a description
+_PLAIN = str | int | float | list | tuple | Mapping  # type: ignore[type-arg]
 _LONGEST_TEXT = 4096  # in it: the path of a file that training started from
 
 
-@with_config(extra="forbid")
-class TrackerSettings(TypedDict, total=False):
-    """What a checkpoint may say of its tracker: arguments of tracking.seqtrack.SeqTrackTracker but model and device."""
-
-    name: str
-    search_factor: Annotated[float, Gt(0), Le(100)]
-    template_factor: Annotated[float, Gt(0), Le(100)]
-    window: bool
-    update: Literal["none", "naive", "likelihood"]
-    update_interval: Annotated[int, Ge(1)]
-    update_threshold: Annotated[float, Ge(0), Le(1)]
-    clip_margin: Annotated[float, Gt(0), Le(10_000)]
-    padding: Literal["exact", "official"]
-    dtype: Literal["float32", "bfloat16", "float16"]
-
-
+@with_config(ConfigDict(extra="forbid", strict=True))
 class _Saved(TypedDict):
     """What stands under `seqtrack` in a checkpoint of ours."""
 
     format: int
     tokenizer: dict[str, Any]
     model: dict[str, Any]
-    tracker: TrackerSettings
+    tracker: dict[str, Any]
 
 
 def read_description(saved: object, path: str | Path) -> Description:
@@ -67,7 +52,7 @@ def read_description(saved: object, path: str | Path) -> Description:
         )
     plain = _plain(saved, where, [_MOST_VALUES])
     known = typed(plain, _Saved, where, "the checkpoint was changed, or written by another version")
-    return Description(known["tokenizer"], known["model"], cast(dict[str, object], known["tracker"]))
+    return Description(known["tokenizer"], known["model"], known["tracker"])
 
 
 def _plain(value: object, where: str, left: list[int], depth: int = 0) -> object:
@@ -75,6 +60,8 @@ def _plain(value: object, where: str, left: list[int], depth: int = 0) -> object
     left[0] -= 1
     if left[0] < 0 or depth > 8:
         raise ValueError(f"{where}: a description has at most {_MOST_VALUES} values, nested 8 deep")
+    if value is not None and (isinstance(value, StoredTensor) or not isinstance(value, _PLAIN)):
+        raise ValueError(f"{where} holds {kind_of(value)}")
     if isinstance(value, Mapping):
         for key in value:
             if not isinstance(key, str) or not key.isidentifier() or len(key) > 100:
@@ -84,9 +71,7 @@ def _plain(value: object, where: str, left: list[int], depth: int = 0) -> object
         return [_plain(part, where, left, depth + 1) for part in value]
     if isinstance(value, str) and len(value) > _LONGEST_TEXT:
         raise ValueError(f"{where} is {shown(value)}; expected text of at most {_LONGEST_TEXT} letters")
-    if value is None or isinstance(value, str | int | float):
-        return value
-    raise ValueError(f"{where} holds {kind_of(value)}")
+    return value
 
 
 def check_sizes(description: Description, state: Mapping[str, Tensor], source: str) -> None:

@@ -220,8 +220,8 @@ class ViTEncoder(Encoder):
     def _blend(self, tokens: Float[Tensor, "b n C"], first: int | None = None) -> Float[Tensor, "b m C"]:
         """All blocks and the final norm; the last block gives only the `first` tokens, None: all."""
         last = len(self.blocks) - 1
-        for number, block in enumerate(self.blocks):
-            wanted = first if number == last else None
+        for place, block in enumerate(self.blocks):
+            wanted = first if place == last else None
             if self.checkpoint and torch.is_grad_enabled():
                 tokens = cast(Tensor, checkpoint(block, tokens, wanted, use_reentrant=False))
             else:

@@ -258,7 +258,9 @@ class Contents:
         if stored.storage not in storages:
             file.seek(place.offset)
             data = bytearray(file.read(stored.bytes))
-            if len(data) < stored.bytes or (place.checksum is not None and zlib.crc32(data) != place.checksum):
+            if len(data) < stored.bytes:
+                raise ValueError(f"{self.path} ends before the numbers of {name}; is it whole? Download it again")
+            if place.checksum is not None and zlib.crc32(data) != place.checksum:
                 raise ValueError(
                     f"{self.path}: the numbers of {name} do not have the checksum written beside them; the file is "
                     "damaged: download or copy it again"

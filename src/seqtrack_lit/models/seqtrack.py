@@ -267,5 +267,7 @@ def _statistics(device: torch.device) -> tuple[Float[Tensor, "3 1 1"], Float[Ten
 def sinusoid(length: int, width: int) -> Float[Tensor, "length width"]:
     """1-D sinusoid of "Attention is all you need": sin on even columns, cos on odd ones."""
     column = torch.arange(width)
+    if column.is_meta:  # only its shape is asked for; these operations import torch's compiler there, for seconds
+        return torch.empty(length, width)
     angle = torch.arange(length)[:, None] / 10000 ** (column // 2 * 2 / width)
     return torch.where(column % 2 == 0, angle.sin(), angle.cos())

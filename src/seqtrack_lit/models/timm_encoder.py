@@ -20,7 +20,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint as recompute
 
-from seqtrack_lit.checks import flag, shown
+from seqtrack_lit.checks import flag
 from seqtrack_lit.models.encoder import Encoder, Search, Templates, ViTEncoder
 from seqtrack_lit.models.seqtrack import IMAGENET_MEAN, IMAGENET_STD
 
@@ -60,7 +60,7 @@ class TimmEncoder(Encoder):
         options: Mapping[str, Any] | None = None,
     ) -> None:
         flag("model.encoder", checkpoint=checkpoint)
-        model = create_vit(name, pretrained, {"dynamic_img_size": True, **_options(name, options or {})})
+        model = create_vit(name, pretrained, {"dynamic_img_size": True, **_options(options or {})})
         super().__init__(
             search_size=search_size,
             template_size=template_size,
@@ -117,12 +117,8 @@ class TimmEncoder(Encoder):
         return torch.cat([search] + [template] * self.templates)
 
 
-def _options(name: object, options: object) -> Mapping[str, Any]:
+def _options(options: Mapping[str, Any]) -> Mapping[str, Any]:
     """Arguments of a timm model by other people: nothing that opens a file or builds something else."""
-    if not isinstance(name, str) or not isinstance(options, Mapping):
-        raise ValueError(
-            f"model.encoder.name must be text and model.encoder.options a mapping, got {shown(name)}, {shown(options)}"
-        )
     own = {*inspect.signature(timm.create_model).parameters, "num_classes", "features_only", "out_indices"}
     for key in options:
         if key in own or str(key).startswith("pretrained"):

@@ -5,10 +5,11 @@
   with the number of their format.
 - state_dict: names and tensors alone (.pt, .safetensors), by our names or the official ones.
 
-A model is built twice: without memory, to compare its shapes with the tensors, and only if they agree for good.
+A model is built without memory first; only if its shapes agree with the tensors does it get any.
 """
 
 import importlib
+import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,8 +17,11 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+from typing_extensions import TypedDict
 
 from seqtrack_lit.checks import shown
+from seqtrack_lit.files import typed
 from seqtrack_lit.models.description import check_sizes, dotted, hydra, read_description
 from seqtrack_lit.models.encoder import ViTEncoder
 from seqtrack_lit.models.official import OfficialConfig, fitting, to_official, to_ours
@@ -220,7 +224,7 @@ def _built(description: Description, checkpoint: Checkpoint) -> SeqTrack:
     source = checkpoint.source
     check_sizes(description, checkpoint.state, source)
     try:
-        with torch.device("meta"):
+        with torch.device("meta"), _NoStart():
             outline = build_model(description.tokenizer, description.model)
     except ValueError as error:
         raise ValueError(f"{source}: {error}") from error
@@ -230,9 +234,22 @@ def _built(description: Description, checkpoint: Checkpoint) -> SeqTrack:
             f"{source}: what it says of its model cannot be built ({type(error).__name__}: {reason})"
         ) from error
     _matched(outline.state_dict(), checkpoint)
-    model = build_model(description.tokenizer, description.model)
+    computed = {name for name, _ in outline.named_buffers()} - set(outline.state_dict())  # no file holds these
+    model = build_model(description.tokenizer, description.model) if computed else outline.to_empty(device="cpu")
     fill(model, checkpoint)
     return model
+
+
+class _NoStart(TorchFunctionMode):
+    """Without memory nothing is drawn: torch would first import its compiler, for seconds."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if func in (Tensor.normal_, Tensor.uniform_) or getattr(func, "__module__", "") == nn.init.__name__:
+            return kwargs["tensor"] if "tensor" in kwargs else args[0]
+        return func(*args, **kwargs)
 
 
 def export_official(model: SeqTrack, path: str | Path, *, epoch: int = 500) -> None:
@@ -282,13 +299,28 @@ def _build(node: object, where: str) -> Any:
                 f"{where}._target_ = {target} is not one of {', '.join(CLASSES)}; the checkpoint is foreign"
             )
         module, name = str(target).rsplit(".", 1)
+        made = getattr(importlib.import_module(module), name)
+        _check_types(made, values, where)
         try:
-            return getattr(importlib.import_module(module), name)(**values)
+            return made(**values)
         except TypeError as error:
-            raise ValueError(f"{where}: {target} cannot be made from {', '.join(values)}: {error}") from error
+            reason = shown(" ".join(str(error).split()), 200)
+            raise ValueError(f"{where}: {target} cannot be made from {', '.join(values)}: {reason}") from error
     if isinstance(node, list | tuple):
         return [_build(value, where) for value in node]
     return node
+
+
+def _check_types(made: type, values: Mapping[str, object], where: str) -> None:
+    """The arguments of a class against its annotations; unknown ones are left to the class itself."""
+    kinds = {name: parameter.annotation for name, parameter in inspect.signature(made).parameters.items()}
+    parts = {name for name, kind in kinds.items() if isinstance(kind, type) and kind not in (bool, int, float, str)}
+    for name in parts & set(values):
+        if not isinstance(values[name], kinds[name]):
+            raise ValueError(f"{where}.{name} must describe a {kinds[name].__name__}, it is {shown(values[name])}")
+    plain = {name: kind for name, kind in kinds.items() if name not in parts}
+    arguments = TypedDict(made.__name__, plain, total=False)  # type: ignore[misc]
+    typed({name: values[name] for name in plain if name in values}, arguments, where)
 
 
 def _check_known(description: Description, known: Mapping[str, object], source: str) -> None:
