@@ -28,15 +28,15 @@ def read_bytes(path: Path, *, largest: int = LARGEST) -> bytes:
         ValueError: it is a folder, a pipe or a device, or larger.
     """
     try:
-        mode = path.stat().st_mode
+        status = path.stat()
     except (FileNotFoundError, NotADirectoryError):
         raise FileNotFoundError(f"no file {path}") from None
     except (OSError, ValueError) as error:  # a name that is too long, a circle of links, a NUL
         raise ValueError(f"{shown(path)} cannot be read: {error}") from None
-    if not stat.S_ISREG(mode):
+    if not stat.S_ISREG(status.st_mode):
         raise ValueError(f"{path} is no regular file but a folder, a pipe or a device; give the file itself")
     with path.open("rb") as file:
-        data = file.read(largest + 1)
+        data = file.read(min(largest, status.st_size) + 1)
     if len(data) > largest:
         raise ValueError(
             f"{path} is larger than the {largest / 1e6:g} MB that such a file can have; it is another file"

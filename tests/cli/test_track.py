@@ -12,6 +12,7 @@ import av
 import cv2
 import numpy as np
 import pytest
+from tests.data.clips import encode, pictures, remux
 
 from seqtrack_lit.cli import track
 from seqtrack_lit.data.video import VideoFrames
@@ -137,6 +138,19 @@ def test_a_damaged_end_keeps_what_was_tracked(tmp_path: Path, run, capsys: pytes
     assert not json.loads((tmp_path / "runs" / "track" / "frames_tracked.json").read_text())["finished"]
 
 
+def test_what_a_video_leaves_out_is_told(tmp_path: Path, run, capsys: pytest.CaptureFixture[str]) -> None:
+    """A recording that begins in the middle of a scene and ends in another size, its name with an escape code."""
+    late = remux(encode(tmp_path / "a.ts"), tmp_path / "cut.ts", lambda packets: packets[3:])
+    larger = encode(tmp_path / "b.ts", frames=pictures(8, 96, 64))
+    (tmp_path / "a: \x1b[31mred.ts").write_bytes(late.read_bytes() + larger.read_bytes())
+    assert run("source=a: \x1b[31mred.ts", "box=[5,5,20,20]", "baseline=static", "rate=0.0004") == 0
+    told = capsys.readouterr().out
+    assert "Note: a: \\x1b[31mred.ts begins in the middle of a scene: its first 5 frames cannot be decoded" in told
+    assert "Note: from frame 32 on pictures are 96 x 64 instead of 64 x 48: they are scaled" in told
+    assert len(rows_of(tmp_path / "runs" / "track" / "a: _[31mred_tracked.csv")) == 40
+    assert "\x1b" not in told
+
+
 def test_a_full_disk_keeps_the_numbers(
     tmp_path: Path, run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -196,6 +210,9 @@ def test_a_camera_is_read_until_the_number_of_frames(tmp_path: Path, run, monkey
         (["source=CLIP", "box=[1,2,3,4]", "baseline=kcf", "lost_below=a"], "lost_below must be a confidence from"),
         (["source=CLIP", "box=[1,2,3,4]", "baseline=kcf", "rate=0"], "rate must be a number > 0, got 0"),
         (["source=text.mp4", "box=[1,2,3,4]", "baseline=kcf"], "text.mp4"),
+        (["source=/dev/zero", "box=[1,2,3,4]", "baseline=kcf"], "/dev/zero is a device, no video file"),
+        (["source=rtsp://me:pw@127.0.0.1:1/a", "box=[1,2,3,4]", "baseline=kcf"], "source=rtsp://127.0.0.1:1/a: this"),
+        (["source=CLIP", "box=[65,35,60,65]", "baseline=static", "rate=1e13"], "a video needs a frame rate from"),
         (["source=empty", "box=[1,2,3,4]", "baseline=kcf"], "empty holds no image"),
         (["source=CLIP", "boks=[1,2,3,4]", "baseline=kcf"], "unknown key boks"),
     ],
@@ -206,4 +223,7 @@ def test_mistakes_are_named(
     (tmp_path / "text.mp4").write_text("no video")
     (tmp_path / "empty").mkdir()
     assert run(*(argument.replace("CLIP", str(CLIPS / "carphone_pristine.mp4")) for argument in arguments)) == 2
-    assert message in capsys.readouterr().err
+    captured = capsys.readouterr()
+    assert message in captured.err
+    assert captured.err.count("\n") == 1
+    assert not [path for path in (tmp_path / "runs" / "track").glob("*") if path.suffix in (".csv", ".mp4")]

@@ -7,12 +7,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tests.data.clips import COUNT, encode, remux
 from tests.data.fixtures import Made, shade_of, write_image
 
 from seqtrack_lit.data import benchmarks, check, readers
 from seqtrack_lit.data.check import Report
 from seqtrack_lit.data.facts import expected_frames
 from seqtrack_lit.data.problems import NOTES, REMEDIES
+from seqtrack_lit.data.video import VideoFrames
 
 Change = Callable[[Path], object]
 
@@ -229,3 +231,27 @@ def test_kinds() -> None:
     assert set(NOTES) < set(REMEDIES)
     assert sum(expected_frames("lasot").values()) == 3_517_342
     assert expected_frames("uav123") == {}
+
+
+def test_videos_are_read_out_of_order_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A reader that gives another frame out of order, as one seek and trust in stamps did, is found."""
+    whole = encode(tmp_path / "a.ts", "mpeg2")
+    (tmp_path / "cat").mkdir()
+    remux(whole, tmp_path / "cat" / "clip.mpg", lambda packets: packets[3:], container="mpeg")
+    lost = COUNT - len(VideoFrames(tmp_path / "cat" / "clip.mpg"))
+    (tmp_path / CAT).write_text("5,5,20,20\n" * (COUNT - lost))
+    report = run(readers.folder, tmp_path, strict=True)
+    assert [finding.kind for finding in report.findings] == ["lost"], report.text()
+    assert "begins in the middle of a scene" in report.findings[0].text
+    asked: list[int] = []
+
+    def other(frames: VideoFrames, index: int) -> np.ndarray:
+        asked.append(index)
+        return reading(frames, index if asked.count(index) == 1 else (index + 1) % len(frames))
+
+    reading = VideoFrames.__getitem__
+    monkeypatch.setattr(VideoFrames, "__getitem__", other)
+    monkeypatch.setitem(check._shared, "index", readers.folder(tmp_path))
+    found = check._one_video(0, 1)
+    assert [finding.kind for finding in found] == ["unreadable"] * 5 + ["lost"]
+    assert "is another one when it is read out of order" in found[0].text

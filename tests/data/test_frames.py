@@ -1,10 +1,14 @@
 """Images of every kind become RGB uint8; what cannot be read is named."""
 
+import os
+import resource
+import struct
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+from tests.data.clips import bomb
 from tests.data.fixtures import image, write_image
 
 from seqtrack_lit.data.frames import FramesPart, ListedFrames, NumberedFrames, read_image
@@ -63,3 +67,71 @@ def test_positions(tmp_path: Path) -> None:
             wrong[5]
     with pytest.raises(ValueError, match=r"has 2 frames, but boxes for frames 1 to 2"):
         FramesPart(listed, 1, 2)
+
+
+def thermal(folder: Path, suffix: str, kind: type) -> list[np.ndarray]:
+    """Nine frames whose values rise by 10 a frame and span 40: a hot thing in a small part of the type's range."""
+    frames = [(7300 + 10 * k + np.arange(48 * 64) % 40).reshape(48, 64).astype(kind) for k in range(9)]
+    for k, values in enumerate(frames):
+        (folder / f"{k}{suffix}").write_bytes(cv2.imencode(suffix, values)[1].tobytes())
+    return frames
+
+
+@pytest.mark.parametrize(("suffix", "kind"), [(".png", np.uint16), (".tif", np.uint16), (".tif", np.float32)])
+def test_deep_frames_share_one_range(tmp_path: Path, suffix: str, kind: type) -> None:
+    stored = thermal(tmp_path, suffix, kind)
+    frames = NumberedFrames(str(tmp_path), 0, 1, suffix, 9)
+    for k in (8, 0, 4):  # whichever comes first: values 7300 to 7419 become 0 to 255
+        expected = np.clip((stored[k].astype(float) - 7300) * 256 / 119, 0, 255)
+        np.testing.assert_allclose(frames[k][..., 1], expected, atol=1)
+    np.testing.assert_array_equal(frames[4], ListedFrames(str(tmp_path), [f"{k}{suffix}" for k in range(9)])[4])
+
+
+@pytest.mark.parametrize(("kind", "top"), [(np.uint16, 65535), (np.float32, 1)])
+def test_photographs_keep_the_range_of_their_type(tmp_path: Path, kind: type, top: float) -> None:
+    values = (np.linspace(0.2, 0.7, 48 * 64).reshape(48, 64) * top).astype(kind)
+    (tmp_path / "a.tif").write_bytes(cv2.imencode(".tif", values)[1].tobytes())
+    expected = values.astype(float) / (top + (kind is np.uint16)) * 256
+    np.testing.assert_allclose(read_image(tmp_path / "a.tif")[..., 0], np.floor(expected), atol=1)
+
+
+def test_colours_of_floats(tmp_path: Path) -> None:
+    values = np.zeros((8, 8, 3), np.float32)
+    values[..., 2], values[4:, :, 0], values[0, 0] = 0.5, 0.99, np.nan  # OpenCV's order: red, and blue below
+    (tmp_path / "a.tif").write_bytes(cv2.imencode(".tif", values)[1].tobytes())
+    image = read_image(tmp_path / "a.tif")
+    assert [image[2, 2].tolist(), image[6, 6].tolist(), image[0, 0].tolist()] == [[128, 0, 0], [128, 0, 253], [0, 0, 0]]
+
+
+def forged(kind: str) -> bytes:
+    """A small file whose header says 30000 x 30000: 2.7 GB as RGB."""
+    if kind == "tif":
+        data = bytearray(cv2.imencode(".tif", np.zeros((64, 64, 3), np.uint8))[1].tobytes())
+        for tag in (256, 257):
+            at = data.index(struct.pack("<H", tag))
+            data[at + 8 : at + 10] = struct.pack("<H", 30000)
+        return bytes(data)
+    if kind == "png":
+        return bomb(30000, 30000)
+    data = bytearray(cv2.imencode(".jpg", np.zeros((64, 64, 3), np.uint8))[1].tobytes())
+    at = data.index(b"\xff\xc0")  # start of frame: length, precision, height, width
+    data[at + 5 : at + 9] = struct.pack(">HH", 30000, 30000)
+    return bytes(data)
+
+
+@pytest.mark.parametrize("kind", ["jpg", "png", "tif"])
+def test_a_forged_header_is_refused_before_memory_is_taken(tmp_path: Path, kind: str) -> None:
+    (tmp_path / f"a.{kind}").write_bytes(forged(kind))
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(ValueError, match=rf"a\.{kind} says it has .* pixels.*damaged.*make it smaller"):
+        read_image(tmp_path / f"a.{kind}")
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000  # KiB
+
+
+@pytest.mark.timeout(20)
+def test_what_is_no_file_does_not_hang(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "1.jpg")
+    (tmp_path / "2.jpg").symlink_to("/dev/zero")
+    for number in (1, 2):
+        with pytest.raises(ValueError, match=rf"{number}\.jpg is no regular file"):
+            NumberedFrames(str(tmp_path), 1, 1, ".jpg", 2)[number - 1]

@@ -12,7 +12,6 @@ from tests.data.fixtures import image, shade_of, write_video
 from seqtrack_lit.data.video import VideoFrames
 
 COUNT = 40
-ORDER = [*np.random.default_rng(0).permutation(COUNT).tolist(), 0, 0, 39, 38, 1, 2, 3]
 
 
 def pictures(count: int = COUNT) -> list[np.ndarray]:
@@ -23,35 +22,6 @@ def pictures(count: int = COUNT) -> list[np.ndarray]:
         picture[:, 32:] = shade_of(k // 20)
         made.append(picture)
     return made
-
-
-@pytest.mark.parametrize(
-    ("name", "codec"), [("a.mp4", "libx264"), ("a.mkv", "libx264"), ("a.avi", "mpeg4"), ("a.avi", "mjpeg")]
-)
-def test_random_access_is_exact(tmp_path: Path, name: str, codec: str) -> None:
-    path = tmp_path / "ein video" / name
-    if codec == "mjpeg":
-        write_video(path, pictures(), codec=codec, pix_fmt="yuvj420p")
-    else:
-        write_video(path, pictures(), codec=codec)
-    frames = VideoFrames(path)
-    assert len(frames) == COUNT
-    assert frames.frame_rate == 25
-    for k in [*range(COUNT), *ORDER]:
-        frame = frames[k]
-        assert frame.shape == (48, 64, 3)
-        assert frame.dtype == np.uint8
-        assert abs(int(frame[24, 8, 0]) - shade_of(k)) <= 4
-        assert abs(int(frame[24, 56, 0]) - shade_of(k // 20)) <= 4
-
-
-def test_order_does_not_matter_to_the_pixel(tmp_path: Path) -> None:
-    noisy = [np.random.default_rng(k).integers(0, 255, (48, 64, 3), np.uint8) for k in range(COUNT)]
-    write_video(tmp_path / "a.mp4", noisy)
-    forward = list(VideoFrames(tmp_path / "a.mp4"))
-    frames = VideoFrames(tmp_path / "a.mp4")
-    for k in ORDER:
-        np.testing.assert_array_equal(frames[k], forward[k])
 
 
 def test_travels_to_other_processes(tmp_path: Path) -> None:

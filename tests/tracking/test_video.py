@@ -1,6 +1,7 @@
 """Reading videos frame by frame and writing them: counts, order, sizes, names, errors."""
 
-import pickle
+import subprocess
+import sys
 from pathlib import Path
 
 import av
@@ -45,52 +46,6 @@ def test_every_frame_comes_back_by_its_number(tmp_path: Path, name: str) -> None
     assert not list(frames.path.parent.glob(".*"))  # no partial file left
 
 
-def test_seeking_with_many_key_frames(tmp_path: Path) -> None:
-    path = tmp_path / "keys.mp4"
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("libx264", rate=30)
-        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
-        stream.options = {"g": "8", "bf": "3"}  # a key frame every 8, three frames between that look both ways
-        for index in range(50):
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(numbered(index), format="rgb24")))
-        container.mux(stream.encode())
-    frames = VideoFrames(path)
-    order = [49, 0, 17, 16, 15, 33, 34, 40, 7, 8, 9]
-    assert [read_number(frames[i]) for i in order] == order
-
-
-@pytest.mark.parametrize("suffix", [".avi", ".mkv", ".webm"])
-def test_other_containers(tmp_path: Path, suffix: str) -> None:
-    path = tmp_path / f"clip{suffix}"
-    codec = {".avi": "mpeg4", ".mkv": "libx264", ".webm": "libvpx"}[suffix]
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream(codec, rate=30)
-        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
-        for index in range(20):
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(numbered(index), format="rgb24")))
-        container.mux(stream.encode())
-    frames = VideoFrames(path)
-    assert len(frames) == 20
-    assert [read_number(frames[i]) for i in (0, 7, 19, 3, 4)] == [0, 7, 19, 3, 4]
-
-
-def test_a_camera_s_rotation_is_applied(tmp_path: Path) -> None:
-    path = tmp_path / "phone.mp4"
-    upright = np.zeros((64, 48, 3), np.uint8)
-    upright[:20, :20] = 255  # bright in the top left corner
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("libx264", rate=30)
-        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
-        stream.set_display_rotation(90)
-        container.mux(stream.encode(av.VideoFrame.from_ndarray(np.rot90(upright, -1).copy(), format="rgb24")))
-        container.mux(stream.encode())
-    image = VideoFrames(path)[0]
-    assert image.shape == (64, 48, 3)
-    assert image[5, 5].mean() > 200
-    assert image[5, 40].mean() < 50
-    assert image[60, 5].mean() < 50
-
-
 @pytest.mark.parametrize(("width", "height"), [(65, 48), (64, 49), (65, 49)])
 def test_odd_sizes_gain_one_pixel(tmp_path: Path, width: int, height: int) -> None:
     frames = VideoFrames(write(tmp_path / "odd.mp4", 5, width=width, height=height))
@@ -127,13 +82,6 @@ def test_the_file_is_what_browsers_play(tmp_path: Path) -> None:
         assert (codec.name, codec.pix_fmt) == ("h264", "yuv420p")
     data = path.read_bytes()
     assert data.index(b"moov") < data.index(b"mdat")  # the index comes first
-
-
-def test_frames_travel_to_workers(tmp_path: Path) -> None:
-    frames = VideoFrames(write(tmp_path / "a.mp4", 10))
-    assert read_number(frames[4]) == 4
-    again = pickle.loads(pickle.dumps(frames))
-    assert [read_number(again[i]) for i in (5, 2)] == [5, 2]
 
 
 def test_errors_name_the_file(tmp_path: Path) -> None:
@@ -198,3 +146,69 @@ def test_clip_of_a_result(tmp_path: Path, height: int, shrink: bool, shown: int)
         return "nothing" if red < 150 else "white" if blue > 200 else "yellow"
 
     assert [at(0, 0.5), at(0, 1.5), at(1, 0.5), at(1, 1.5)] == ["white", "yellow", "nothing", "yellow"]
+
+
+@pytest.mark.parametrize(
+    ("width", "height", "shown"),
+    [(20000, 40, (8192, 16)), (16, 9000, (14, 8192)), (1, 1, (2, 2)), (3, 700, (4, 700))],
+)
+def test_sizes_that_players_take(tmp_path: Path, width: int, height: int, shown: tuple[int, int]) -> None:
+    """20000 x 40 is shrunk by 8192 / 20000 to 8192 x 16.4; sizes are even."""
+    with VideoWriter(tmp_path / "a.mp4") as writer:
+        for _ in range(2):
+            writer.write(np.full((height, width, 3), 120, np.uint8))
+    frame = VideoFrames(tmp_path / "a.mp4")[1]
+    assert frame.shape == (shown[1], shown[0], 3)
+    assert abs(int(frame.mean()) - 120) <= 2
+
+
+@pytest.mark.parametrize("rate", [0.0004, 0.5, 23.976, 1000.0])
+def test_rates(tmp_path: Path, rate: float) -> None:
+    with VideoWriter(tmp_path / "a.mp4", rate=rate) as writer:
+        for index in range(4):
+            writer.write(numbered(index))
+    frames = VideoFrames(tmp_path / "a.mp4")
+    assert len(frames) == 4
+    assert frames.frame_rate == pytest.approx(rate, rel=1e-3)
+
+
+@pytest.mark.parametrize("rate", [0, -1, 1e-9, 1e12, float("nan")])
+def test_rates_that_no_video_has(tmp_path: Path, rate: float) -> None:
+    with pytest.raises(ValueError, match="frame rate from"):
+        VideoWriter(tmp_path / "a.mp4", rate=rate)
+
+
+@pytest.mark.parametrize("name", ["a: b.mp4", "rtsp:b.mp4", "a%d.mp4"])
+def test_written_names(tmp_path: Path, name: str) -> None:
+    assert len(VideoFrames(write(tmp_path / name, 3))) == 3
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+@pytest.mark.parametrize("old", [True, False])
+def test_a_killed_writer_leaves_the_old_video_or_none(tmp_path: Path, old: bool) -> None:
+    path = tmp_path / "a.mp4"
+    before = write(path, 5).read_bytes() if old else None
+    code = (
+        "import os, signal, sys, numpy; from seqtrack_lit.tracking.video import VideoWriter\n"
+        "writer = VideoWriter(sys.argv[1])\n"
+        "for k in range(400): writer.write(numpy.full((48, 64, 3), k % 256, numpy.uint8))\n"
+        "os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, path], check=False)
+    assert done.returncode == -9
+    assert list(tmp_path.iterdir()) == ([path] if old else [])
+    assert not old or path.read_bytes() == before
+
+
+def test_without_unnamed_files_the_next_one_replaces_what_was_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr("os.O_TMPFILE")
+    (tmp_path / ".a.mp4.part").write_bytes(b"left by a kill")
+    assert len(VideoFrames(write(tmp_path / "a.mp4", 4))) == 4
+    assert [path.name for path in tmp_path.iterdir()] == ["a.mp4"]
+
+
+def test_the_mode_of_a_video_is_that_of_other_files(tmp_path: Path) -> None:
+    (tmp_path / "other").touch()
+    assert write(tmp_path / "a.mp4", 2).stat().st_mode == (tmp_path / "other").stat().st_mode

@@ -3,6 +3,7 @@
     seqtrack-track source=clip.mp4 box=[120,80,64,48] checkpoint=runs/quickstart/checkpoints/best.ckpt
     seqtrack-track source=FOLDER_OF_IMAGES boxes=[[10,20,30,40],[90,60,25,25]] baseline=csrt
     seqtrack-track source=0 box=[300,200,80,80] checkpoint=FILE frames=500
+    seqtrack-track source=rtsp://CAMERA/1 box=[300,200,80,80] checkpoint=FILE frames=500
 
 Boxes are x,y of the top-left corner, width and height in pixels of the first frame. Written to <out>: a video with
 the boxes (<source>_tracked.mp4), every box with its confidence (.csv) and the same with the settings (.json). A low
@@ -18,12 +19,13 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from seqtrack_lit.checks import whole
+from seqtrack_lit.checks import printable, whole
 from seqtrack_lit.cli.evaluate import BASELINES, devices_of, load_on, tracker_options
 from seqtrack_lit.cli.runtime import existing, inference_of, run
 
 if TYPE_CHECKING:
     from seqtrack_lit.crops import Image
+    from seqtrack_lit.tracking.source import Source
     from seqtrack_lit.tracking.tracker import Estimate, Tracker
 
 GREY = (150, 150, 150)
@@ -42,6 +44,7 @@ def body(config: DictConfig) -> None:
 
     cv2.setNumThreads(0)
     source = open_source(config.source, rate=config.rate)
+    _tell(source)
     try:
         first = next(source.frames)
     except StopIteration:
@@ -54,15 +57,24 @@ def body(config: DictConfig) -> None:
         check_first_box(start, first, f"{'boxes' if len(starts) > 1 else 'box'} {number + 1}")
     trackers = _trackers(config, len(starts))
     count = min((n for n in (source.count, config.frames) if n is not None), default=None)
-    with Output(base, config, source.rate, count, getattr(trackers[0], "settings", {})) as output:
-        for tracker, start in zip(trackers, starts, strict=True):
-            tracker.init(first, start)
-        output.write(first, [Estimate(start) for start in starts], 0.0)
-        while (count is None or output.frames < count) and (image := next(source.frames, None)) is not None:
-            begun = perf_counter()
-            estimates = [tracker.update(image) for tracker in trackers]
-            output.write(image, estimates, perf_counter() - begun)
+    try:
+        with Output(base, config, source.rate, count, getattr(trackers[0], "settings", {})) as output:
+            for tracker, start in zip(trackers, starts, strict=True):
+                tracker.init(first, start)
+            output.write(first, [Estimate(start) for start in starts], 0.0)
+            while (count is None or output.frames < count) and (image := next(source.frames, None)) is not None:
+                begun = perf_counter()
+                estimates = [tracker.update(image) for tracker in trackers]
+                output.write(image, estimates, perf_counter() - begun)
+    finally:
+        _tell(source)
     print(output.summary(), flush=True)
+
+
+def _tell(source: "Source") -> None:
+    """Say what the source left out or changed so far."""
+    while source.notes:
+        print(f"Note: {printable(source.notes.pop(0))}", flush=True)
 
 
 class Output:
@@ -81,11 +93,11 @@ class Output:
         self.boxes: list[list[list[float]]] = []  # frame, target
         self.confidences: list[list[float]] = []
         self.size = (0, 0)
+        self.video = VideoWriter(self._path(".mp4"), rate=rate) if config.video else None
         base.parent.mkdir(parents=True, exist_ok=True)
         self.lines: list[str] = []
         self.table = self._path(".csv").open("w", buffering=1, encoding="utf-8")  # a kill loses no finished line
         self._line("frame,target,x,y,w,h,confidence,lost")
-        self.video = VideoWriter(self._path(".mp4"), rate=rate) if config.video else None
         self.rate = rate
         columns = (MofNCompleteColumn(), TextColumn("frames, {task.fields[fps]}"), TimeRemainingColumn())
         self.bar = Progress(*columns, console=Console(stderr=True))
@@ -158,10 +170,12 @@ class Output:
         return self.base.with_name(self.base.name + suffix)
 
     def _facts(self, *, finished: bool) -> dict[str, Any]:
+        from seqtrack_lit.tracking.source import without_password
+
         keys = ("checkpoint", "official_config", "baseline", "lost_below")
         targets = range(len(self.boxes[0]) if self.boxes else 0)
         return {
-            "source": str(self.config.source),
+            "source": without_password(self.config.source),
             **{key: self.config[key] for key in keys},
             "tracker": self.settings,
             "size": list(self.size),
@@ -202,7 +216,7 @@ def _four_numbers(box: object) -> bool:
 def _check(config: DictConfig) -> None:
     """What can be refused before torch is imported."""
     source = config.source
-    if not isinstance(source, int) and not str(source).isdecimal():
+    if not isinstance(source, int) and not str(source).isdecimal() and "://" not in str(source):
         existing(source, "source")
     if (config.checkpoint is None) == (config.baseline is None):
         raise ValueError(f"give checkpoint=FILE or baseline={'|'.join(BASELINES)}, one of the two")

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import zlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -15,14 +16,17 @@ from jaxtyping import Bool, Float, Float64, Int64
 
 from seqtrack_lit.boxes import misread
 from seqtrack_lit.data.facts import expected_frames
-from seqtrack_lit.data.frames import ListedFrames, NumberedFrames
+from seqtrack_lit.data.frames import FramesPart, ListedFrames, NumberedFrames
 from seqtrack_lit.data.index import SequenceIndex
 from seqtrack_lit.data.layout import images_in
 from seqtrack_lit.data.problems import NOTES, REMEDIES, Finding, Problems
+from seqtrack_lit.data.sequence import Frames
+from seqtrack_lit.data.video import VideoFrames
 from seqtrack_lit.processes import end_with_parent
 
 _SHARED_FOLDERS = ("uav123", "otb100")  # several sequences are cut out of one folder, images to spare are normal
 _TWIN_ROWS = 10  # equal boxes in fewer rows may be chance
+_AT_RANDOM = 5  # frames of a video file that are read again, out of order
 
 Open = Callable[..., SequenceIndex]
 Step = Callable[[int, int], None]
@@ -227,9 +231,13 @@ def _one_video(video: int, every: int) -> list[Finding]:
     width, height = index.columns["resolution"][video].tolist()  # as the annotation says; 0: unknown
     known = width, height
     size, outside, absent = None, list[int](), list[str]()
+    again = _drawn(frames, every, video)
     for t in range(0, len(frames), every):
         try:
-            height, width = frames[t].shape[:2]
+            image = frames[t]
+            height, width = image.shape[:2]
+            if t in again:
+                again[t] = zlib.crc32(image.tobytes())
         except ValueError as error:
             path = frames.path(t) if isinstance(frames, NumberedFrames | ListedFrames) else ""
             if path and not Path(path).exists():
@@ -254,11 +262,32 @@ def _one_video(video: int, every: int) -> list[Finding]:
         found.append(Finding("missing", name, f"no {absent[0]}, {len(absent)} of {len(frames)} frames"))
     if outside and not all(known):
         found.append(Finding("outside", name, _row(boxes[outside[0]], outside[0], len(outside))))
+    found += _read_again(frames, again, name)
     if isinstance(frames, NumberedFrames) and index.dataset not in _SHARED_FOLDERS and not index.repeats_image:
         images = _count(frames)
         if images > len(frames):
             found.append(Finding("spare", name, f"{images} images, {len(frames)} boxes in {frames.folder}"))
     return found
+
+
+def _drawn(frames: Frames, every: int, seed: int) -> dict[int, int | None]:
+    """Frames of a video file that are to be read again, in a random order; no sum is known yet."""
+    if not (isinstance(frames, FramesPart) and isinstance(frames.whole, VideoFrames)):
+        return {}
+    drawn = np.random.default_rng(seed).permutation(np.arange(0, len(frames), every))[:_AT_RANDOM]
+    return dict.fromkeys(drawn.tolist())
+
+
+def _read_again(frames: Frames, sums: dict[int, int | None], name: str) -> Iterator[Finding]:
+    """Whether frames of a video file are the same out of order, as training reads them; what the file leaves out."""
+    for t, known in sums.items():
+        try:
+            if known is not None and zlib.crc32(frames[t].tobytes()) != known:
+                yield Finding("unreadable", name, f"frame {t + 1} is another one when it is read out of order")
+        except ValueError as error:
+            yield Finding("unreadable", name, f"read out of order, {error}")
+    if isinstance(frames, FramesPart) and isinstance(frames.whole, VideoFrames):
+        yield from (Finding("lost", name, note) for note in frames.whole.notes)
 
 
 def _count(frames: NumberedFrames) -> int:

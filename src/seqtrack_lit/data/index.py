@@ -17,6 +17,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -196,11 +197,11 @@ class SequenceIndex:
         return {}
 
     def _video(self, path: str) -> VideoFrames:
-        """A video file stays open for the next sample from it; the last few are kept."""
+        """A video file stays open for the next sample from it; of the others the stamps are kept."""
         video = self._videos.pop(path, None) or VideoFrames(path)
-        while len(self._videos) >= _OPEN_VIDEOS:
-            del self._videos[next(iter(self._videos))]
         self._videos[path] = video
+        if len(self._videos) > _OPEN_VIDEOS:
+            self._videos[next(islice(reversed(self._videos), _OPEN_VIDEOS, None))].close()
         return video
 
     def _at(self, index: int) -> int:

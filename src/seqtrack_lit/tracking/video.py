@@ -1,11 +1,14 @@
 """Writing videos that play everywhere, and drawing boxes on frames. Reading is data/video.py."""
 
+import os
 from fractions import Fraction
+from math import sqrt
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import av
+import av.error
 import cv2
 import numpy as np
 from jaxtyping import Float64
@@ -19,27 +22,33 @@ COLORS: tuple[Color, ...] = ((240, 228, 66), (86, 180, 233), (230, 120, 50), (0,
 TRUTH: Color = (255, 255, 255)
 CLIP_FRAMES = 300  # of a clip at most, from the first
 CLIP_HEIGHT = 360  # small images are enlarged by a whole factor to about this
+LONGEST_SIDE = 8192  # pixels of a written frame; together with `MOST_PIXELS` what players take (H.264 level 6.2)
+MOST_PIXELS = 139_264 * 256
 
 
 class VideoWriter:
     """Writes RGB frames as H.264 (yuv420p) MP4, which browsers and office programs play.
 
-    The file appears under its name when it is complete; leaving the `with` block, also by an error or Ctrl-C,
-    completes it with the frames written so far. Odd sizes get one more row or column (H.264 needs even ones), and
-    a frame of another size is scaled to the first one's.
+    The file appears under its name when it is complete, a former one stays until then; leaving the `with` block, also
+    by an error or Ctrl-C, completes it with the frames written so far, and a killed program leaves nothing. Odd sizes
+    get one more row or column (H.264 needs even ones), larger ones than players take are made smaller, and a frame
+    of another size is scaled to the first one's.
 
     Args:
         path: the .mp4 file; folders are made.
         rate: frames per second.
         quality: constant rate factor of x264; smaller is better and larger, 18 looks like the original.
+
+    Raises:
+        ValueError: a rate that no video can have.
     """
 
     def __init__(self, path: str | Path, *, rate: float = 25.0, quality: int = 20) -> None:
-        if not rate > 0:
-            raise ValueError(f"a video needs a frame rate > 0, got {rate!r}")
+        if not 1e-6 <= rate <= 1e6:
+            raise ValueError(f"a video needs a frame rate from 0.000001 to 1,000,000 frames a second, got {rate!r}")
         self.path, self.rate, self.quality = Path(path), rate, quality
         self.frames = 0
-        self._partial = self.path.with_name(f".{self.path.name}.part")
+        self._file: _Unfinished | None = None
         self._container: Any = None
         self._stream: Any = None
 
@@ -63,17 +72,16 @@ class VideoWriter:
         Raises:
             OSError: it cannot be written, say because the disk is full; what there was of it is removed.
         """
-        if self._container is None:
+        if self._container is None or self._file is None:
             return
-        container, self._container = self._container, None
+        container, self._container, file = self._container, None, self._file
         try:
             container.mux(self._stream.encode())
             container.close()
-        except OSError as error:
-            self._partial.write_bytes(b"")  # FFmpeg may hold the file open: removing alone would not free its space
-            self._partial.unlink()
+            file.publish()
+        except (OSError, av.error.FFmpegError) as error:
+            file.discard()
             raise OSError(error.errno, f"could not write video {self.path}: {error.strerror}") from error
-        self._partial.replace(self.path)
 
     def __enter__(self) -> "VideoWriter":
         return self
@@ -85,12 +93,59 @@ class VideoWriter:
 
     def _open(self, width: int, height: int) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = _Unfinished(self.path)
         # faststart puts the index first, so that a browser shows the first frame at once
-        self._container = av.open(str(self._partial), "w", format="mp4", options={"movflags": "+faststart"})
-        self._stream = self._container.add_stream("libx264", rate=Fraction(self.rate).limit_denominator(1001))
+        options = {"movflags": "+faststart"}
+        self._container = av.open(f"file:{self._file.place}", "w", format="mp4", options=options)
+        rate = Fraction(self.rate).limit_denominator(1001)
+        if self.rate < 1:
+            rate = 1 / Fraction(1 / self.rate).limit_denominator(1001)
+        self._stream = self._container.add_stream("libx264", rate=rate)
+        factor = min(1, LONGEST_SIDE / max(width, height), sqrt(MOST_PIXELS / (width * height)))
+        width, height = max(1, int(width * factor)), max(1, int(height * factor))
         self._stream.width, self._stream.height = width + width % 2, height + height % 2
         self._stream.pix_fmt = "yuv420p"
         self._stream.options = {"crf": str(self.quality), "preset": "veryfast"}
+
+
+class _Unfinished:
+    """A file that has no name until it is complete, so that a killed program leaves none behind.
+
+    Where the system knows no such files it is called .NAME.part, and the next one of its name replaces it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.file = path, -1
+        self.place = str(path.with_name(f".{path.name}.part"))
+        try:
+            self.file = os.open(path.parent, os.O_TMPFILE | os.O_RDWR, 0o666)
+        except (AttributeError, OSError):  # another system than Linux, or a file system without
+            return
+        unnamed = f"/proc/self/fd/{self.file}"
+        if Path(unnamed).exists():
+            self.place = unnamed
+        else:
+            os.close(self.file)
+            self.file = -1
+
+    def publish(self) -> None:
+        """Give it its name; a former file of this name is gone then, and not before."""
+        named = Path(self.place)
+        if self.file >= 0:
+            named = self.path.with_name(f".{self.path.name}.{os.getpid()}.part")
+            named.unlink(missing_ok=True)
+            os.link(self.place, named, src_dir_fd=self.file)  # the argument makes Python follow the link in /proc
+            os.close(self.file)
+        named.replace(self.path)
+
+    def discard(self) -> None:
+        """Free its space; FFmpeg may still hold it open, so removing alone would not."""
+        if self.file >= 0:
+            os.ftruncate(self.file, 0)
+            os.close(self.file)
+        else:
+            os.truncate(self.place, 0)
+            Path(self.place).unlink()
 
 
 def write_clip(
