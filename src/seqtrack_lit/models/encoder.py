@@ -36,6 +36,8 @@ class Encoder(nn.Module):
         joint: False encodes search region and every template apart, with shared weights (Tab. 4 #3).
     """
 
+    reads_boxes = False  # whether `forward` takes the target's boxes in the templates, too
+
     def __init__(
         self, *, search_size: int, template_size: int, templates: int, patch: int, width: int, joint: bool
     ) -> None:

@@ -365,9 +365,10 @@ def _read_plain(path: Path, file: BufferedReader) -> Contents:
 
 
 def _read_safetensors(path: Path) -> Contents:
-    from safetensors.torch import load_file
+    from seqtrack_lit.models.compact import load_compact
 
-    return Contents(path, load_file(path), {})
+    state, description = load_compact(path)
+    return Contents(path, state if description is None else {"state_dict": state, "seqtrack": description}, {})
 
 
 def kind_of(value: object) -> str:

@@ -126,9 +126,11 @@ class SeqTrack(nn.Module):
         """P, the number of past boxes the decoder reads."""
         return self.decoder.past
 
-    def encode(self, templates: Templates, search: Search) -> Float[Tensor, "B M D"]:
+    def encode(
+        self, templates: Templates, search: Search, template_boxes: Float[Tensor, "B T 4"] | None = None
+    ) -> Float[Tensor, "B M D"]:
         """Normalised images to the memory the decoder looks at."""
-        return self._remember(self._features(templates, search))
+        return self._remember(self._features(templates, search, template_boxes))
 
     def forward(
         self,
@@ -136,6 +138,7 @@ class SeqTrack(nn.Module):
         search: Search,
         inputs: Int64[Tensor, "B L"],
         past: Int64[Tensor, "B P 4"] | None = None,
+        template_boxes: Float[Tensor, "B T 4"] | None = None,
     ) -> Logits:
         """Teacher forcing: logits of the word after each input token.
 
@@ -145,8 +148,9 @@ class SeqTrack(nn.Module):
             inputs: [START, t1..t4] (see `BoxTokenizer.teacher`); ignored by the bidirectional decoder, whose
                 logits are those of t1..t4.
             past: tokens of the last P boxes in the coordinates of this search crop, oldest first.
+            template_boxes: the target in each template (cxcywh, fractions), for encoders that read it.
         """
-        features = self._features(templates, search)
+        features = self._features(templates, search, template_boxes)
         memory = self._remember(features)
         logits = self.decoder(inputs, memory, self.memory_position, past)
         if self.dense is None:
@@ -163,6 +167,7 @@ class SeqTrack(nn.Module):
         *,
         window: Float64[Tensor, "bins"] | None = None,
         past: Int64[Tensor, "B P 4"] | None = None,
+        template_boxes: Float[Tensor, "B T 4"] | None = None,
         lean: LeanDecoder | None = None,
         attention: bool = False,
         distributions: bool = False,
@@ -174,11 +179,12 @@ class SeqTrack(nn.Module):
             search: normalised search crop.
             window: factor on the probabilities of the two position tokens (`BoxTokenizer.window`).
             past: tokens of the last P boxes in the coordinates of this search crop, oldest first.
+            template_boxes: the target in each template (cxcywh, fractions), for encoders that read it.
             lean: made of this model; reads in place of its decoder, unless attention is asked for.
             attention: return the cross-attention behind each token.
             distributions: return the probabilities each token was chosen from.
         """
-        memory = self.encode(templates, search)
+        memory = self.encode(templates, search, template_boxes)
         read: Callable[[Tensor], tuple[Tensor, Tensor | None]]
         if lean is None or attention:
             context, tokens = self.decoder.open(memory, self.memory_position, past)
@@ -211,7 +217,9 @@ class SeqTrack(nn.Module):
         likelihood, token = probabilities.max(-1)
         return _Word(token, likelihood, probabilities)
 
-    def _features(self, templates: Templates, search: Search) -> Float[Tensor, "B n C"]:
+    def _features(
+        self, templates: Templates, search: Search, template_boxes: Float[Tensor, "B T 4"] | None
+    ) -> Float[Tensor, "B n C"]:
         """What the encoder gives: of the search region alone where the decoder reads nothing else."""
         wanted = (self.templates, 3, self.template_size, self.template_size)
         if tuple(templates.shape[1:]) != wanted or tuple(search.shape[1:]) != (3, self.search_size, self.search_size):
@@ -220,6 +228,8 @@ class SeqTrack(nn.Module):
                 f"{tuple(templates.shape[1:])} and {tuple(search.shape[1:])}; see model.encoder.templates, "
                 "template_size and search_size"
             )
+        if self.encoder.reads_boxes:
+            return cast(Tensor, self.encoder(templates, search, template_boxes))
         if self.memory == "search":
             return self.encoder.search_features(templates, search)
         return cast(Tensor, self.encoder(templates, search))

@@ -37,6 +37,7 @@ CLASSES = (
     "seqtrack_lit.models.seqtrack.SeqTrack",
     "seqtrack_lit.models.decoder.Decoder",
     "seqtrack_lit.models.encoder.ViTEncoder",
+    "seqtrack_lit.models.split_encoder.SplitEncoder",
     "seqtrack_lit.models.timm_encoder.TimmEncoder",
 )
 

@@ -38,6 +38,7 @@ class CapturedGeneration:
         templates: Float[Tensor, "B T 3 h w"],
         pixels: UInt8[Tensor, "B 3 S S"],
         past: Int64[Tensor, "B P 4"] | None = None,
+        template_boxes: Float[Tensor, "B T 4"] | None = None,
     ) -> Prediction:
         """Boxes of a batch; the tensors are overwritten by the next call.
 
@@ -45,12 +46,15 @@ class CapturedGeneration:
             templates: normalised, on the device and in the model's precision; copied only when another tensor comes.
             pixels: search crops, on the device or in (pinned) memory of the host.
             past: see `SeqTrack.generate`.
+            template_boxes: likewise; copied with the templates, and with or without them in every call.
         """
         graph = self._graphs.get(len(pixels))
         if graph is None:
-            graph = self._graphs[len(pixels)] = self._record(templates, pixels, past)
+            graph = self._graphs[len(pixels)] = self._record(templates, pixels, past, template_boxes)
         if graph.given[0] is not templates:
             graph.templates.copy_(templates)
+            if template_boxes is not None and graph.template_boxes is not None:
+                graph.template_boxes.copy_(template_boxes)
             graph.given[0] = templates
         graph.pixels.copy_(pixels, non_blocking=True)
         if past is not None and graph.past is not None:
@@ -58,14 +62,19 @@ class CapturedGeneration:
         graph.graph.replay()
         return graph.prediction
 
-    def _record(self, templates: Tensor, pixels: Tensor, past: Tensor | None) -> "_Graph":
+    def _record(
+        self, templates: Tensor, pixels: Tensor, past: Tensor | None, template_boxes: Tensor | None
+    ) -> "_Graph":
         device = templates.device
         templates, pixels = templates.clone(), pixels.to(device, copy=True)
         past = None if past is None else past.to(device, copy=True)
+        boxes = None if template_boxes is None else template_boxes.to(device, copy=True)
 
         def run() -> Prediction:
             search = normalise(pixels).to(templates.dtype)
-            return self.model.generate(templates, search, window=self.window, past=past, lean=self.lean)
+            return self.model.generate(
+                templates, search, window=self.window, past=past, template_boxes=boxes, lean=self.lean
+            )
 
         side = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
         side.wait_stream(torch.cuda.current_stream(device))
@@ -77,7 +86,7 @@ class CapturedGeneration:
         # other threads may use the device meanwhile: loaders pin memory
         with torch.cuda.graph(graph, capture_error_mode="thread_local"):
             prediction = run()
-        return _Graph(graph, templates, pixels, past, prediction, [None])
+        return _Graph(graph, templates, pixels, past, boxes, prediction, [None])
 
 
 class _Graph(NamedTuple):
@@ -87,5 +96,6 @@ class _Graph(NamedTuple):
     templates: Tensor
     pixels: Tensor
     past: Tensor | None
+    template_boxes: Tensor | None
     prediction: Prediction
     given: list[Tensor | None]

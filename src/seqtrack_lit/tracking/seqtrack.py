@@ -119,7 +119,9 @@ class SeqTrackTracker:
         self._lean.refresh()  # the model may have been trained since
         x, y, w, h = (float(v) for v in np.asarray(box_xywh))
         self.box, self.frame = (x, y, w, h), 0
-        self.templates = self._template(image).repeat(1, self.model.templates, 1, 1, 1)  # 1 T 3 h w
+        template, box = self._template(image)
+        self.templates = template.repeat(1, self.model.templates, 1, 1, 1)  # 1 T 3 h w
+        self.template_boxes = box.repeat(1, self.model.templates, 1)  # 1 T 4
         self.history: deque[BoxXywh] = deque([self.box] * self.model.past, maxlen=self.model.past)
 
     def update(self, image: Image) -> Estimate:
@@ -144,7 +146,9 @@ class SeqTrackTracker:
         self.history.append(self.box)
         updated = self.model.templates > 1 and self.rule.wanted(self.frame, likelihoods)
         if updated:  # first in, first out behind the first template, which stays
-            self.templates = torch.cat([self.templates[:, :1], self.templates[:, 2:], self._template(image)], dim=1)
+            template, box = self._template(image)
+            self.templates = torch.cat([self.templates[:, :1], self.templates[:, 2:], template], dim=1)
+            self.template_boxes = torch.cat([self.template_boxes[:, :1], self.template_boxes[:, 2:], box], dim=1)
         return Estimate(np.asarray(self.box), float(likelihoods.mean()), updated)
 
     def look(self, image: Image, *, attention: bool = False, distributions: bool = False) -> tuple[Crop, Prediction]:
@@ -154,7 +158,7 @@ class SeqTrackTracker:
         crop = Crop.around(self.box, factor=self.search_factor, size=self.model.search_size)
         past = self._past(crop) if self.model.past else None
         if self._captured is not None and not (attention or distributions):
-            found = self._captured(self.templates, self._crop(crop, image), past)
+            found = self._captured(self.templates, self._crop(crop, image), past, self.template_boxes)
             tokens, boxes, likelihoods = (part.clone() for part in (found.tokens, found.boxes, found.likelihoods))
             return crop, Prediction(tokens, boxes, likelihoods, attention=None, distributions=None)
         with torch.inference_mode():
@@ -163,6 +167,7 @@ class SeqTrackTracker:
                 self._pixels(crop, image),
                 window=self.window,
                 past=past,
+                template_boxes=self.template_boxes,
                 lean=self._lean,
                 attention=attention,
                 distributions=distributions,
@@ -175,10 +180,11 @@ class SeqTrackTracker:
         # "S", as boxes were read from the window: a box that stays where it is stays the same tokens
         return self.model.tokenizer.encode(crop.to_crop(boxes, "S").float()).to(self.device)
 
-    def _template(self, image: Image) -> Float[Tensor, "1 1 3 h w"]:
-        """The window around the present box as one template."""
+    def _template(self, image: Image) -> tuple[Float[Tensor, "1 1 3 h w"], Float[Tensor, "1 1 4"]]:
+        """The window around the present box as one template, and the box in it (cxcywh, fractions)."""
         crop = Crop.around(self.box, factor=self.template_factor, size=self.model.template_size)
-        return self._pixels(crop, image)[:, None]
+        box = crop.to_crop(torch.tensor(self.box, dtype=torch.float64), "S")
+        return self._pixels(crop, image)[:, None], box.float()[None, None].to(self.device)
 
     @torch.inference_mode()
     def _pixels(self, crop: Crop, image: Image) -> Float[Tensor, "1 3 size size"]:

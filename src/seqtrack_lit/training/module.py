@@ -108,7 +108,9 @@ class SeqTrackModule(LightningModule):
         """The loss of a batch as "loss", and its parts: "loss_<coordinate>" per token, "loss_dense"."""
         tokenizer = net.tokenizer
         inputs, _ = tokenizer.teacher(batch.box)
-        logits = net(normalise(batch.templates), normalise(batch.search), inputs, self._past(net, batch))
+        logits = net(
+            normalise(batch.templates), normalise(batch.search), inputs, self._past(net, batch), batch.template_boxes
+        )
         sentence = sentence_loss(
             logits.tokens, batch.box, tokenizer, end_weight=self.end_weight, soft_bins=self.soft_bins
         )
@@ -180,7 +182,8 @@ class SeqTrackModule(LightningModule):
         net, size = self.tracked_net.eval(), len(batch.box)
         values = {"val/loss": self.losses(net, batch)["loss"], "val/pair_iou": 100 * self._pair_iou(net, batch)}
         if size > 1:
-            other = batch._replace(templates=batch.templates.roll(size // 2, 0))
+            shown = {name: getattr(batch, name).roll(size // 2, 0) for name in ("templates", "template_boxes")}
+            other = batch._replace(**shown)
             values["val/pair_iou_other"] = 100 * self._pair_iou(net, other)
             values["val/reliance"] = values["val/pair_iou"] - values["val/pair_iou_other"]
         kind = "_narrow" if dataloader_idx else ""
@@ -196,7 +199,12 @@ class SeqTrackModule(LightningModule):
     def boxes(self, batch: Batch, net: SeqTrack | None = None) -> Boxes:
         """Boxes the network generates for a batch: cxcywh, fractions of the search crop."""
         net = net or self.tracked_net
-        return net.generate(normalise(batch.templates), normalise(batch.search), past=self._past(net, batch)).boxes
+        return net.generate(
+            normalise(batch.templates),
+            normalise(batch.search),
+            past=self._past(net, batch),
+            template_boxes=batch.template_boxes,
+        ).boxes
 
     def _pair_iou(self, net: SeqTrack, batch: Batch) -> Tensor:
         """Mean IoU of generated boxes with the visible part of the target."""

@@ -97,6 +97,8 @@ class MuonRecipe(Recipe):
         weight_decay: AdamW's, on patch embedding and read-outs only (not on norms, biases, embeddings, positions).
         beta1: AdamW's.
         beta2: AdamW's.
+        encoder_lr: None, or the rate of a pretrained encoder, which AdamW then moves whole: Muon's equal steps in all
+            directions would soon have moved it away from what it knows.
         muon_lr: Muon's learning rate, on AdamW's scale (updates have the root mean square of AdamW's).
         muon_weight_decay: Muon's.
         momentum: Muon's.
@@ -105,6 +107,7 @@ class MuonRecipe(Recipe):
     clip: float = 1.0
     schedule: Schedule = field(default_factory=WarmupConstantLinear)
     lr: float = 1.5e-3
+    encoder_lr: float | None = None
     weight_decay: float = 0.05
     beta1: float = 0.9
     beta2: float = 0.98
@@ -115,13 +118,17 @@ class MuonRecipe(Recipe):
     def __post_init__(self) -> None:
         super().__post_init__()
         number("optimizer", lr=self.lr, weight_decay=self.weight_decay)
+        if self.encoder_lr is not None:
+            number("optimizer", encoder_lr=self.encoder_lr)
         number("optimizer", muon_lr=self.muon_lr, muon_weight_decay=self.muon_weight_decay)
         number("optimizer", high=1, beta1=self.beta1, beta2=self.beta2, momentum=self.momentum)
 
     def build(self, model: SeqTrack, global_batch: int) -> torch.optim.Optimizer:
         """One optimizer over groups: Muon matrices, packed ones, decayed rest, rest without decay."""
         scale = self.scale(global_batch)
-        parts = split_parameters(model)
+        parts, encoder = split_parameters(model), Parts([], [], [], [])
+        if self.encoder_lr is not None:
+            parts, encoder = parts.without(model.encoder)
         muon = {"muon": True, "lr": self.muon_lr * scale, "weight_decay": self.muon_weight_decay}
         adamw = {"muon": False, "lr": self.lr * scale, "betas": (self.beta1, self.beta2)}
         groups: list[Group] = [
@@ -129,6 +136,12 @@ class MuonRecipe(Recipe):
             {"params": parts.packed, "pieces": 3, "momentum": self.momentum, "name": "muon_qkv", **muon},
             {"params": parts.decayed, "weight_decay": self.weight_decay, "name": "adamw", **adamw},
             {"params": parts.free, "weight_decay": 0.0, "name": "adamw_no_decay", **adamw},
+        ]
+        adamw["lr"] = (self.encoder_lr or 0.0) * scale
+        decayed = [*encoder.matrices, *encoder.packed, *encoder.decayed]
+        groups += [
+            {"params": decayed, "weight_decay": self.weight_decay, "name": "encoder", **adamw},
+            {"params": encoder.free, "weight_decay": 0.0, "name": "encoder_no_decay", **adamw},
         ]
         return MuonAdamW([group for group in groups if group["params"]])
 
@@ -141,6 +154,15 @@ class Parts:
     packed: list[nn.Parameter]  # query, key and value stacked row-wise in one matrix
     decayed: list[nn.Parameter]
     free: list[nn.Parameter]
+
+    def without(self, module: nn.Module) -> "tuple[Parts, Parts]":
+        """The parts that lie outside of a module, and those inside."""
+        inside = {id(parameter) for parameter in module.parameters()}
+        lists = (self.matrices, self.packed, self.decayed, self.free)
+        return (
+            Parts(*([p for p in part if id(p) not in inside] for part in lists)),
+            Parts(*([p for p in part if id(p) in inside] for part in lists)),
+        )
 
 
 def split_parameters(model: SeqTrack) -> Parts:

