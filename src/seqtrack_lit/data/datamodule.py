@@ -175,7 +175,7 @@ class TrackingData(LightningDataModule):
         """Videos to track in validation: spread over the held-out set, the same at every call."""
         videos = self._videos()
         count = min(self.validation.tracks, len(videos))
-        return [_beginning(videos[i * len(videos) // count], self.validation.track_frames) for i in range(count)]
+        return [first_frames(videos[i * len(videos) // count], self.validation.track_frames) for i in range(count)]
 
     @property
     def skipped(self) -> int:
@@ -250,7 +250,8 @@ class _FirstFrames:
         return self.frames[index % self.count]
 
 
-def _beginning(video: Sequence, count: int | None) -> Sequence:
+def first_frames(video: Sequence, count: int | None) -> Sequence:
+    """The beginning of a video; the whole of it where it is shorter, or with None."""
     if count is None or len(video) <= count:
         return video
     frames = _FirstFrames(video.frames, count)

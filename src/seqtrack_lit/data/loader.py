@@ -13,12 +13,13 @@ from typing import Any
 
 import cv2
 import torch
-from torch.utils.data import DataLoader, Sampler
+from torch.utils.data import DataLoader, Dataset, Sampler
 
-from seqtrack_lit.data.sampling import Batch, Sample, SamplingError, TrainingSamples, collate
+from seqtrack_lit.data.sampling import Batch, Sample, SamplingError, collate
 
 log = logging.getLogger(__name__)
 
+Samples = Dataset[tuple[Sample, list[str]]]  # by (epoch, index); with why earlier attempts at a sample failed
 REPORTED = 20  # failures that are kept and printed
 TOLERATED = 20  # replaced samples that never stop a run, whatever their share
 
@@ -71,7 +72,7 @@ class TrainLoader:
 
     def __init__(
         self,
-        samples: TrainingSamples,
+        samples: Samples,
         order: BatchOrder,
         *,
         workers: int = 0,
@@ -164,7 +165,7 @@ class PairLoader:
         rank, world: this process and how many there are.
     """
 
-    def __init__(self, samples: TrainingSamples, *, pairs: int, batch: int, rank: int = 0, world: int = 1) -> None:
+    def __init__(self, samples: Samples, *, pairs: int, batch: int, rank: int = 0, world: int = 1) -> None:
         self.samples, mine = samples, range(rank, pairs, world)
         self._parts = [mine[first : first + batch] for first in range(0, len(mine), batch)]
         self._batches: list[Batch] = []

@@ -40,7 +40,8 @@ class ScaledBlock(Block):
         heads = attention.heads
         answers, _ = attend(split_heads(queries, heads), split_heads(keys, heads), split_heads(values, heads))
         tokens = tokens + self.scale1 * attention.proj(merge_heads(answers))
-        return tokens + self.scale2 * self.mlp(self.norm2(tokens))
+        updated: Tensor = tokens + self.scale2 * self.mlp(self.norm2(tokens))
+        return updated
 
 
 class SplitEncoder(Encoder):
@@ -162,4 +163,5 @@ class SplitEncoder(Encoder):
         share = covered.clamp(min=0) * self.template_grid
         share = (share[:, :, 1, :, None] * share[:, :, 0, None, :]).flatten(1)[..., None].to(like.dtype)  # B (T y x) 1
         inside, around = self.target.to(like.dtype)
-        return share * inside + (1 - share) * around
+        marks: Tensor = share * inside + (1 - share) * around
+        return marks

@@ -22,6 +22,7 @@ from typing_extensions import TypedDict
 
 from seqtrack_lit.checks import shown
 from seqtrack_lit.files import typed
+from seqtrack_lit.models.compact import Storage, save_compact
 from seqtrack_lit.models.description import check_sizes, dotted, hydra, read_description
 from seqtrack_lit.models.encoder import ViTEncoder
 from seqtrack_lit.models.official import OfficialConfig, fitting, to_official, to_ours
@@ -286,6 +287,27 @@ def export_official(model: SeqTrack, path: str | Path, *, epoch: int = 500) -> N
     part = path.with_name(path.name + ".part")
     torch.save(content, part)
     part.replace(path)
+
+
+def export_compact(checkpoint: str | Path, path: str | Path, *, storage: Storage = "int8") -> None:
+    """Write a checkpoint of ours as a small safetensors file that `load_model` reads; see models.compact.
+
+    The average of the weights where there is one; the training-only dense head stays, which is small.
+
+    Raises:
+        FileNotFoundError: no such checkpoint.
+        ValueError: a checkpoint that does not describe itself.
+    """
+    read = read_checkpoint(checkpoint)
+    if read.description is None:
+        raise ValueError(f"{read.source} does not say which model it is of; give a checkpoint that training wrote")
+    encoder = read.description.model.get("encoder")
+    model = {
+        **read.description.model,
+        **({"encoder": {**encoder, "pretrained": False}} if isinstance(encoder, Mapping) else {}),
+    }
+    description = {"format": FORMAT, **read.description._asdict(), "model": model}
+    save_compact(path, read.state, storage=storage, description=description)
 
 
 def _build(node: object, where: str) -> Any:
