@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 from jaxtyping import Float32, Float64, UInt8
 
-Rgba = UInt8[np.ndarray, "h w 4"]
+Rgba = UInt8[np.ndarray, "_ _ 4"]
 Canvas = Float32[np.ndarray, "N N 3"]
 Corners = Float64[np.ndarray, "4"]  # x1 y1 x2 y2, pixels of a canvas
 Matrix = Float64[np.ndarray, "2 2"]
@@ -64,7 +64,8 @@ class Cutout:
         points = np.concatenate([line[:, 0] for line in found]).astype(np.float32)
         extreme = points[[*points.argmin(0), *points.argmax(0)]]
         spread = points[np.linspace(0, len(points) - 1, min(_POINTS, len(points))).astype(int)]
-        return np.asarray(np.concatenate([spread, extreme]) + np.float32(0.5) - self.half, np.float32)
+        centered = np.concatenate([spread, extreme]) + np.float32(0.5) - self.half
+        return np.asarray(centered + 0.5 * np.sign(centered), np.float32)  # from the centres of pixels to their rims
 
 
 class Look(NamedTuple):

@@ -18,10 +18,9 @@ from typing import Literal, NamedTuple, get_args
 
 import cv2
 import numpy as np
-from jaxtyping import Float64
+from jaxtyping import Float64, UInt8
 
 from seqtrack_lit.checks import flag, one_of
-from seqtrack_lit.crops import Image
 from seqtrack_lit.data.synthetic.cutouts import Cutout, Rgba
 
 Part = Literal["train", "validation", "test"]
@@ -32,7 +31,7 @@ _SMALLEST = 80  # pixels below which no smaller copy of a picture is kept
 KINDS = ("photo", "render", "cut")  # lists of objects: photographs on white or clear ground, drawings, cut-outs
 
 
-Levels = list[Image]  # a picture, and copies of it, each half as large as the one before
+Levels = list[UInt8[np.ndarray, "_ _ 3"]]  # a picture, and copies of it, each half as large as the one before
 
 
 class Seen(NamedTuple):
@@ -153,7 +152,7 @@ class PicturePool:
             raise ValueError(f"{self.root / name} must be a picture with alpha; build the pool again")
         return np.ascontiguousarray(picture[..., [2, 1, 0, 3]])
 
-    def _read(self, name: str, mode: int) -> Image:
+    def _read(self, name: str, mode: int) -> UInt8[np.ndarray, "height width channels"]:
         picture = cv2.imread(str(self.root / name), mode)
         if picture is None:
             raise ValueError(f"{self.root / name} cannot be read as a picture; build the pool again")

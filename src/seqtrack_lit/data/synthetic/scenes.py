@@ -146,7 +146,7 @@ class Scenes:
         boxes[0] = cut_off(canvas, shown[0].box, rng, 0.12)
         image = photograph(canvas, rng)
         asked = [0]
-        others = [i for i, one in enumerate(shown) if i and one and self._asks(one, items[i], items[0])]
+        others = [i for i, one in enumerate(shown) if i and one and self._asks(one, items[i])]
         if others and rng.random() < 0.7 and boxes[0] is shown[0].box:
             asked.append(others[rng.integers(len(others))])
         pairs = []
@@ -214,9 +214,9 @@ class Scenes:
         if done is not None:
             owner[done.window][done.alpha > 0.5] = -1
 
-    def _asks(self, shown: _Shown, item: _Item, first: _Item) -> bool:
+    def _asks(self, shown: _Shown, item: _Item) -> bool:
         """Whether an object can be asked for in the search crop of another one."""
-        side, (x1, y1, x2, y2) = self.windows.search_size, shown.box
+        side, (x1, y1, x2, y2) = self.windows.search_size, shown.box.tolist()
         inside = 0.08 * side < (x1 + x2) / 2 < 0.92 * side and 0.08 * side < (y1 + y2) / 2 < 0.92 * side
         return inside and shown.seen > 0.5 and 0.55 < item.size / self.target < 1.8 and item.size > 8
 
@@ -320,7 +320,7 @@ def _cut(
     kx, ky = scale * stretch, scale / stretch
     reach_x, reach_y = side / kx, side / ky
     place_x = side - center[0] if flip else center[0]
-    middle = x + w / 2 + (side / 2 - place_x) / kx, y + h / 2 + (side / 2 - center[1]) / ky
+    middle = float(x + w / 2 + (side / 2 - place_x) / kx), float(y + h / 2 + (side / 2 - center[1]) / ky)
     canvas = _window(
         seen.levels, middle, reach_x, reach_y, side, flip, cv2.BORDER_CONSTANT, smooth=bool(rng.random() < 0.5)
     )
