@@ -27,6 +27,7 @@ Part = Literal["train", "validation", "test"]
 _SHARES = {"validation": 0.05, "test": 0.05}  # of the pictures; the rest is for training
 _FREE = ("A", "B")
 _LEAST = 24  # pixels of the shorter side of a cut-out, 5 times that of a background
+_LARGEST = 0.7  # sqrt(w * h) of an object over the shorter side of its photograph
 _SMALLEST = 80  # pixels below which no smaller copy of a picture is kept
 KINDS = ("photo", "render", "cut")  # lists of objects: photographs on white or clear ground, drawings, cut-outs
 
@@ -109,8 +110,9 @@ class PicturePool:
 
     @cached_property
     def stills(self) -> list[Seen]:
-        """Photographs with the box of an object in them."""
-        return [self._seen(row) for row in self._table("cutouts.csv") if row["picture"] in self._rows]
+        """Photographs with the box of an object that leaves something of them around it."""
+        found = [self._seen(row) for row in self._table("cutouts.csv") if row["picture"] in self._rows]
+        return [one for one in found if np.sqrt(one.box_xywh[2:].prod()) < _LARGEST * min(one.levels[0].shape[:2])]
 
     @cached_property
     def tracks(self) -> list[list[Seen]]:
