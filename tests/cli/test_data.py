@@ -76,7 +76,7 @@ def test_exit_codes(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "give one of check=NAME, show=NAME, bench=NAME; names: coco, lasot_train"),
+        ([], "give one of check=NAME, show=NAME, bench=NAME, pool=DIR; names: coco, lasot_train"),
         (["check=lasot", "show=lasot"], "give one of check=NAME"),
         (["check=lassot"], "lassot: no such data set; names: coco"),
         (["check=generated"], "nothing on disk to check"),

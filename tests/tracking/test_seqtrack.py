@@ -105,7 +105,7 @@ def test_templates_first_in_first_out_behind_the_first(video: Sequence) -> None:
         assert torch.equal(tracker.templates[:, 0], first)
         if estimate.updated:  # cut around the clipped box of this frame
             assert torch.equal(tracker.templates[:, 1], before[:, 2])
-            assert torch.equal(tracker.templates[:, 2:], tracker._template(video.frames[frame]))
+            assert torch.equal(tracker.templates[:, 2:], tracker._template(video.frames[frame])[0])
             assert not torch.equal(tracker.templates[:, 2], before[:, 2])
         else:
             assert torch.equal(tracker.templates, before)

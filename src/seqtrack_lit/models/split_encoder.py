@@ -8,14 +8,14 @@ template is centred on the target but does not say how far it reaches.
 Letters: B batch, T templates, N search tokens, M tokens of one template, C width.
 """
 
+from typing import cast
+
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from seqtrack_lit.boxes import Boxes, cxcywh_to_xyxy
 from seqtrack_lit.checks import flag, number, whole
-from seqtrack_lit.models.attention import attend, merge_heads, split_heads
 from seqtrack_lit.models.encoder import Block, Encoder, Search, Templates
 
 
@@ -27,21 +27,10 @@ class ScaledBlock(Block):
         self.scale1 = nn.Parameter(torch.ones(width))
         self.scale2 = nn.Parameter(torch.ones(width))
 
-    def forward(self, tokens: Float[Tensor, "B n C"], kept: int | None = None) -> Float[Tensor, "B m C"]:
-        """Tokens to tokens; only the first `kept` of them are updated and returned."""
-        normed, attention = self.norm1(tokens), self.attn
-        tokens, width = tokens[:, :kept], tokens.shape[-1]
-        weight, bias = attention.qkv.weight, attention.qkv.bias
-        if kept is None:
-            queries, keys, values = attention.qkv(normed).chunk(3, dim=-1)
-        else:
-            queries = F.linear(normed[:, :kept], weight[:width], bias[:width])
-            keys, values = F.linear(normed, weight[width:], bias[width:]).chunk(2, dim=-1)
-        heads = attention.heads
-        answers, _ = attend(split_heads(queries, heads), split_heads(keys, heads), split_heads(values, heads))
-        tokens = tokens + self.scale1 * attention.proj(merge_heads(answers))
-        updated: Tensor = tokens + self.scale2 * self.mlp(self.norm2(tokens))
-        return updated
+    def forward(self, tokens: Float[Tensor, "B N C"], first: int | None = None) -> Float[Tensor, "B n C"]:
+        """Tokens to tokens; only the first n come out where the others are not needed."""
+        tokens = tokens[:, :first] + self.scale1 * self.attn(self.norm1(tokens), first)
+        return cast(Tensor, tokens + self.scale2 * self.mlp(self.norm2(tokens)))
 
 
 class SplitEncoder(Encoder):
