@@ -23,7 +23,7 @@ from typing_extensions import TypedDict
 from seqtrack_lit.checks import shown
 from seqtrack_lit.files import typed
 from seqtrack_lit.models.compact import Storage, save_compact
-from seqtrack_lit.models.description import check_sizes, dotted, hydra, read_description
+from seqtrack_lit.models.description import FORMAT, check_sizes, dotted, hydra, read_description
 from seqtrack_lit.models.encoder import ViTEncoder
 from seqtrack_lit.models.official import OfficialConfig, fitting, to_official, to_ours
 from seqtrack_lit.models.official_model import Description, describe
