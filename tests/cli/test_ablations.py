@@ -27,7 +27,7 @@ from seqtrack_lit.training.module import SeqTrackModule
 from seqtrack_lit.training.optim import AdamWRecipe
 
 CONF = config_folder()
-BASES = {"b256": ["model=seqtrack_b256"], "tiny": ["experiment=quickstart"]}
+BASES = {"b256": ["model=seqtrack_b256", "model.encoder.pretrained=false"], "tiny": ["experiment=quickstart"]}
 SMALL = [
     "experiment=quickstart", "model.encoder.width=16", "model.encoder.depth=1", "model.decoder.width=16",
     "model.decoder.ffn=16", "data.train.generated.open.count=2", "data.validation.open.count=1",

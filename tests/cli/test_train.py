@@ -103,7 +103,13 @@ def test_a_run_leaves_everything_behind(run: Callable[..., int], tmp_path: Path,
     assert float(rows[-1]["val/pair_iou_narrow"]) >= 0
     assert OmegaConf.load(out / "config.yaml").model.encoder.width == 32
     screen = capsys.readouterr().out
-    for text in ("64 samples = 2 epochs x 4 steps x batch 8", "x 0.408", "epoch 2/2  step 8", "best.ckpt"):
+    for text in (
+        "start    random weights",
+        "64 samples = 2 epochs x 4 steps x batch 8",
+        "x 0.408",
+        "epoch 2/2  step 8",
+        "best.ckpt",
+    ):
         assert text in screen
     loaded = load_model(out / "checkpoints" / "best.ckpt")
     assert loaded.tracker == {
@@ -258,6 +264,7 @@ def test_start_from_weights(run: Callable[..., int], tmp_path: Path, capsys: Any
     first = torch.load(tmp_path / "first/checkpoints/best.ckpt", weights_only=True)["ema"]
     second = weights(tmp_path / "second/checkpoints/last.ckpt")
     assert all(torch.allclose(first[name], second[f"net.{name}"]) for name in first)
+    assert read_facts(tmp_path / "second")["start"] == "weights of first/checkpoints/best.ckpt"
     assert run(*tiny("third", "init_from=first/checkpoints/best.ckpt", "tokenizer.bins=32")) == 2
     assert "has shape" in capsys.readouterr().err
 
@@ -356,6 +363,7 @@ WRONG = {
     "trainer.devices=0": "trainer",
     "+foo=1": "unknown key foo=1; keys: ",
     "trainer.strategy={_target_:lightning.pytorch.strategies.ModelParallelStrategy}": "trainer.strategy shards the",
+    "model=seqtrack_l256 model/encoder=mae_b16": "but model=seqtrack_l256 has a ViT-L: take model/encoder=mae_l16",
     "name=": "cannot name the folder of a run",
 }
 if not torch.cuda.is_available():
@@ -385,6 +393,14 @@ def test_wrong_values_are_one_line_and_exit_2(tmp_path: Path) -> None:
         assert lines[0].startswith("seqtrack-train: ")
         assert text in lines[0], (case, lines[0])
     assert not list(tmp_path.glob("out*/checkpoints"))
+
+
+@pytest.mark.slow
+def test_a_paper_s_model_without_network(run: Callable[..., int], tmp_path: Path, capsys: Any) -> None:
+    assert run("model=seqtrack_b256", "data=quickstart", "trainer=cpu") == 2
+    line = capsys.readouterr().err
+    assert "set model.encoder.pretrained=mae_pretrain_vit_base.pth, or start at random with model.encoder" in line
+    assert line.count("\n") == 1
 
 
 def test_a_full_disk_leaves_the_facts_and_the_last_word(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

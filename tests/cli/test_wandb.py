@@ -120,7 +120,7 @@ def test_the_whole_configuration_and_what_follows(folder: Path, logged: Mapping[
         assert config.items() <= {**part.config, **later}.items()
         derived = part.config["derived"]
         assert derived.items() <= facts.items()
-        assert derived.keys() == {"precision", "parameters", "device", "budget", "learning_rates", "data"}
+        assert derived.keys() == {"start", "precision", "parameters", "device", "budget", "learning_rates", "data"}
         assert derived["budget"]["steps"] == 8
 
 

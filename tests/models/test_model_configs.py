@@ -6,6 +6,9 @@ import pytest
 import torch
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
+from omegaconf import OmegaConf
+
+from seqtrack_lit.models.timm_encoder import start_of
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
 
@@ -23,6 +26,7 @@ PARAMETERS = {
 def meta(*overrides: str):
     with initialize_config_dir(str(CONF), version_base=None):
         config = compose(overrides=["+tokenizer=default", *overrides])
+    config.model.encoder.pretrained = False
     with torch.device("meta"):
         return instantiate(config.model)
 
@@ -42,6 +46,21 @@ def test_parameter_counts(name):
 
 def test_the_tiny_model_brings_its_vocabulary():
     assert meta("+model=seqtrack_tiny").tokenizer.bins == 64
+
+
+@pytest.mark.parametrize("name", PARAMETERS)
+def test_the_paper_s_models_start_from_mae(name):
+    with initialize_config_dir(str(CONF), version_base=None):
+        config = compose(overrides=["+tokenizer=default", f"+model={name}"])
+    assert config.model.encoder.pretrained is (name != "seqtrack_tiny")
+    assert (
+        start_of(OmegaConf.to_container(config.model.encoder, resolve=True))
+        == {
+            "b": "weights of vit_base_patch16_224.mae, licence cc-by-nc-4.0",
+            "l": "weights of vit_large_patch16_224.mae, licence cc-by-nc-4.0",
+            "t": "random weights",
+        }[name.removeprefix("seqtrack_")[0]]
+    )
 
 
 def test_parts_of_b256():

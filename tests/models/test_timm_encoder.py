@@ -1,6 +1,7 @@
 """Other people's ViTs as joint encoders: cut to two narrow blocks, random weights."""
 
 from pathlib import Path
+from urllib.error import HTTPError, URLError
 
 import pytest
 import timm
@@ -8,6 +9,7 @@ import torch
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 
+from seqtrack_lit.models import timm_encoder
 from seqtrack_lit.models.encoder import ViTEncoder
 from seqtrack_lit.models.seqtrack import IMAGENET_MEAN, IMAGENET_STD
 from seqtrack_lit.models.timm_encoder import TimmEncoder, create_vit, resample, start_from_mae
@@ -157,10 +159,43 @@ def test_a_checkpoint_needs_not_what_it_started_from():
 
 
 def test_no_network_names_the_file():
-    with pytest.raises(FileNotFoundError, match=r"hugg.*dinov3.* set model\.encoder\.pretrained=FILE"):
+    with pytest.raises(FileNotFoundError, match=r"hugg.*dinov3.* set model\.encoder\.pretrained=.*=false"):
         TimmEncoder(name="vit_base_patch16_dinov3.lvd1689m", pretrained=True, options=SMALL)
-    with pytest.raises(FileNotFoundError, match=r"mae_pretrain_vit_base\.pth and set"):
+    with pytest.raises(
+        FileNotFoundError,
+        match=r"mae_pretrain_vit_base\.pth and set model\.encoder\.pretrained=mae_pretrain_vit_base\.pth",
+    ):
         ViTEncoder(depth=1, pretrained=True)
+
+
+@pytest.mark.parametrize("answer", ["nobody", "an error page"])
+def test_weights_are_asked_for_once(answer, monkeypatch):
+    """Nobody answers: told at once. A server answers, whatever it says: the download may begin."""
+    asked = []
+
+    def urlopen(request, timeout):
+        asked.append((request.full_url, timeout))
+        raise URLError("no route") if answer == "nobody" else HTTPError(request.full_url, 401, "", None, None)
+
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda *_: None)
+    monkeypatch.setattr("urllib.request.urlopen", urlopen)
+    if answer == "nobody":
+        with pytest.raises(FileNotFoundError, match="could not be downloaded"):
+            timm_encoder._downloaded("vit_base_patch16_224.mae")
+    else:
+        assert timm_encoder._downloaded("vit_base_patch16_224.mae") is None
+    assert asked == [("https://huggingface.co", 5)]
+
+
+def test_weights_that_were_downloaded_need_no_network(tmp_path, monkeypatch):
+    options = {"depth": 1}
+    reference = timm.create_model("vit_base_patch16_224.mae", num_classes=0, **options)
+    torch.save(reference.state_dict(), tmp_path / "pytorch_model.bin")
+    found = {"pytorch_model.bin": str(tmp_path / "pytorch_model.bin")}
+    monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda _, name: found.get(name))
+    net = ViTEncoder(depth=1, pretrained=True)
+    assert torch.equal(net.blocks[0].attn.qkv.weight, reference.blocks[0].attn.qkv.weight)
 
 
 def test_wrong_files_are_named(tmp_path):
@@ -215,4 +250,6 @@ def test_every_encoder_configuration_builds(name):
     with torch.device("meta"):
         net = instantiate(config.model)
     assert net.encoder.search_size in (252, 256)
+    if name != "timm":  # the commands compare the letter with the model's
+        assert net.encoder.width == {"b": 768, "l": 1024}[name.rpartition("_")[2][0]]
     assert net.memory_position.shape[1] == net.encoder.search_tokens

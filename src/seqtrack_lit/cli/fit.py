@@ -21,7 +21,7 @@ from seqtrack_lit.cli.dry_run import dry_run
 from seqtrack_lit.cli.launch import first_process, only_here, processes
 from seqtrack_lit.cli.outside import check_processes
 from seqtrack_lit.cli.record import differences, environment, read_facts, write_facts
-from seqtrack_lit.cli.runtime import instantiate
+from seqtrack_lit.cli.runtime import instantiate, without_start
 from seqtrack_lit.data.datamodule import TrackingData
 from seqtrack_lit.models.description import FORMAT
 from seqtrack_lit.models.seqtrack import SeqTrack
@@ -61,10 +61,11 @@ def fit(config: DictConfig, folder: Path, *, group: str | None) -> float | None:
         whole("", 0, seed=config.seed)
         seed_everything(config.seed, verbose=False)
         _check_device(config)
-        net: SeqTrack = instantiate(config.model)
-        SeqTrackTracker(net, **plain["tracker"])  # wrong arguments stop here, not after the first epoch
         resume = not config.overwrite and (config.resume is not None or group is not None)
         checkpoint = resumable(folder / "checkpoints") if resume else None
+        from_file = checkpoint is not None or config.init_from is not None
+        net: SeqTrack = instantiate(without_start(config.model) if from_file else config.model)
+        SeqTrackTracker(net, **plain["tracker"])  # wrong arguments stop here, not after the first epoch
         if checkpoint is None and config.init_from is not None:
             log.info("weights of %s", load_weights(net, Path(config.init_from).expanduser()))
         known = read_facts(folder) if checkpoint is not None or not (first_process() or config.overwrite) else {}
@@ -96,7 +97,7 @@ def _fit(
     precision: str,
 ) -> float | None:
     """Fit with everything that watches and records."""
-    derived = _derived(module, data, trainer, precision)
+    derived = {"start": _start(config, plain), **_derived(module, data, trainer, precision)}
     overrides = [str(item) for item in HydraConfig.get().overrides.task]
     facts = {"group": group, "seed": config.seed, **derived, "overrides": overrides, "environment": environment()}
     first = trainer.is_global_zero
@@ -265,6 +266,17 @@ def _derived(module: SeqTrackModule, data: TrackingData, trainer: Trainer, preci
     }  # fmt: skip
 
 
+def _start(config: DictConfig, plain: Mapping[str, Any]) -> str:
+    """What the weights started from."""
+    if config.init_from is not None:
+        return f"weights of {config.init_from}"
+    if not plain["model"]["encoder"].get("pretrained"):
+        return "random weights"
+    from seqtrack_lit.models.timm_encoder import start_of  # timm takes seconds to import
+
+    return f"encoder: {start_of(plain['model']['encoder'])}; the rest: random weights"
+
+
 def _rounded(score: float | None) -> float | None:
     return None if score is None else round(score, 1)
 
@@ -283,6 +295,7 @@ def _summary(
     mix = ", ".join(f"{name} {part['share']:.0%} ({part['videos']:,})" for name, part in facts["data"].items())
     return [
         f"run      {folder}" + (f", going on from {checkpoint.name}" if checkpoint else ""),
+        f"start    {facts['start']}",
         f"model    {facts['parameters']:,} parameters on {facts['device']}, {precision}{_tf32_text(trainer)}",
         f"data     {mix}",
         f"budget   {module.budget}",

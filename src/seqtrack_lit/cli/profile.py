@@ -17,7 +17,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from seqtrack_lit.checks import whole
-from seqtrack_lit.cli.runtime import existing, instantiate, run
+from seqtrack_lit.cli.runtime import check_encoder, existing, instantiate, run, without_start
 
 if TYPE_CHECKING:
     from seqtrack_lit.tracking.seqtrack import SeqTrackTracker
@@ -28,6 +28,8 @@ def body(config: DictConfig) -> None:
     whole("", 0, frames=config.frames)
     if config.checkpoint is not None:
         existing(config.checkpoint, "checkpoint")
+    else:
+        check_encoder()
     if config.official_config is not None:
         existing(config.official_config, "official_config")
     import torch
@@ -70,7 +72,7 @@ def _tracker(config: DictConfig) -> tuple[str, "SeqTrackTracker"]:
         path = Path(config.checkpoint).expanduser()
         return path.stem, load_tracker(path, device=device, dtype=config.dtype, official_config=config.official_config)
     choice = str(HydraConfig.get().runtime.choices["model"])
-    return choice, SeqTrackTracker(instantiate(config.model), device=device, dtype=config.dtype)
+    return choice, SeqTrackTracker(instantiate(without_start(config.model)), device=device, dtype=config.dtype)
 
 
 def markdown(facts: dict[str, Any]) -> str:

@@ -31,6 +31,7 @@ class Facts(TypedDict, total=False):
     best: float | None
     seconds: float
     precision: str
+    start: str
     budget: dict[str, object]
     environment: dict[str, object]
     data: dict[str, object]

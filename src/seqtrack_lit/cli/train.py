@@ -2,6 +2,7 @@
 
     seqtrack-train experiment=quickstart             a tiny model on generated videos, minutes on a CPU
     seqtrack-train data=... trainer=ddp              the paper's SeqTrack-B256 on all GPUs of this machine
+    seqtrack-train ... model.encoder.pretrained=false   its encoder from random weights instead of MAE's
     seqtrack-train ... resume=auto                   go on with the newest run of this name, bitwise the same
     seqtrack-train resume=runs/seqtrack/DATE         go on with this run, with its own settings
     seqtrack-train -m tokenizer.bins=100,1000,4000   a sweep; repeated, it finishes what is missing
@@ -13,6 +14,8 @@ Main keys:
   train.samples         length of the training in samples; train.epoch_samples between two validations
   train.global_batch    samples of one step over all devices; train.device_batch x devices x accumulation
   train.precision       auto, bf16, fp16, fp32; train.tf32 false: fp32 products on GPUs are exact
+  model.encoder.pretrained   the paper's models: true, MAE weights are downloaded (CC-BY-NC 4.0, not for commercial
+                        use); a file mae_pretrain_vit_*.pth; false, random weights
   init_from             a checkpoint of any kind whose weights to start from
   resume                auto, or the folder of a run
   overwrite             true: delete a former run in the same folder
@@ -41,7 +44,16 @@ from seqtrack_lit.checks import flag
 from seqtrack_lit.cli.outside import agree_on_start
 from seqtrack_lit.cli.overrides import key_of, quote_paths, quoted, recorded
 from seqtrack_lit.cli.record import check_same, read_facts, write_facts
-from seqtrack_lit.cli.runtime import USER_ERRORS, config_folder, existing, inference_of, leave, one_line, run
+from seqtrack_lit.cli.runtime import (
+    USER_ERRORS,
+    check_encoder,
+    config_folder,
+    existing,
+    inference_of,
+    leave,
+    one_line,
+    run,
+)
 from seqtrack_lit.cli.slots import train_apart
 
 log = logging.getLogger(__name__)
@@ -64,6 +76,7 @@ def body(config: DictConfig) -> float | None:
     if not str(config.name or "").strip("./ "):
         raise ValueError(f"name={config.name!s} cannot name the folder of a run; give it a word, as in name=first_try")
     inference_of(config)
+    check_encoder()
     begun = (folder / "checkpoints").exists() and not config.overwrite
     if config.init_from is not None and not begun:
         weights = existing(config.init_from, "init_from")

@@ -7,8 +7,11 @@ Letters: B batch, T templates, N search tokens, M tokens of one template, A = N 
 (class and registers), C width, R width of a rotary embedding.
 """
 
+import http.client
 import inspect
 import pickle
+import urllib.error
+import urllib.request
 from collections.abc import Mapping
 from functools import partial
 from typing import Any, cast
@@ -24,6 +27,7 @@ from seqtrack_lit.checks import flag
 from seqtrack_lit.models.encoder import Encoder, Search, Templates, ViTEncoder
 from seqtrack_lit.models.seqtrack import IMAGENET_MEAN, IMAGENET_STD
 
+_PATIENCE = 5  # seconds for the first answer of a server
 _MAE = {768: "vit_base_patch16_224.mae", 1024: "vit_large_patch16_224.mae"}
 
 
@@ -138,15 +142,19 @@ def create_vit(name: str, pretrained: bool | str, options: Mapping[str, Any]) ->
         ValueError: unknown name, not a plain ViT, or a file that does not fit.
         FileNotFoundError: no such file, or the weights can neither be downloaded nor found in the cache.
     """
-    overlay = {"file": pretrained} if isinstance(pretrained, str) else {}
+    overlay: dict[str, Any] = {"file": pretrained} if isinstance(pretrained, str) else {}
     try:
+        cached = _downloaded(name) if pretrained is True else None
+        if cached is not None:
+            overlay = {"file": cached, "custom_load": False}  # the network is not asked
         model = timm.create_model(
             name, pretrained=bool(pretrained), pretrained_cfg_overlay=overlay, num_classes=0, **options
         )
     except OSError as error:
         raise FileNotFoundError(_missing(name, pretrained)) from error
     except (RuntimeError, TypeError, KeyError, pickle.UnpicklingError) as error:
-        what = f"{pretrained} does not hold the weights of {name}" if overlay else f"timm cannot make {name}"
+        file = overlay.get("file")
+        what = f"{file} does not hold the weights of {name}" if file else f"timm cannot make {name}"
         reason = " ".join(" ".join(str(error).splitlines()[:2]).split())[:300]
         raise ValueError(f"model.encoder: {what}: {reason}") from error
     parts = ("patch_embed", "blocks", "norm_pre", "norm", "pos_embed", "num_prefix_tokens")
@@ -157,6 +165,46 @@ def create_vit(name: str, pretrained: bool | str, options: Mapping[str, Any]) ->
             f"(lacking: {', '.join(lacking) or 'none'}); see the families in seqtrack_lit.models.timm_encoder"
         )
     return model
+
+
+def start_of(encoder: Mapping[str, object]) -> str:
+    """What the weights of an encoder with these constructor arguments start from, in words, with the licence."""
+    pretrained = encoder.get("pretrained")
+    if not pretrained:
+        return "random weights"
+    if isinstance(pretrained, str):
+        return f"weights of {pretrained}"
+    name = str(encoder.get("name") or _MAE.get(cast(int, encoder.get("width")), "MAE"))
+    config = timm.get_pretrained_cfg(name)
+    return f"weights of {name}, licence {config.license if config and config.license else 'not stated'}"
+
+
+def _downloaded(name: str) -> str | None:
+    """The weights of timm's model where they were downloaded before; None where they can be downloaded.
+
+    Raises:
+        FileNotFoundError: neither; told within seconds, where the download itself tries again for a minute.
+    """
+    import huggingface_hub
+    from huggingface_hub import constants
+
+    config = timm.get_pretrained_cfg(name)
+    if config is None or not config.hf_hub_id:
+        return None
+    files = [config.hf_hub_filename] if config.hf_hub_filename else ["model.safetensors", "pytorch_model.bin"]
+    for file in files:
+        found = huggingface_hub.try_to_load_from_cache(config.hf_hub_id, file)
+        if isinstance(found, str):
+            return found
+    if constants.HF_HUB_OFFLINE:
+        raise FileNotFoundError(_missing(name, True))
+    try:
+        urllib.request.urlopen(urllib.request.Request(constants.ENDPOINT, method="HEAD"), timeout=_PATIENCE).close()
+    except urllib.error.HTTPError:
+        return None  # somebody answers
+    except (OSError, ValueError, http.client.HTTPException) as error:
+        raise FileNotFoundError(_missing(name, True)) from error
+    return None
 
 
 def start_from_mae(encoder: ViTEncoder, source: bool | str) -> None:
@@ -221,7 +269,8 @@ def _missing(name: str, pretrained: bool | str) -> str:
     config = timm.get_pretrained_cfg(name)
     places = [f"https://huggingface.co/{config.hf_hub_id}"] if config and config.hf_hub_id else []
     places += [config.url] if config and config.url else []
+    file = config.url.rpartition("/")[2] if config and config.url else "FILE"
     return (
         f"the weights of {name} could not be downloaded; fetch them elsewhere from {' or '.join(places) or 'timm'} "
-        "and set model.encoder.pretrained=FILE, or start at random with model.encoder.pretrained=false"
+        f"and set model.encoder.pretrained={file}, or start at random with model.encoder.pretrained=false"
     )
