@@ -28,20 +28,21 @@ def read_bytes(path: Path, *, largest: int = LARGEST) -> bytes:
         ValueError: it is a folder, a pipe or a device, or larger.
     """
     try:
-        status = path.stat()
+        known = path.stat()
     except (FileNotFoundError, NotADirectoryError):
         raise FileNotFoundError(f"no file {path}") from None
     except (OSError, ValueError) as error:  # a name that is too long, a circle of links, a NUL
         raise ValueError(f"{shown(path)} cannot be read: {error}") from None
-    if not stat.S_ISREG(status.st_mode):
+    if not stat.S_ISREG(known.st_mode):
         raise ValueError(f"{path} is no regular file but a folder, a pipe or a device; give the file itself")
+    data, size = bytearray(), known.st_size
     with path.open("rb") as file:
-        data = file.read(min(largest, status.st_size) + 1)
-    if len(data) > largest:
-        raise ValueError(
-            f"{path} is larger than the {largest / 1e6:g} MB that such a file can have; it is another file"
-        )
-    return data
+        while size <= largest and (part := file.read(1 << 20)):  # read(largest) would take that much memory first
+            data += part
+            size = max(size, len(data))
+    if size > largest:
+        raise ValueError(f"{path} is larger than the {largest / 1e6:g} MB that such a file can have; is it another?")
+    return bytes(data)
 
 
 def read_text(path: Path, *, largest: int = LARGEST) -> str:

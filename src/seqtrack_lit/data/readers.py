@@ -8,6 +8,7 @@ import json
 import math
 import re
 import warnings
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -15,7 +16,7 @@ from typing import Any, Literal
 import numpy as np
 from jaxtyping import Bool, Float64
 
-from seqtrack_lit.checks import path_part
+from seqtrack_lit.checks import path_part, shown
 from seqtrack_lit.data.annotations import has_area, read_boxes, read_flags, read_meta, read_text
 from seqtrack_lit.data.build import IndexBuilder, cached
 from seqtrack_lit.data.facts import table
@@ -223,9 +224,11 @@ def got10k_names(base: Path) -> list[str]:
     names = read_text(file).split()
     if not names:
         raise ValueError(f"{file} is empty; expected one sequence name a line; unpack it again")
+    if len(names) > 100_000:
+        raise ValueError(f"{file} names {len(names):,} sequences, GOT-10k has 10,000; it is another file")
     if len(set(names)) < len(names):
-        twice = next(name for i, name in enumerate(names) if name in names[:i])
-        raise ValueError(f"{file} names {twice} twice; remove one of the lines")
+        twice = Counter(names).most_common(1)[0][0]
+        raise ValueError(f"{file} names {shown(twice)} twice; remove one of the lines")
     return [path_part(f"{file}: a name", name) for name in names]
 
 
