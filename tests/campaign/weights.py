@@ -1,5 +1,6 @@
 """Readers of weights and of what a run remembers: checkpoints, official files, run folders."""
 
+import shutil
 import struct
 import zipfile
 from collections.abc import Callable
@@ -7,17 +8,16 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import yaml
 from safetensors.torch import save_file
 from tests.campaign.damage import changed_trees
 from tests.campaign.harness import Reader
 from tests.campaign.pages import a_run
 
 from seqtrack_lit.cli.record import read_facts, read_settings
-from seqtrack_lit.models.official import to_official
-from seqtrack_lit.models.weights import build_model
+from seqtrack_lit.models.weights import build_model, read_checkpoint
 from seqtrack_lit.tracking.seqtrack import load_tracker
 
+GOLDEN = Path(__file__).parents[1] / "golden" / "model" / "s1"
 ENCODER = {"search_size": 32, "template_size": 32, "templates": 1, "patch": 16, "width": 32, "depth": 1, "heads": 2}
 MODEL = {
     "encoder": {"_target_": "seqtrack_lit.models.encoder.ViTEncoder", **ENCODER},
@@ -42,20 +42,9 @@ def ours(place: Path, description: object = DESCRIPTION) -> None:
 
 
 def official(place: Path) -> None:
-    """Without its shape: the configuration beside it says what the tensors do not show."""
-    torch.save({"epoch": 500, "net_type": "SEQTRACK", "net": to_official(state())}, place / "SEQTRACK_ep0500.pth.tar")
-    config = {
-        "DATA": {"SEQ_FORMAT": "xywh", "SEARCH": {"SIZE": 32, "NUMBER": 1}, "TEMPLATE": {"SIZE": 32, "NUMBER": 1}},
-        "MODEL": {
-            "HIDDEN_DIM": 32,
-            "BINS": 40,
-            "FEATURE_TYPE": "x",
-            "ENCODER": {"TYPE": "vit_tiny_patch16"},
-            "DECODER": {"NHEADS": 2, "DEC_LAYERS": 1, "DIM_FEEDFORWARD": 32, "PRE_NORM": False},
-        },
-        "TEST": {"SEARCH_FACTOR": 4.0, "SEARCH_SIZE": 32, "TEMPLATE_FACTOR": 4.0, "TEMPLATE_SIZE": 32, "WINDOW": True},
-    }
-    (place / "seqtrack.yaml").write_text(yaml.safe_dump(config))
+    """A recorded checkpoint of the official code, and its configuration."""
+    for name in ("SEQTRACK_ep0007.pth.tar", "cfg.yaml"):
+        shutil.copyfile(GOLDEN / name, place / name)
 
 
 def tensors(place: Path) -> None:
@@ -148,6 +137,10 @@ def hostile_pickles() -> dict[str, Callable[[Path], None]]:
     return {**found, "a bomb": bomb}
 
 
+def few_tensors(place: Path) -> object:
+    return {key: tensor.numpy() for key, tensor in read_checkpoint(place / "weights.safetensors").state.items()}
+
+
 def remembered(place: Path) -> object:
     """What resume= takes from a run."""
     return [read_facts(place), read_settings(place)]
@@ -165,21 +158,22 @@ READERS = [
     ),
     Reader(
         "official checkpoint",
-        "SEQTRACK_ep0500.pth.tar",
+        "SEQTRACK_ep0007.pth.tar",
         official,
-        loaded("SEQTRACK_ep0500.pth.tar", official_config="seqtrack.yaml"),
+        loaded("SEQTRACK_ep0007.pth.tar", official_config="cfg.yaml"),
         "binary",
         exact=True,
     ),
     Reader(
         "official YAML",
-        "seqtrack.yaml",
+        "cfg.yaml",
         official,
-        loaded("SEQTRACK_ep0500.pth.tar", official_config="seqtrack.yaml"),
+        loaded("SEQTRACK_ep0007.pth.tar", official_config="cfg.yaml"),
         "yaml",
         sane=finite,
-        names=("SEQTRACK_ep0500", "tracker.", "model.", "tokenizer."),
+        names=("SEQTRACK_ep0007", "tracker.", "model.", "tokenizer."),
     ),
+    Reader("safetensors", "weights.safetensors", tensors, few_tensors, "binary"),
     Reader("run.json of a run that goes on", "run.json", a_run, remembered, "json"),
     Reader("config.yaml of a run that goes on", "config.yaml", a_run, remembered, "yaml"),
 ]

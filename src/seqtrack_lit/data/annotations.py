@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Bool, Float64, Int64
 
 from seqtrack_lit.boxes import LARGEST
+from seqtrack_lit.checks import shown
 from seqtrack_lit.files import read_bytes
 
 LARGEST_TEXT = 64_000_000  # bytes; the boxes of a video of a million frames
@@ -68,18 +69,18 @@ def read_table(path: Path, columns: int) -> Float64[np.ndarray, "rows {columns}"
 
 def _numbers(path: Path, number: int, line: str, columns: int) -> list[float]:
     line = line.strip().rstrip(",;")  # some files end each row with a comma
-    parts, shown = _SPLIT.split(line), repr(line[:80])
+    parts, whole = _SPLIT.split(line), shown(line)
     bad = [part for part in parts if not _NUMBER.fullmatch(part)]
     if bad:
-        raise ValueError(f"{path}, line {number}: {bad[0]!r} is not a number (the line: {shown})")
+        raise ValueError(f"{path}, line {number}: {shown(bad[0])} is not a number (the line: {whole})")
     if len({gap.isspace() for gap in _GAP.findall(line)}) > 1:
         raise ValueError(
-            f"{path}, line {number}: commas beside blanks (the line: {shown}); expected one kind of separator in a "
+            f"{path}, line {number}: commas beside blanks (the line: {whole}); expected one kind of separator in a "
             "line, and decimals with a point"
         )
     if len(parts) != columns:
         raise ValueError(
-            f"{path}, line {number}: {len(parts)} numbers, expected {columns} (the line: {shown}); "
+            f"{path}, line {number}: {len(parts)} numbers, expected {columns} (the line: {whole}); "
             "one row a frame, x,y,w,h in pixels for boxes; a frame without target is a row of zeros, never left out"
         )
     return [float(part) for part in parts]
@@ -129,7 +130,9 @@ def read_flags(path: Path, rows: int, *, largest: int = 1) -> Int64[np.ndarray, 
         place = next(
             i for i, part in enumerate(parts) if part not in allowed and part not in [f"{a}.0" for a in allowed]
         )
-        raise ValueError(f"{path}, flag {place + 1}: {parts[place]!r}, expected a whole number from 0 to {largest}")
+        raise ValueError(
+            f"{path}, flag {place + 1}: {shown(parts[place])}, expected a whole number from 0 to {largest}"
+        )
     return flags.astype(np.int64)
 
 

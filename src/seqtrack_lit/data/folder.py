@@ -195,10 +195,15 @@ _Rows = dict[int, tuple[int, list[float]]]  # frame number -> line in the CSV, b
 
 def _csv(root: Path, file: Path) -> dict[str, Reading]:
     """Rows video,frame,x,y,w,h; frame counts from 0; frames without a row have no target."""
-    rows = csv.DictReader(io.StringIO(read_text(file)), skipinitialspace=True)
-    needed, columns = ("video", "frame", "x", "y", "w", "h"), rows.fieldnames or []
+    rows = csv.DictReader(io.StringIO(read_text(file), newline=None), skipinitialspace=True)
+    try:
+        needed, columns = ("video", "frame", "x", "y", "w", "h"), rows.fieldnames or []
+    except csv.Error as error:
+        raise ValueError(f"{file}, line 1: {error}") from error
     if not set(needed) <= set(columns) or len(set(columns)) < len(columns):
-        raise ValueError(f"{file}, line 1: expected the columns {','.join(needed)}, each once, found {columns}")
+        raise ValueError(
+            f"{file}, line 1: expected the columns {','.join(needed)}, each once, found {shown(', '.join(columns))}"
+        )
     videos: dict[str, _Rows] = {}
     for row in _csv_rows(rows, file):
         line = rows.line_num
