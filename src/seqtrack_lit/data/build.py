@@ -1,6 +1,7 @@
 """Building a `SequenceIndex`: collect videos one by one, check that boxes and frames agree, keep the result on disk."""
 
 import hashlib
+import logging
 import warnings
 from array import array
 from collections import Counter
@@ -12,22 +13,12 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float64, Integer
 
-from seqtrack_lit.data.columns import Columns, read_facts, write_columns
+from seqtrack_lit.data.columns import INDEX_FORMAT, Columns, Facts, read_facts, write_columns
 from seqtrack_lit.data.facts import FOLDER
 from seqtrack_lit.data.index import LISTED, NUMBERED, VIDEO, SequenceIndex, open_index
 from seqtrack_lit.data.problems import Problems, noted
 
-_READING = (
-    "annotations",
-    "benchmarks",
-    "build",
-    "facts",
-    "folder",
-    "frames",
-    "index",
-    "layout",
-    "readers",
-)  # what decides an index's content
+log = logging.getLogger(__name__)
 
 
 class _TextTable:
@@ -250,41 +241,56 @@ def cached(
         root: the data set's folder.
         inputs: files and folders the index is made from; their sizes and times tell whether they changed.
         build: reads them.
-        cache: folder of index files; None builds in memory at every call.
+        cache: folder of indexes; None builds in memory at every call.
         problems: given where they are collected; the index is then built anew and not kept.
     """
     if cache is None or problems is not None:
         return build().finish()
-    state = _fingerprint(root, inputs)
-    place = hashlib.sha256(str(root.absolute()).encode("utf-8", "surrogateescape")).hexdigest()[:8]
+    state, root = _fingerprint(root, inputs), root.absolute()
+    place = hashlib.sha256(str(root).encode("utf-8", "surrogateescape")).hexdigest()[:8]
     path = Path(cache).expanduser() / f"{key}-{place}.index"
+    kept = _kept(path, root, state)
+    if kept is not None:
+        return kept
+    index = build().finish()
+    kept = _kept(path, root, state)  # another process may have been faster
+    if kept is not None:
+        return kept
+    facts = Facts(
+        dataset=index.dataset,
+        attribute_names=list(index.attribute_names),
+        repeats_image=index.repeats_image,
+        hash=index.hash,
+        inputs=state,
+    )
+    try:
+        write_columns(path, index.columns, facts)
+    except OSError as error:
+        warnings.warn(
+            f"the index of {key} could not be kept in {path} ({error.strerror}); it is made again at every "
+            "start until `cache` names a folder with room that can be written",
+            stacklevel=2,
+        )
+        return index
+    return open_index(path, root, index.hash)
+
+
+def _kept(path: Path, root: Path, state: str) -> SequenceIndex | None:
+    """The index kept there, if it was made of these inputs and is whole."""
     facts = read_facts(path)
     if facts is None or facts["inputs"] != state:
-        index = build().finish()
-        facts = {
-            "dataset": index.dataset,
-            "root": str(root.absolute()),
-            "attribute_names": index.attribute_names,
-            "repeats_image": index.repeats_image,
-            "hash": index.hash,
-            "inputs": state,
-        }
-        try:
-            write_columns(path, index.columns, facts)
-        except OSError as error:
-            warnings.warn(
-                f"the index of {key} could not be kept in {path} ({error.strerror}); it is made again at every "
-                "start until `cache` names a folder with room that can be written",
-                stacklevel=2,
-            )
-            return index
-    return open_index(path)
+        return None
+    try:
+        return open_index(path, root)
+    except ValueError as error:
+        log.warning("%s; made again now", error)
+        return None
 
 
 def _fingerprint(root: Path, inputs: Iterable[Path]) -> str:
-    """Changes when an input, or the code that reads it, changes."""
-    digest = hashlib.sha256()
-    for file in (*(Path(__file__).with_name(f"{module}.py") for module in _READING), *sorted(FOLDER.glob("*.csv"))):
+    """Changes when an input, our lists or the format of indexes change."""
+    digest = hashlib.sha256(str(INDEX_FORMAT).encode())
+    for file in sorted(FOLDER.glob("*.csv")):
         digest.update(file.read_bytes())
     for path in inputs:
         try:

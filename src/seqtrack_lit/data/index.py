@@ -1,7 +1,7 @@
-"""SequenceIndex: all videos of a data set as columns of numbers, in one file that workers share.
+"""SequenceIndex: all videos of a data set as columns of numbers, in files that workers share.
 
-A million boxes as Python objects cost gigabytes and are copied into every worker; as columns of a memory-mapped
-file they cost what is touched, once for all processes. Frames are not listed but described (folder, first number,
+A million boxes as Python objects cost gigabytes and are copied into every worker; as columns of memory-mapped
+files they cost what is touched, once for all processes. Frames are not listed but described (folder, first number,
 digits, suffix) where their names follow a rule.
 
 Columns (N videos, R box rows in all; text tables hold UTF-8 bytes and offsets):
@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float64, Int64, Integer
 
+from seqtrack_lit.checks import shown
 from seqtrack_lit.data.columns import Column, open_columns
 from seqtrack_lit.data.frames import FramesPart, ListedFrames, NumberedFrames
 from seqtrack_lit.data.sequence import Frames, Sequence
@@ -59,7 +60,14 @@ class _Files:
         return self.count
 
     def __getitem__(self, index: int) -> str:
-        return self.texts[self.start + index]
+        return _inside(self.texts[self.start + index])
+
+
+def _inside(name: str) -> str:
+    """A folder or file below another one, by its name alone: links are the user's own."""
+    if name.startswith("/") or ".." in name.split("/"):
+        raise ValueError(f"the index names {shown(name)}, outside of its root; delete the index, it is made again")
+    return name
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,7 +81,7 @@ class SequenceIndex:
         attribute_names: meaning of the bits of the column `attributes`.
         repeats_image: the videos are single images (templates and search area come from the same one).
         hash: of the content (names, frames, boxes, flags; not the place on disk): the same data give the same hash.
-        path: the file the columns are mapped from; None when they live in memory.
+        path: the folder the columns are mapped from; None when they live in memory.
         positions: the videos this index shows, in order; None for all.
     """
 
@@ -130,17 +138,22 @@ class SequenceIndex:
         return np.asarray(self.columns["visible"][self._rows(index)], np.bool_)
 
     def frames(self, index: int) -> Frames:
-        """The frames of one video; nothing is opened yet, but a video file is scanned for its time stamps."""
+        """The frames of one video; nothing is opened yet, but a video file is scanned for its time stamps.
+
+        Raises:
+            ValueError: the index leads out of its root.
+        """
         at = self._at(index)
         kind, count = int(self.columns["kind"][at]), int(self.columns["lengths"][at])
         first = int(self.columns["first"][at])
-        folder = os.path.normpath(self.root / self._texts["folders"][int(self.columns["folder"][at])])
+        place = _inside(self._texts["folders"][int(self.columns["folder"][at])])
+        folder = os.path.normpath(self.root / place)
         if kind == VIDEO:
             return FramesPart(self._video(folder), first, count)
         if kind == LISTED:
             return ListedFrames(folder, _Files(self._texts["files"], first, count))
         suffix = self._texts["suffixes"][int(self.columns["suffix"][at])]
-        return NumberedFrames(folder, first, int(self.columns["digits"][at]), suffix, count)
+        return NumberedFrames(folder, first, int(self.columns["digits"][at]), _inside(suffix), count)
 
     def meta(self, index: int) -> dict[str, object]:
         """What is known of one video beside its boxes; unknown things are left out."""
@@ -180,7 +193,7 @@ class SequenceIndex:
 
     def __reduce__(self) -> tuple[Any, ...]:
         if self.path is not None:
-            return open_index, (self.path, self.positions)  # another process maps the file, it gets no copy
+            return open_index, (self.path, self.root, self.hash, self.positions)  # another process gets no copy
         values = (self.dataset, self.root, dict(self.columns), self.attribute_names, self.repeats_image, self.hash)
         return SequenceIndex, (*values, None, self.positions)
 
@@ -218,16 +231,29 @@ class SequenceIndex:
         return self.columns[name] if self.positions is None else self.columns[name][self.positions]
 
 
-def open_index(path: Path, positions: Int64[np.ndarray, "chosen"] | None = None) -> SequenceIndex:
-    """The index in a file written by `data.build`.
+def open_index(
+    path: Path,
+    root: Path,
+    expected: str | None = None,
+    positions: Int64[np.ndarray, "chosen"] | None = None,
+) -> SequenceIndex:
+    """The index in a folder written by `data.build`.
+
+    Args:
+        path: the folder.
+        root: folder the frames lie under.
+        expected: hash of the index that another process has checked; None: check it here, which reads all of it once.
+        positions: see `SequenceIndex`.
 
     Raises:
-        ValueError: not such a file.
+        ValueError: no such index, a damaged one, or another one than expected.
     """
-    columns, facts = open_columns(path)
+    columns, facts = open_columns(path, compare=expected is None)
+    if expected is not None and facts["hash"] != expected:
+        raise ValueError(f"{path} was made again by another process meanwhile; start again")
     return SequenceIndex(
         dataset=facts["dataset"],
-        root=Path(facts["root"]),
+        root=root,
         columns=columns,
         attribute_names=tuple(facts["attribute_names"]),
         repeats_image=facts["repeats_image"],
