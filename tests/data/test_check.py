@@ -133,7 +133,7 @@ BROKEN: list[tuple[str, Any, Change, str, str, str, bool]] = [
     ("got10k", readers.got10k, line(BOXES, 4, "1,2,-3,4"), "negative", "_000001", "frame 5", True),
     ("got10k", readers.got10k, line(BOXES, 4, "nan,2,3,4"), "nan", "_000001", "frame 5", True),
     ("got10k", readers.got10k, line(BOXES, 4, "1,48,3,4"), "outside", "_000001", "frame 5", True),
-    ("got10k", readers.got10k, write("train/list.txt", "GOT_1\n" * 2), "annotation", "it", "names GOT_1 twice", True),
+    ("got10k", readers.got10k, write("train/list.txt", "GOT_1\n" * 2), "annotation", "it", "names 'GOT_1' twice", True),
     (
         "got10k",
         benchmarks.got10k_test,
