@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 import torch
 
-from seqtrack_lit.cli.outside import agree_on_start, check_processes, started_outside
+from seqtrack_lit.cli.outside import agree_on_start, check_processes, slurm_job, started_outside
+from seqtrack_lit.cli.train import _newest
 from seqtrack_lit.training.recording import read_metrics
 
 TORCHRUN = {"TORCHELASTIC_RUN_ID": "x", "WORLD_SIZE": "4", "LOCAL_WORLD_SIZE": "2"}
@@ -65,6 +66,35 @@ def test_a_job_step_names_the_folder_by_its_number(environment: pytest.MonkeyPat
         environment.setenv(variable, value)
     agree_on_start()
     assert os.environ["SEQTRACK_START"] == "slurm_4711"
+    environment.setenv("SLURM_STEP_ID", "2")
+    agree_on_start()
+    assert os.environ["SEQTRACK_START"] == "step_2_slurm_4711"
+
+
+def test_a_slurm_job_without_steps_shares_no_second_with_another(environment: pytest.MonkeyPatch) -> None:
+    for variable, value in {**SLURM, "SLURM_NTASKS": "1"}.items():
+        environment.setenv(variable, value)
+    agree_on_start()
+    assert os.environ["SEQTRACK_START"].endswith("_slurm_4711")
+    assert slurm_job() == "4711"
+    environment.setenv("SLURM_JOB_NAME", "interactive")
+    assert slurm_job() is None
+
+
+def test_a_slurm_job_takes_no_other_job_s_run(
+    environment: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    environment.chdir(tmp_path)
+    theirs, mine = (tmp_path / "runs/seqtrack" / name for name in ("slurm_1", "2026-01-01_00-00-00_slurm_4711"))
+    (theirs / "checkpoints").mkdir(parents=True)
+    assert _newest(["resume=auto"]) == theirs.relative_to(tmp_path)
+    for variable, value in {**SLURM, "SLURM_NTASKS": "1"}.items():
+        environment.setenv(variable, value)
+    agree_on_start()
+    assert _newest(["resume=auto"]) is None
+    assert "resume=runs/seqtrack/slurm_1 goes on with the newest" in capsys.readouterr().out
+    (mine / "checkpoints").mkdir(parents=True)  # before it was requeued
+    assert _newest(["resume=auto"]) == mine.relative_to(tmp_path)
 
 
 TINY = [

@@ -20,6 +20,7 @@ FILES = {
     "train.yaml": """
 defaults: [_self_, {model: small}, {optional local: default}]
 source: null
+name: x
 needed: null
 train: {samples: 10, epoch_samples: 5}
 list: [1, 2]
@@ -79,6 +80,77 @@ def test_comma_in_the_name_of_an_existing_file(run: Callable[..., int], tmp_path
     seen: list[str] = []
     assert run("source=a,b.mp4", body=lambda config: seen.append(config.source)) == 0
     assert seen == ["a,b.mp4"]
+
+
+LOOKS = {
+    "source=1234": "1234", "source=2025_01_15": "2025_01_15", "source=1e5": "1e5", "source=true": "true",
+    "source=null": None, "paths.runs=null": "null", "paths.runs=1.10": "1.10", "name=null": "null", "name=007": "007",
+    "source=nan": "nan", "source=[2024, b,1_0]": ["2024", "b", "1_0"], "source='5'": "5", "train.samples=5": 5,
+    "source=${name}": "x",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("argument", LOOKS)
+def test_paths_and_names_stay_text_whatever_they_look_like(run: Callable[..., int], argument: str) -> None:
+    seen: list[Any] = []
+    key = argument.partition("=")[0]
+    assert run(argument, body=lambda config: seen.append(OmegaConf.select(config, key))) == 0
+    assert (list(seen[0]) if OmegaConf.is_list(seen[0]) else seen[0]) == LOOKS[argument]
+
+
+def test_a_sweep_over_names_that_look_like_numbers(run: Callable[..., int]) -> None:
+    seen: list[Any] = []
+    assert run("-m", "name=1,b,2025_01_15", body=lambda config: seen.append(config.name)) == 0
+    assert seen == ["1", "b", "2025_01_15"]
+
+
+FOLDERS = {
+    "plain": (["seed=1", "ablation=xyxy"], "ablation-xyxy__seed-1"),
+    "a group in a group": (["model/encoder=mae_b16"], "model.encoder-mae_b16"),
+    "a path": (["init_from=runs/a b/best.ckpt"], "init_from-runs_a_b_best.ckpt-7ac39045"),
+    "a path that ends up alike": (["init_from=runs_a b/best.ckpt"], None),
+    "a long text": (["name=" + "x" * 300], None),
+    "quotes": (["name='1'"], "name-1"),
+    "nothing of its own": (["data=paper"], "job"),
+}
+
+
+@pytest.mark.parametrize("name", FOLDERS)
+def test_folders_of_jobs_are_one_name(name: str) -> None:
+    items, expected = FOLDERS[name]
+    found = overrides.job_folder([*items, "overwrite=true"], ["data", "overwrite"])
+    assert expected is None or found == expected
+    assert "/" not in found
+    assert len(found) <= 150
+    assert found != overrides.job_folder(["init_from=runs/a b/best.ckpt"]) or name == "a path"
+
+
+def test_a_reader_that_goes_away(tmp_path: Path) -> None:
+    """As in `--help | head -1`: no traceback, nothing at the end of Python either."""
+    code = "from seqtrack_lit.cli.train import main\nmain()"
+    command = [sys.executable, "-c", code, "--help"]
+    done = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path)
+    assert done.stdout is not None
+    assert done.stderr is not None
+    done.stdout.close()
+    assert done.stderr.read() == ""
+    assert done.wait() == 141
+
+
+def test_a_console_that_knows_few_letters(tmp_path: Path) -> None:
+    code = "from seqtrack_lit.cli.train import main\nmain()"
+    done = subprocess.run(
+        [sys.executable, "-c", code, "resume=vidéo"], capture_output=True, cwd=tmp_path, check=False,
+        env={**os.environ, "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"},
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert done.stderr.startswith(b"seqtrack-train: resume=vid\\xe9o: no such file or folder")
+
+
+def test_commands_are_imported_without_the_locks_of_unix(tmp_path: Path) -> None:
+    names = "train, evaluate, track, report, profile, data, dashboard, launch, slots, sweep"
+    code = f"import sys\nsys.modules['fcntl'] = None\nfrom seqtrack_lit.cli import {names}"
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=tmp_path)
 
 
 @pytest.mark.parametrize(

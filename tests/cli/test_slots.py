@@ -78,7 +78,7 @@ def free(*names: str) -> str | None:
     ],
 )
 def test_names(wanted: Any, gpus: list[str], expected: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(slots, "_gpus", lambda: gpus)
+    monkeypatch.setattr(slots, "gpus", lambda: gpus)
     assert slots.slots_of(wanted, gpu=True) == expected
     assert all(name.startswith("cpu") or isinstance(wanted, list) for name in slots.slots_of(wanted, gpu=False))
 
@@ -88,7 +88,7 @@ def test_names(wanted: Any, gpus: list[str], expected: list[str], monkeypatch: p
     [("abc", "auto, a number"), (0, "auto, a number"), ([], "a list"), ([[1]], "a list"), (3, "shows 2 GPU")],
 )
 def test_wrong_slots(wanted: Any, text: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(slots, "_gpus", lambda: ["0", "1"])
+    monkeypatch.setattr(slots, "gpus", lambda: ["0", "1"])
     with pytest.raises(ValueError, match=text):
         slots.slots_of(wanted, gpu=True)
 
@@ -117,6 +117,21 @@ def test_four_jobs_on_two_devices(worker: Callable[..., Any], tmp_path: Path) ->
         else:
             running.remove(rest[0])
     assert {device for _, device in events} == {"4", "7"}
+
+
+@pytest.mark.parametrize("kind", ["writable", "a link", "a file"])
+def test_a_folder_of_slots_that_others_made(worker: Callable[..., Any], tmp_path: Path, kind: str) -> None:
+    folder = tmp_path / f"seqtrack-slots-{os.getuid()}"
+    if kind == "a link":
+        (tmp_path / "theirs").mkdir()
+        folder.symlink_to(tmp_path / "theirs")
+    elif kind == "writable":
+        folder.mkdir()
+        folder.chmod(0o777)
+    else:
+        folder.touch()
+    with pytest.raises((ValueError, FileExistsError), match="seqtrack-slots"):
+        slots.take(["4"])
 
 
 def test_devices_in_common(worker: Callable[..., Any]) -> None:

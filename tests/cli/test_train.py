@@ -323,6 +323,21 @@ def test_sweep_over_bins_and_order(run: Callable[..., int], tmp_path: Path, caps
     assert len(list((tmp_path / "sweep").glob("*/checkpoints/best.ckpt"))) == 4
 
 
+@pytest.mark.parametrize("launcher", ["joblib", "submitit_local"])
+def test_launchers_that_know_no_devices(
+    run: Callable[..., int], capsys: Any, launcher: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("seqtrack_lit.cli.sweep.gpus", lambda: ["0", "1"])
+    assert run("-m", "seed=0,1", f"hydra/launcher={launcher}") == 2
+    assert f"hydra/launcher={launcher} begins all jobs on the first GPU: use launcher=local" in capsys.readouterr().err
+
+
+def test_a_sweep_over_a_group_in_a_group_stays_in_its_folder(run: Callable[..., int], tmp_path: Path) -> None:
+    assert run(*TINY, "-m", "model/encoder=vit_b16,vit_l16", "hydra.sweep.dir=sweep") == 0
+    names = {path.name for path in (tmp_path / "sweep").iterdir() if path.is_dir()}
+    assert names == {"model.encoder-vit_b16", "model.encoder-vit_l16"}
+
+
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
@@ -358,6 +373,11 @@ WRONG = {
     "model.encoder.search_size=50": "model.encoder.search_size must be a multiple of the patch size 8, got 50",
     "+model.encoder.widht=3": "unknown key model.encoder.widht",
     "+trainer.gradient_clip=3": "unknown key",
+    "+trainer.gradient_clip_val=3": "trainer.gradient_clip_val is set by this project: use optimizer.clip instead",
+    "+trainer.precision=16": "use train.precision instead",
+    "+trainer.max_epochs=3": "use train.samples instead",
+    "+trainer.limit_train_batches=3": "use train.epoch_samples instead",
+    "+trainer.logger=false": "use logger= instead",
     "data.train.generated.open.count=0": "data.train.generated",
     "logger=wandb logger.service.mode=fast": "logger.service.mode must be online, offline, disabled or null",
     "trainer.devices=0": "trainer",

@@ -5,7 +5,6 @@ whole sweep again in every process. So the further processes read the configurat
 very job.
 """
 
-import fcntl
 import os
 import socket
 import sys
@@ -60,6 +59,11 @@ def only_here(folder: Path) -> "Iterator[None]":
         yield
         return
     folder.mkdir(parents=True, exist_ok=True)
+    if sys.platform == "win32":  # its open files are locked anyway
+        yield
+        return
+    import fcntl
+
     with (folder / ".lock").open("a+") as file:
         for _ in range(_PATIENCE):
             try:

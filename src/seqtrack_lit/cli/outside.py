@@ -23,12 +23,26 @@ def _in_slurm() -> bool:
     return "SLURM_NTASKS" in os.environ and os.environ.get("SLURM_JOB_NAME") not in ("bash", "interactive")
 
 
+def slurm_job() -> str | None:
+    """The number of the Slurm job this process belongs to; None outside, and in a shell of one."""
+    return os.environ.get("SLURM_JOB_ID") if _in_slurm() else None
+
+
 def agree_on_start() -> None:
-    """Name the run's folder the same in all processes: by the first one's clock, or by the number of the Slurm job."""
-    if started_outside() == 1:
+    """Name the run's folder the same in all processes, and otherwise than any other Slurm job's.
+
+    By the number of the Slurm job for a job step (and of the step, but for the first: a requeued job counts anew); by
+    the first process's clock otherwise, with the job's number behind it.
+    """
+    job = slurm_job()
+    if "TORCHELASTIC_RUN_ID" not in os.environ and started_outside() > 1:
+        step = os.environ["SLURM_STEP_ID"]
+        os.environ[_START] = f"slurm_{job}" if step == "0" else f"step_{step}_slurm_{job}"
         return
-    if "TORCHELASTIC_RUN_ID" not in os.environ:
-        os.environ[_START] = f"slurm_{os.environ['SLURM_JOB_ID']}"
+    now = time.strftime("%Y-%m-%d_%H-%M-%S") + (f"_slurm_{job}" if job else "")
+    if started_outside() == 1:
+        if job:
+            os.environ[_START] = now
         return
     from datetime import timedelta
 
@@ -38,7 +52,7 @@ def agree_on_start() -> None:
     store = TCPStore(*where, is_master=False, timeout=timedelta(seconds=_STORE_SECONDS))  # torchrun's own
     key = f"seqtrack_start_{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}"
     if os.environ["RANK"] == "0":
-        store.set(key, time.strftime("%Y-%m-%d_%H-%M-%S"))
+        store.set(key, now)
     os.environ[_START] = store.get(key).decode()
 
 

@@ -4,6 +4,7 @@ Nothing here imports torch: wrong keys and options stop within a second.
 """
 
 import difflib
+import hashlib
 import re
 from collections.abc import Container, Iterable, Sequence
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override, OverrideType, Quote, QuotedString
+from hydra.core.override_parser.types import ChoiceSweep, Override, OverrideType, Quote, QuotedString
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -21,6 +22,15 @@ from omegaconf.errors import OmegaConfBaseException
 _FREE = ("hydra", "paths", "tracker", "callbacks.extra")
 # Hydra's own option letters that stand alone; everything with "=" and no leading dash is an override.
 _KEY = re.compile(r"(?:Could not (?:override|append to|delete from) .*?'|Key ')([^']+)'")
+
+# Last parts of the keys whose values are paths or names, whatever they look like.
+_TEXT = (
+    "out", "source", "run", "runs", "name", "root", "annotations", "checkpoint", "official_config", "init_from", "dir",
+    "resume", "page", "save", "zip", "cache", "entity", "project", "results", "scores", "check", "show", "bench",
+)  # fmt: skip
+# How a sweep is run, not what; a job's folder is not named by it.
+_NOT_NAMING = ("resume", "overwrite", "slots")
+_LONGEST = 150  # letters of a folder's name
 
 _PLUGINS = ("joblib", "submitit_slurm", "submitit_local", "optuna")
 
@@ -35,7 +45,35 @@ def options_first(arguments: Sequence[str]) -> list[str]:
 def constant_keys(arguments: Sequence[str]) -> list[str]:
     """Keys of the overrides that are the same in all jobs of a sweep; a job's folder is named by the others."""
     parsed = (_parse(item) for item in arguments if not item.startswith("-"))
-    return [str(item.key_or_group) for item in parsed if item is not None and not item.is_sweep_override()]
+    same = [str(item.key_or_group) for item in parsed if item is not None and not item.is_sweep_override()]
+    return list(dict.fromkeys([*_NOT_NAMING, *same]))
+
+
+def job_folder(overrides: Iterable[str], constant: Container[str] = ()) -> str:
+    """The folder of a sweep's job, by its overrides in alphabetical order: one name, on every system.
+
+    What cannot stand in a name becomes `_`, with a few letters of a hash behind it, so that no two jobs share a folder.
+
+    >>> job_folder(["seed=1", "model/encoder=mae_b16", "data=paper"], ["data"])
+    'model.encoder-mae_b16__seed-1'
+    """
+    parts = []
+    for item in overrides:
+        parsed = _parse(item)
+        if parsed is None or parsed.key_or_group in constant:
+            continue
+        value = parsed.get_value_string()
+        if isinstance(parsed._value, QuotedString):
+            value = parsed._value.text
+        parts.append(f"{str(parsed.key_or_group).replace('/', '.')}-{_name(value)}")
+    return _name("__".join(sorted(parts)) or "job")
+
+
+def _name(text: str) -> str:
+    changed = re.sub(r"[^\w.,+=@%\[\]-]", "_", text)
+    if changed == text and len(text) <= _LONGEST:
+        return text
+    return f"{changed[: _LONGEST - 9]}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
 
 def is_sweep(argument: str) -> bool:
@@ -44,16 +82,43 @@ def is_sweep(argument: str) -> bool:
     return parsed is not None and parsed.is_sweep_override()
 
 
-def quote_paths(arguments: Iterable[str]) -> list[str]:
+def quote_paths(arguments: Iterable[str], never_null: Container[str] = ()) -> list[str]:
     """Quote the values Hydra cannot read as they stand but that are plain text: `source=vidéo.mp4`, `a(1).mp4`,
-    `epoch=3.ckpt`, names with a comma that exist as a file.
+    `epoch=3.ckpt`, names with a comma that exist as a file; and those it would take for numbers, where a path or name
+    is asked for: `out=2025_01_15`, `name=true`. null stays null but for the keys in `never_null`.
 
     Broken lists and dictionaries (`box=[1,2`) stay as they are, so that Hydra names the mistake. With -m, values
     separated by commas are quoted one by one.
     """
     arguments = list(arguments)
     sweep = bool({"-m", "--multirun"} & set(arguments))
-    return [_quoted(argument, sweep) for argument in arguments]
+    return [_as_text(_quoted(argument, sweep), sweep, never_null) for argument in arguments]
+
+
+def _as_text(argument: str, sweep: bool, never_null: Container[str]) -> str:
+    """The override with its value, or each of its values, in quotes if its key wants text and Hydra reads none."""
+    key, value = argument.partition("=")[::2]
+    name = key_of(key)
+    override = None if argument.startswith(("-", "~")) else _parse(argument)
+    if override is None or not (name.startswith("paths.") or name.rpartition(".")[2] in _TEXT):
+        return argument
+    read, begin, end = override._value, "", ""
+
+    def strays(one: object) -> bool:
+        if one is None:
+            return read is None and (name in never_null or name.startswith("paths."))
+        return isinstance(one, bool | int | float)
+
+    parts: list[object] = [read]
+    if isinstance(read, ChoiceSweep):
+        parts = list(read.list) if sweep and read.simple_form else []
+    elif isinstance(read, list):
+        parts, value, begin, end = list(read), value.strip()[1:-1], "[", "]"
+    texts = value.split(",") if len(parts) > 1 else [value] * len(parts)
+    if len(texts) != len(parts) or not any(strays(one) for one in parts):
+        return argument
+    joined = ",".join(quoted(text.strip()) if strays(one) else text for one, text in zip(parts, texts, strict=True))
+    return f"{key}={begin}{joined}{end}"
 
 
 def _quoted(argument: str, sweep: bool) -> str:

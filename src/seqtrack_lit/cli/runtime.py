@@ -14,6 +14,7 @@ HYDRA_FULL_ERROR=1 shows every traceback.
 import errno
 import gc
 import inspect
+import io
 import os
 import re
 import signal
@@ -38,12 +39,15 @@ from seqtrack_lit.cli.overrides import (
     check_added,
     constant_keys,
     explain,
+    job_folder,
     key_of,
     options_first,
     options_of,
     quote_paths,
 )
 from seqtrack_lit.cli.slots import StoppedSweepError
+
+OmegaConf.register_new_resolver("job_folder", job_folder, replace=True)  # conf/train.yaml
 
 Body = Callable[[DictConfig], Any]
 # What a user can cause and mend; anything else is a bug and keeps its traceback.
@@ -59,24 +63,35 @@ def run(config_name: str, body: Body) -> None:
     """
     command = f"seqtrack-{config_name}"
     arguments = sys.argv[1:]
-    if {"-h", "--help"} & set(arguments):
-        print(_help(config_name, inspect.getmodule(body)))
-        return
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a console that does not know a letter spells it out
+    try:
+        if {"-h", "--help"} & set(arguments):
+            print(_help(config_name, inspect.getmodule(body)), flush=True)
+            return
+        _run(config_name, body, command, arguments)
+        sys.stdout.flush()
+    except BrokenPipeError:  # who read what is printed has gone, as in `| head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(141) from None
+
+
+def _run(config_name: str, body: Body, command: str, arguments: list[str]) -> None:
+    """What follows once the screen is ready."""
     everything = os.environ.get("HYDRA_FULL_ERROR") == "1"
     folder = config_folder()
     if any(item.startswith("--experimental-rerun") for item in arguments):
         leave(command, "--experimental-rerun reads a pickle, which can run code; resume=FOLDER goes on with a run", 2)
     # Lightning starts further processes from sys.argv, so the quoted form must be there too.
-    quoted = quote_paths(options_first(arguments))
+    quoted = quote_paths(options_first(arguments), _never_null(folder / f"{config_name}.yaml"))
     try:
         check_added(quoted, folder=folder, config_name=config_name)
     except ValueError as error:
         leave(command, str(error), 2)
-    constant = ",".join(dict.fromkeys(["resume", "overwrite", "slots", *constant_keys(quoted)]))
-    naming = [f"hydra.job.config.override_dirname.exclude_keys=[{constant}]"] if "--config-path" not in quoted else []
-    sys.argv = [sys.argv[0], *quoted, *naming]
+    sys.argv = [sys.argv[0], *quoted]
     os.environ["HYDRA_FULL_ERROR"] = "1"  # makes Hydra raise; it would print and exit with 1 otherwise
-    task = partial(_job, body, command, everything)
+    task = partial(_job, body, command, everything, constant_keys(quoted))
     task.__module__ = f"seqtrack_lit.cli.{config_name}"  # names the job
     try:
         with _ending_on_request():
@@ -125,6 +140,12 @@ def _ending_on_request() -> Iterator[None]:
             signal.signal(signal.SIGTERM, former)
 
 
+def _never_null(path: Path) -> list[str]:
+    """Keys of a root whose values are texts from the start."""
+    root: Any = OmegaConf.to_container(OmegaConf.load(path)) if path.is_file() else {}
+    return [str(key) for key, value in root.items() if isinstance(value, str)]
+
+
 def _ran(error: BaseException) -> bool:
     """Whether the body had begun; before it, Hydra makes the folder for the results."""
     return any(frame.f_code.co_name == _job.__name__ for frame, _ in traceback.walk_tb(error.__traceback__))
@@ -134,7 +155,7 @@ class _FailedJob(Exception):  # noqa: N818 - carries a failed sweep job through 
     """A job of a sweep failed and has been reported; the others go on."""
 
 
-def _job(body: Body, command: str, everything: bool, config: DictConfig) -> Any:
+def _job(body: Body, command: str, everything: bool, constant: list[str], config: DictConfig) -> Any:
     """One run: check what can be checked without torch, run the body, report in one line what a user can mend."""
     sweep = HydraConfig.get().mode == RunMode.MULTIRUN
     gc.collect()  # what the sweep's former job held: models, frames kept in memory; it is full of cycles
@@ -153,7 +174,8 @@ def _job(body: Body, command: str, everything: bool, config: DictConfig) -> Any:
             leave(command, text, 2)
         settings = HydraConfig.get()
         path = Path(settings.runtime.output_dir) / f"{settings.job.name}.log"
-        text = f"job {settings.job.num} ({settings.job.override_dirname}) failed: {text}; its log: {path}"
+        own = ", ".join(str(item) for item in settings.overrides.task if key_of(str(item)) not in constant)
+        text = f"job {settings.job.num} ({own}) failed: {text}; its log: {path}"
         shown = printable(text) if mistake else f"{traceback.format_exc()}{text}"
         with path.open("a") as file:
             file.write(f"{shown}\n")

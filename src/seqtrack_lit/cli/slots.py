@@ -6,10 +6,10 @@ locked file: the kernel frees it when the last process that holds it is gone, wh
 this machine sees it as well.
 """
 
-import fcntl
 import logging
 import os
 import signal
+import stat
 import subprocess
 import sys
 import tempfile
@@ -40,11 +40,13 @@ def slots_of(wanted: Any, *, gpu: bool) -> list[str]:
     Raises:
         ValueError: `wanted` is none of these, or more than there are GPUs.
     """
+    if sys.platform == "win32":
+        raise ValueError("launcher=local needs the file locks of Linux or macOS; leave it out: one job after the other")
     if isinstance(wanted, list) and wanted and all(isinstance(item, (int, str)) for item in wanted):
         return [str(item) for item in wanted]
     if wanted != "auto" and not (isinstance(wanted, int) and wanted > 0):
         raise ValueError(f"slots must be auto, a number > 0 or a list of devices as [0,1], got {wanted}")
-    devices = _gpus() if gpu else []
+    devices = gpus() if gpu else []
     if not devices:
         from joblib import cpu_count
 
@@ -57,7 +59,8 @@ def slots_of(wanted: Any, *, gpu: bool) -> list[str]:
     return devices[:wanted]
 
 
-def _gpus() -> list[str]:
+def gpus() -> list[str]:
+    """The CUDA devices that are visible."""
     import torch  # the devices are not touched
 
     count = torch.cuda.device_count()
@@ -67,6 +70,8 @@ def _gpus() -> list[str]:
 
 def lock(path: Path) -> IO[bytes] | None:
     """Lock a file for this process and those that inherit it, as long as any of them lives; None: it is taken."""
+    import fcntl  # Windows has none
+
     file = path.open("ab")
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -78,8 +83,7 @@ def lock(path: Path) -> IO[bytes] | None:
 
 def take(slots: Sequence[str]) -> tuple[str, list[IO[bytes]]] | None:
     """The first free slot and its locked files; None: all are taken."""
-    folder = Path(tempfile.gettempdir()) / f"seqtrack-slots-{os.getuid()}"
-    folder.mkdir(mode=0o700, exist_ok=True)
+    folder = _own_folder()
     for slot in slots:
         held: list[IO[bytes]] = []
         for device in sorted(slot.split(",")):
@@ -92,6 +96,22 @@ def take(slots: Sequence[str]) -> tuple[str, list[IO[bytes]]] | None:
         for file in held:
             file.close()
     return None
+
+
+def _own_folder() -> Path:
+    """Where this user's slots are locked.
+
+    Raises:
+        ValueError: somebody else made it, or can write to it: he would decide who trains on what.
+    """
+    folder = Path(tempfile.gettempdir()) / f"seqtrack-slots-{os.getuid()}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    found = folder.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o022:
+        raise ValueError(
+            f"{folder} is not a folder that you alone can write to; have it removed, or set TMPDIR to a place of yours"
+        )
+    return folder
 
 
 def train_apart(folder: Path, overrides: Sequence[str], slots: Sequence[str], sweep: Path) -> None:

@@ -7,7 +7,6 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from hydra._internal.config_loader_impl import get_overrides_dirname
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -15,10 +14,10 @@ from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
-from seqtrack_lit.cli.overrides import is_sweep, key_of
+from seqtrack_lit.cli.overrides import constant_keys, is_sweep, job_folder, key_of
 from seqtrack_lit.cli.record import read_facts
 from seqtrack_lit.cli.runtime import leave
-from seqtrack_lit.cli.slots import slots_of, stop_flag, stop_jobs_on_signals
+from seqtrack_lit.cli.slots import gpus, slots_of, stop_flag, stop_jobs_on_signals
 
 log = logging.getLogger(__name__)
 _MEANING = {"finished": "finished, is skipped", None: "missing, is run"}
@@ -33,6 +32,11 @@ class SweepPlan(Callback):
             leave(_command(config), "dry_run=true speaks on this screen and keeps nothing: give no launcher with it", 2)
         if config.get("slots") is not None:
             _side_by_side(config)
+        elif str(config.hydra.launcher._target_).endswith(("JoblibLauncher", "LocalLauncher")) and _has_gpu(config):
+            launcher = config.hydra.runtime.choices["hydra/launcher"]
+            leave(
+                _command(config), f"hydra/launcher={launcher} begins all jobs on the first GPU: use launcher=local", 2
+            )
         if str(config.hydra.launcher._target_).endswith("SlurmLauncher") and shutil.which("sbatch") is None:
             leave(_command(config), "launcher=slurm: there is no sbatch here; call it where jobs are submitted", 2)
         swept = {str(key): value for key, value in (config.hydra.sweeper.params or {}).items()}
@@ -49,7 +53,8 @@ class SweepPlan(Callback):
                 leave(_command(config), f"the experiment sweeps {key}: choose by {how}", 2)
         params = [f"{key}={value}" for key, value in swept.items()]
         try:
-            jobs = [_folder_name(job, config) for job in _jobs([*params, *config.hydra.overrides.task])]
+            constant = constant_keys(config.hydra.overrides.task)
+            jobs = [job_folder(job, constant) for job in _jobs([*params, *config.hydra.overrides.task])]
         except HydraException:
             return  # the same mistake stops the sweep itself, with its message
         folder = Path(str(config.hydra.sweep.dir))
@@ -73,6 +78,10 @@ def _command(config: DictConfig) -> str:
     return f"seqtrack-{config.hydra.job.name}"
 
 
+def _has_gpu(config: DictConfig) -> bool:
+    return config.trainer.accelerator != "cpu" and bool(gpus())
+
+
 def _side_by_side(config: DictConfig) -> None:
     """As many workers as slots; every job is told which slots there are."""
     wanted = OmegaConf.to_container(config.slots) if OmegaConf.is_list(config.slots) else config.slots
@@ -92,9 +101,3 @@ def _jobs(overrides: list[str]) -> list[list[str]]:
     if any(item.is_sweep_override() and not item.is_discrete_sweep() for item in parsed):
         return []
     return list(itertools.chain.from_iterable(BasicSweeper.split_arguments(parsed, None)))
-
-
-def _folder_name(job: list[str], config: DictConfig) -> str:
-    naming = config.hydra.job.config.override_dirname
-    parsed = OverridesParser.create().parse_overrides(job)
-    return get_overrides_dirname(parsed, list(naming.exclude_keys), naming.item_sep, naming.kv_sep)

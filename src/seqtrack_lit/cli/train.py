@@ -41,8 +41,8 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from seqtrack_lit.checks import flag
-from seqtrack_lit.cli.outside import agree_on_start
-from seqtrack_lit.cli.overrides import key_of, quote_paths, quoted, recorded
+from seqtrack_lit.cli.outside import agree_on_start, slurm_job
+from seqtrack_lit.cli.overrides import constant_keys, key_of, options_first, quote_paths, quoted, recorded
 from seqtrack_lit.cli.record import check_same, read_facts, write_facts
 from seqtrack_lit.cli.runtime import (
     USER_ERRORS,
@@ -60,6 +60,21 @@ log = logging.getLogger(__name__)
 # What a result depends on: a run goes on, or counts as done, only if all of it is the same ...
 _DECISIVE = ("seed", "train", "tokenizer", "model", "optimizer", "data", "tracker", "init_from")
 # ... but for where the data lie, who reads them and how much fits into memory.
+# Arguments of lightning's Trainer that this project sets, and the key to use.
+_OURS = {
+    "precision": "train.precision", "accumulate_grad_batches": "train.device_batch",
+    **dict.fromkeys(("max_epochs", "max_steps", "min_epochs", "min_steps", "max_time"), "train.samples"),
+    **dict.fromkeys(
+        ("limit_train_batches", "check_val_every_n_epoch", "val_check_interval", "reload_dataloaders_every_n_epochs"),
+        "train.epoch_samples",
+    ),
+    **dict.fromkeys(("gradient_clip_val", "gradient_clip_algorithm"), "optimizer.clip"),
+    **dict.fromkeys(("fast_dev_run", "overfit_batches", "num_sanity_val_steps", "barebones"), "dry_run=true"),
+    "limit_val_batches": "data.validation.pairs", "log_every_n_steps": "callbacks.log_every", "logger": "logger=",
+    "callbacks": "callbacks.extra", "enable_checkpointing": "callbacks.checkpoint_steps",
+    "enable_progress_bar": "callbacks.progress", "enable_model_summary": "seqtrack-profile",
+    "default_root_dir": "paths.runs", "use_distributed_sampler": "data.*",
+}  # fmt: skip
 # ... and how the sweep it is of was run.
 _OF_A_SWEEP = ("resume", "launcher", "slots")
 # What a run writes into its folder again when it goes on.
@@ -77,6 +92,7 @@ def body(config: DictConfig) -> float | None:
         raise ValueError(f"name={config.name!s} cannot name the folder of a run; give it a word, as in name=first_try")
     inference_of(config)
     check_encoder()
+    _check_trainer(config)
     begun = (folder / "checkpoints").exists() and not config.overwrite
     if config.init_from is not None and not begun:
         weights = existing(config.init_from, "init_from")
@@ -106,6 +122,13 @@ def body(config: DictConfig) -> float | None:
     from seqtrack_lit.cli.fit import fit
 
     return fit(config, folder, group=group)
+
+
+def _check_trainer(config: DictConfig) -> None:
+    """The trainer gets no argument that this project sets by a key of its own."""
+    for name in config.trainer:
+        if name in _OURS:
+            raise ValueError(f"trainer.{name} is set by this project: use {_OURS[name]} instead")
 
 
 def status(folder: Path) -> str | None:
@@ -166,8 +189,14 @@ def _newest(arguments: list[str]) -> Path | None:
         return None  # the same mistake stops the command itself, with a good message
     if (fixed / "checkpoints").exists():  # of this Slurm job
         return None
+    begun = [path.parent for path in fixed.parent.glob("*/checkpoints")]
+    if (job := slurm_job()) is not None:  # jobs beside it may have the same name
+        own = [path for path in begun if path.name.endswith(f"slurm_{job}")]
+        if begun and not own:
+            print(f"resume=auto: no run of this Slurm job yet; resume={max(begun, key=_time)} goes on with the newest")
+        begun = own
     # the folder, not last.ckpt: a run may have ended while that was being replaced
-    return max((path.parent for path in fixed.parent.glob("*/checkpoints")), key=_time, default=None)
+    return max(begun, key=_time, default=None)
 
 
 def _time(run: Path) -> float:
@@ -184,6 +213,9 @@ def main() -> None:
     wanted = [item.partition("=")[2].lower() for item in sys.argv[1:] if key_of(item) == "dry_run"]
     if set(wanted) - {"true", "false"}:
         leave("seqtrack-train", f"dry_run must be true or false, got {wanted[-1]!r}", 2)  # before Hydra makes a folder
+    if not {"hydra.sweep.subdir", "--config-path"} & {key_of(item) for item in sys.argv[1:]}:
+        constant = ",".join(constant_keys(quote_paths(options_first(sys.argv[1:]))))
+        sys.argv.append(f"hydra.sweep.subdir='${{job_folder:${{hydra.overrides.task}},[{constant}]}}'")
     with tempfile.TemporaryDirectory(prefix="seqtrack_dry_run_") as folder:
         if wanted and wanted[-1] == "true":
             # a dry run touches no run: Hydra, too, writes what it was asked into the folder
