@@ -14,11 +14,13 @@ LONGEST_NAME = 200  # bytes; file systems take 255, and result files add endings
 _DEVICES = re.compile(r"(con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³]|conin\$|conout\$) *(\..*)?", re.IGNORECASE)
 
 
-def whole(group: str, low: int, **values: object) -> None:
-    """Refuse what is not a whole number >= low."""
+def whole(group: str, low: int, high: int | None = None, **values: object) -> None:
+    """Refuse what is not a whole number >= low, and <= high where that is given."""
+    bounds = f">= {low}" + ("" if high is None else f" and <= {high}")
     for name, value in values.items():
-        if isinstance(value, bool) or not isinstance(value, int) or value < low:
-            raise ValueError(f"{_key(group, name)} must be a whole number >= {low}, got {value!r}")
+        good = isinstance(value, int) and not isinstance(value, bool)
+        if not good or value < low or (high is not None and value > high):  # type: ignore[operator]
+            raise ValueError(f"{_key(group, name)} must be a whole number {bounds}, got {shown(value)}")
 
 
 def number(group: str, low: float = 0.0, high: float = math.inf, *, above: bool = False, **values: object) -> None:

@@ -129,6 +129,8 @@ def test_a_bad_video_is_reported_and_costs_no_other(tmp_path: Path, run, capsys:
         (["baseline=kcf", "tracker.windows=false"], "unknown key tracker.windows"),
         (["baseline=kcf", "tracker.name=a/b"], "tracker.name is 'a/b', which cannot name a file or folder"),
         (["baseline=kcf", "official_config=gone.yaml"], "official_config=gone.yaml: no such file"),
+        (["baseline=kcf", f"benchmark.count={10**20}"], "count must be a whole number >= 1 and <= 1000000"),
+        (["baseline=kcf", "+benchmark.length=1000000000"], "length must be a whole number >= 1 and <= 100000"),
         (["baseline=kcf", "convention=osb"], "unknown convention 'osb'"),
     ],
 )

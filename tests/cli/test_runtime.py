@@ -268,6 +268,22 @@ def test_interrupt_exits_130(run: Callable[..., int]) -> None:
     assert run(body=body) == 130
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "code", "text"), [(15, 143, runtime.ENDED), (2, 130, "interrupted")])
+def test_a_signal_while_a_library_starts_is_one_line(number: int, code: int, text: str, tmp_path: Path) -> None:
+    """An exception there would abort torch, or be lost in it."""
+    (tmp_path / "library.py").write_text(
+        "import time\nprint('importing', flush=True)\ntry:\n    time.sleep(60)\nexcept BaseException:\n    pass\n"
+    )
+    script = "from seqtrack_lit.cli import runtime\nruntime.run('data', lambda config: __import__('library'))"
+    command = [sys.executable, "-c", script]
+    process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "importing\n"
+    process.send_signal(number)
+    assert process.communicate(timeout=60)[1] == f"seqtrack-data: {text}\n"
+    assert process.returncode == code
+
+
 def test_a_job_of_a_sweep_leaves_no_memory_behind(run: Callable[..., int]) -> None:
     """Trainers and models are full of cycles, and the error of a failed job must not keep them either."""
 

@@ -5,7 +5,10 @@ import errno
 import importlib.util
 import json
 import shutil
+import signal
+import subprocess
 import sys
+import time
 from pathlib import Path
 
 import av
@@ -16,6 +19,8 @@ from tests.data.clips import encode, pictures, remux
 
 from seqtrack_lit.cli import track
 from seqtrack_lit.data.video import VideoFrames
+from seqtrack_lit.tracking.baselines import StaticBox
+from seqtrack_lit.tracking.tracker import Estimate
 from seqtrack_lit.tracking.video import VideoWriter
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "model"
@@ -124,18 +129,18 @@ def test_the_source_is_never_written_over(tmp_path: Path, run) -> None:
 
 
 def test_a_damaged_end_keeps_what_was_tracked(tmp_path: Path, run, capsys: pytest.CaptureFixture[str]) -> None:
-    folder = tmp_path / "frames"
+    folder = tmp_path / "damaged"
     folder.mkdir()
     for index in range(8):
         cv2.imwrite(str(folder / f"{index}.png"), np.full((40, 50, 3), index * 20, np.uint8))
     (folder / "5.png").write_bytes(b"")
-    assert run("source=frames", "box=[5,5,20,20]", "baseline=static") == 2
+    assert run("source=damaged", "box=[5,5,20,20]", "baseline=static") == 2
     captured = capsys.readouterr()
     assert "5.png" in captured.err
     assert "Stopped after 5 frames" in captured.out
-    assert len(rows_of(tmp_path / "runs" / "track" / "frames_tracked.csv")) == 5
-    assert len(VideoFrames(tmp_path / "runs" / "track" / "frames_tracked.mp4")) == 5
-    assert not json.loads((tmp_path / "runs" / "track" / "frames_tracked.json").read_text())["finished"]
+    assert len(rows_of(tmp_path / "runs" / "track" / "damaged_tracked.csv")) == 5
+    assert len(VideoFrames(tmp_path / "runs" / "track" / "damaged_tracked.mp4")) == 5
+    assert not json.loads((tmp_path / "runs" / "track" / "damaged_tracked.json").read_text())["finished"]
 
 
 def test_what_a_video_leaves_out_is_told(tmp_path: Path, run, capsys: pytest.CaptureFixture[str]) -> None:
@@ -208,11 +213,26 @@ def test_a_camera_is_read_until_the_number_of_frames(tmp_path: Path, run, monkey
         (["source=CLIP", "box=[1,2,3,4]", "boxes=[[1,2,3,4]]", "baseline=kcf"], "not both"),
         (["source=CLIP", "box=[1,2,3,4]", "baseline=kcf", "frames=0"], "frames must be a whole number >= 1"),
         (["source=CLIP", "box=[1,2,3,4]", "baseline=kcf", "lost_below=a"], "lost_below must be a confidence from"),
-        (["source=CLIP", "box=[1,2,3,4]", "baseline=kcf", "rate=0"], "rate must be a number > 0, got 0"),
+        (["source=CLIP", "box=[1,2,3,4]", "baseline=kcf", "rate=0"], "rate must be a number >= 1e-06 and <= 1e+06"),
+        (["source=CLIP", "box=[1,2,3,4]", "baseline=kcf", "rate=1e9"], "rate must be a number >= 1e-06 and <= 1e+06"),
+        (["source=CLIP", "box=[0.1,0.2,0.3,0.4]", "baseline=kcf"], "seems to be in fractions; multiply by width and"),
+        (["source=CLIP", "box=[100,60,160,120]", "baseline=kcf"], "two corners; write 100,60,60,60 then, or only the"),
+        (["source=CLIP", "box=[10,20,1e6,1e6]", "baseline=kcf"], "is far larger than the first frame of 176 x 144"),
+        (["source=CLIP", "boxes=[[9,9,9,9],[9,9,9,0.1]]", "baseline=kcf"], "boxes 2: first box x,y,w,h = 9,9,9,0.1 is"),
+        (["source=123456789012", "box=[1,2,3,4]", "baseline=kcf"], "no camera of this number"),
+        ([f"source={'d' * 300}", "box=[1,2,3,4]", "baseline=kcf"], "File name too long: ddd"),
+        (["source=CLIP", f"box={'[' * 99}1{']' * 99}", "baseline=kcf"], "box: more than 50 brackets within each other"),
+        (["source=CLIP", "box=[1,2,3,4]", *checkpoint("s1"), "device=mps"], "device=mps: trackers run on cpu and"),
+        (["source=CLIP", "box=[1,2,3,4]", *checkpoint("s1"), "device=cuda:99"], "device=cuda:99: PyTorch finds"),
+        (
+            ["source=CLIP", "box=[1,2,3,4]", *checkpoint("s1"), "+tracker.device=cpu"],
+            "tracker.device: there is no such",
+        ),
+        (["source=CLIP", "box=[1,2,3,4]", *checkpoint("s1"), "tracker.search_factor=1e9"], "a number > 0 and <= 100"),
         (["source=text.mp4", "box=[1,2,3,4]", "baseline=kcf"], "text.mp4"),
         (["source=/dev/zero", "box=[1,2,3,4]", "baseline=kcf"], "/dev/zero is a device, no video file"),
         (["source=rtsp://me:pw@127.0.0.1:1/a", "box=[1,2,3,4]", "baseline=kcf"], "source=rtsp://127.0.0.1:1/a: this"),
-        (["source=CLIP", "box=[65,35,60,65]", "baseline=static", "rate=1e13"], "a video needs a frame rate from"),
+        (["source=CLIP", "box=[65,35,60,65]", "baseline=static", "rate=1e13"], "rate must be a number >= 1e-06"),
         (["source=empty", "box=[1,2,3,4]", "baseline=kcf"], "empty holds no image"),
         (["source=CLIP", "boks=[1,2,3,4]", "baseline=kcf"], "unknown key boks"),
     ],
@@ -227,3 +247,81 @@ def test_mistakes_are_named(
     assert message in captured.err
     assert captured.err.count("\n") == 1
     assert not [path for path in (tmp_path / "runs" / "track").glob("*") if path.suffix in (".csv", ".mp4")]
+
+
+def frames_in(folder: Path, shade: int) -> None:
+    folder.mkdir(parents=True)
+    for index in range(3):
+        cv2.imwrite(str(folder / f"{index}.png"), np.full((40, 50, 3), shade, np.uint8))
+
+
+def test_sources_do_not_overwrite_each_other(tmp_path: Path, run, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["box=[5,5,20,20]", "baseline=static"]
+    for place in ("a/a-1/img", "a/a-2/Img", "b/a-1/img", "7"):
+        frames_in(tmp_path / place, 50)
+    for place in ("a/a-1/img", "a/a-2/Img", "7"):  # a folder called 7 comes before a camera
+        assert run(f"source={place}", *arguments) == 0
+    out = tmp_path / "runs" / "track"
+    assert {path.name for path in out.glob("*.csv")} == {"a-1_tracked.csv", "a-2_tracked.csv", "7_tracked.csv"}
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+    assert run("source=b/a-1/img", *arguments) == 2
+    message = f"a-1_tracked.json holds the result of {tmp_path}/a/a-1/img, not of b/a-1/img; give another out="
+    assert message in capsys.readouterr().err
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == before
+    assert run(f"source={tmp_path}/a/a-1/img", *arguments, "frames=2") == 0  # the same one, otherwise named
+    assert len(rows_of(out / "a-1_tracked.csv")) == 2
+    (out / "a-1_tracked.json").unlink()
+    assert run("source=a/a-1/img", *arguments) == 2
+    assert "a-1_tracked.csv holds the result of something unknown" in capsys.readouterr().err
+
+
+def test_names_are_made_printable_and_bounded(tmp_path: Path, run, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("red\x1b[31m", "é" * 120):  # 240 bytes
+        frames_in(tmp_path / name, 50)
+        assert run(f"source={name}", "box=[5,5,20,20]", "baseline=static") == 0
+    assert "\x1b[31m" not in capsys.readouterr().out
+    names = {path.name for path in (tmp_path / "runs" / "track").glob("*.mp4")}
+    assert names == {"red_[31m_tracked.mp4", f"{'é' * 100}_tracked.mp4"}
+
+
+def test_an_answer_that_is_not_finite_is_not_written(
+    tmp_path: Path, run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    answer = Estimate(np.array([1.0, 2, 3, 4]), float("nan"))
+    monkeypatch.setattr(StaticBox, "update", lambda tracker, image: answer)
+    frames_in(tmp_path / "a", 50)
+    assert run("source=a", "box=[5,5,20,20]", "baseline=static") == 2
+    assert "the tracker's answer for frame 1 is not finite" in capsys.readouterr().err
+    text = (tmp_path / "runs" / "track" / "a_tracked.json").read_text()
+    assert "NaN" not in text
+    assert json.loads(text)["frames"] == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGKILL, -9)])
+def test_what_is_tracked_is_kept_when_it_is_ended(number: int, code: int, tmp_path: Path) -> None:
+    frames_in(tmp_path / "a", 50)
+    for index in range(3, 400):
+        shutil.copy(tmp_path / "a" / "0.png", tmp_path / "a" / f"{index}.png")
+    command = [sys.executable, "-m", "seqtrack_lit.cli.track", "source=a", "box=[5,5,20,20]", *checkpoint("s1")]
+    process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    out, table = tmp_path / "runs" / "track", tmp_path / "runs" / "track" / "a_tracked.csv"
+    end = time.monotonic() + 120
+    while not (table.exists() and len(rows_of(table)) > 5) and time.monotonic() < end:
+        time.sleep(0.05)
+    process.send_signal(number)
+    printed, errors = process.communicate(timeout=60)
+    assert process.returncode == code
+    facts, rows = json.loads((out / "a_tracked.json").read_text()), rows_of(table)
+    assert not facts["finished"]
+    assert facts["source"] == str(tmp_path / "a")
+    assert len(rows) > 5
+    if number != signal.SIGKILL:
+        assert facts["frames"] == len(rows) == len(facts["targets"][0]["boxes"])
+        assert len(rows) - len(VideoFrames(out / "a_tracked.mp4")) in (0, 1)  # the frame in hand is perhaps not drawn
+        assert f"Stopped after {len(rows)} frames" in printed
+        assert len([line for line in errors.splitlines() if "seqtrack-track: " in line]) == 1
+        assert "Traceback" not in errors
+    again = subprocess.run([*command, "frames=9"], cwd=tmp_path, check=False)
+    assert again.returncode == 0
+    assert sorted(path.name for path in out.iterdir()) == ["a_tracked.csv", "a_tracked.json", "a_tracked.mp4"]

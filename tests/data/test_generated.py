@@ -134,7 +134,7 @@ def test_a_pool_keeps_to_its_memory_and_is_not_sent_to_workers() -> None:
     [
         ({"count": 0}, "count"),
         ({"count": 1, "kept_frames": 61}, "kept_frames must lie within 1 and length = 60"),
-        ({"count": 1, "width": 8}, "width and height >= 16"),
+        ({"count": 1, "width": 8}, "width must be a whole number >= 16"),
         ({"count": 1, "target": (50, 20)}, "smallest, largest"),
         ({"count": 1, "target": [20]}, "two numbers"),
         ({"count": 1, "target": (20, 200)}, "shorter side 144"),

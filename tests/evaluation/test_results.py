@@ -2,6 +2,8 @@
 
 import errno
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -171,3 +173,34 @@ def test_boxes_that_are_no_numbers_are_not_written(tmp_path: Path):
     with pytest.raises(ValueError, match="bird: the tracker's box in frame 1"):
         results.write_result(tmp_path, "bird", boxes, TIMES, CONFIDENCES)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("kind", ["times", "confidences"])
+def test_columns_that_are_no_numbers_are_not_written(tmp_path: Path, kind: str):
+    values = {"times": TIMES, "confidences": CONFIDENCES}
+    values[kind] = np.array([1.0, np.nan, 0.5])
+    with pytest.raises(ValueError, match=rf"bird: the tracker's {kind[:-1]} in frame 1 is nan; nothing was written"):
+        results.write_result(tmp_path, "bird", BOXES, **values)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("other", ["lap_time", "lap_confidence", "lap_002", "lap_002_time", "lap_1234_confidence"])
+def test_names_whose_result_files_would_be_one_are_refused(other: str):
+    with pytest.raises(ValueError, match=rf"two sequences are called 'lap' and '{other}': a result file {other}\.txt"):
+        results.require_own_files([other, "rest", "lap"])
+    results.require_own_files([other, "rest", "lap2", "lap_2", "lap_time_2"])
+
+
+def test_unfinished_files_of_killed_processes_are_deleted(tmp_path: Path):
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    (tmp_path / "media").mkdir()
+    here = results._HERE
+    gone = [tmp_path / f"{here}{ended.pid}-abc.part", tmp_path / "media" / f"{here}{ended.pid}-x.part"]
+    stay = [tmp_path / f"{here}{os.getpid()}-abc.part", tmp_path / f".elsewhere-{ended.pid}-abc.part"]
+    stay += [tmp_path / "bird.txt", tmp_path / f"{here}notes.part"]
+    for path in (*gone, *stay):
+        path.write_text("1,2,")
+    results.remove_leftovers(tmp_path, tmp_path / "media", tmp_path / "none")
+    assert not any(path.exists() for path in gone)
+    assert all(path.exists() for path in stay)

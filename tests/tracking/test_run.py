@@ -122,6 +122,23 @@ def test_two_videos_of_one_name_are_refused(videos: list[Sequence], tmp_path: Pa
         run([*videos, videos[0]], tmp_path)
 
 
+def test_names_that_would_share_a_file_are_refused_before_tracking(videos: list[Sequence], tmp_path: Path) -> None:
+    lap = [Sequence(name, v.frames, v.boxes, v.visible) for name, v in zip(("lap", "lap_time"), videos, strict=False)]
+    with pytest.raises(ValueError, match="two sequences are called 'lap' and 'lap_time'"):
+        run(lap, tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_confidence_that_is_no_number_is_reported(videos: list[Sequence], tmp_path: Path) -> None:
+    class Unsure(StaticBox):
+        def update(self, image: np.ndarray) -> Estimate:
+            return Estimate(self.box.copy(), float("nan"))
+
+    summary = run(videos, tmp_path, Unsure())
+    assert summary.tracked == 0
+    assert "the tracker's confidence in frame 1 is nan" in summary.failed["a"]
+
+
 def test_a_folder_belongs_to_one_tracker(videos: list[Sequence], tmp_path: Path) -> None:
     identity = {"weights": "abc", "tracker": {"window": True}}
     claim(tmp_path, identity)

@@ -22,7 +22,7 @@ from hydra import compose
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from seqtrack_lit.checks import whole
+from seqtrack_lit.checks import printable, whole
 from seqtrack_lit.cli.overrides import options_of
 from seqtrack_lit.cli.runtime import config_folder, instantiate, run
 
@@ -90,7 +90,7 @@ def check_dataset(config: DictConfig, name: str, node: DictConfig) -> None:
             strict=name == "folder",
             step=step,
         )
-    print(report.text())
+    print("\n".join(map(printable, report.text().split("\n"))))
     path = _write(config, name, "check.json", json.dumps(report.as_dict(), indent=1) + "\n")
     if report.problems:
         print(f"{report.problems} problems; all findings in {path}")

@@ -20,7 +20,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from seqtrack_lit.checks import path_part, whole
+from seqtrack_lit.checks import path_part, printable, whole
 from seqtrack_lit.cli.overrides import key_of
 from seqtrack_lit.cli.runtime import existing, inference_of, instantiate, run
 
@@ -62,7 +62,7 @@ def body(config: DictConfig) -> None:
             "told": [options["tokenizer"], options["model"], _digest(config.official_config)],
         }
         if differing := _differing(tracker, options):
-            print(f"{tracker.name} on {benchmark.name}: {differing}")
+            print(printable(f"{tracker.name} on {benchmark.name}: {differing}"))
         unfinished += benchmark.run(
             tracker.name, load if config.workers > 1 else lambda device: tracker, identity, devices, scores
         )
@@ -100,7 +100,7 @@ class Benchmark:
         folder = self.folder(tracker)
         claim(folder, {**identity, "videos": _fingerprint(self.videos)}, replace=self.config.replace)
         summary = run_benchmark(make, self.videos, folder, workers=self.config.workers, devices=devices)
-        print(_line(tracker, self.name, summary, folder), flush=True)
+        print(printable(_line(tracker, self.name, summary, folder)), flush=True)
         if summary.failed:
             return [f"{tracker} on {self.name}, {name}: {reason}" for name, reason in summary.failed.items()]
         videos = [self.videos[i] for i in range(len(self.videos))]
@@ -133,7 +133,7 @@ class Benchmark:
         by_name = {name: values[value] for name, values in scores.per_sequence.items()}
         places = {self.videos[i].name: i for i in range(len(self.videos))}
         listed = write_media(self.folder(tracker.name), tracker, lambda name: self.videos[places[name]], by_name, value)
-        print(f"Clips and attention: {listed.parent}", flush=True)
+        print(printable(f"Clips and attention: {listed.parent}"), flush=True)
 
 
 def checkpoint_of(config: DictConfig) -> Path | None:
@@ -164,12 +164,19 @@ def baselines_of(value: Any) -> list[str]:
 
 
 def tracker_options(config: DictConfig) -> dict[str, Any]:
-    """Arguments of load_tracker: what the command line, the benchmark and the inference group set."""
+    """Arguments of load_tracker: what the command line, the benchmark and the inference group set.
+
+    Raises:
+        ValueError: a setting that trackers have not, or of a wrong value.
+    """
+    from seqtrack_lit.tracking.seqtrack import check_settings
+
     options = OmegaConf.to_container(config.tracker, resolve=True)
     told = OmegaConf.to_container(OmegaConf.masked_copy(config, ["tokenizer", "model"]), resolve=True)
     assert isinstance(options, dict)
     assert isinstance(told, dict)
     set_ones = {str(key): value for key, value in options.items() if value is not None}
+    check_settings(set_ones)
     return {**set_ones, **told, "official_config": config.official_config}
 
 
@@ -189,11 +196,17 @@ def _name_by(inference: str, tracker: "SeqTrackTracker", options: dict[str, Any]
 
 
 def devices_of(device: str | None) -> list[str]:
-    """The device asked for; else all GPUs; else the CPU."""
+    """The device asked for; else all GPUs; else the CPU.
+
+    Raises:
+        ValueError: there is no such device, or no tracker runs on it.
+    """
     import torch
 
+    from seqtrack_lit.tracking.seqtrack import device_of
+
     if device is not None:
-        return [device]
+        return [str(device_of(device))]
     return [f"cuda:{i}" for i in range(torch.cuda.device_count())] or ["cpu"]
 
 
@@ -274,7 +287,7 @@ def _leave_unfinished(unfinished: list[str]) -> None:
     text = f"{len(unfinished)} videos could not be tracked; mend them and give the same command again"
     if HydraConfig.get().mode == RunMode.MULTIRUN:
         raise RuntimeError("\n".join([text, *unfinished]))
-    print("\n".join(["", f"seqtrack-evaluate: {text}:", *unfinished]), flush=True)
+    print("\n".join(["", f"seqtrack-evaluate: {text}:", *map(printable, unfinished)]), flush=True)
     raise SystemExit(1)
 
 

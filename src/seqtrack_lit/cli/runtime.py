@@ -21,7 +21,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from types import FrameType
@@ -54,6 +54,9 @@ Body = Callable[[DictConfig], Any]
 USER_ERRORS = (ValueError, FileNotFoundError, FileExistsError, NotADirectoryError, IsADirectoryError, PermissionError)
 _LONGEST = 2000  # letters of a message
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)  # disk full, quota used up, read-only
+NO_PATH = (errno.ENAMETOOLONG, errno.ELOOP)  # a name that no file can have, a circle of links
+ENDED = "ended by SIGTERM; what was written is whole, and the same command goes on or begins anew"
+_DEEPEST = 50  # brackets within brackets in a value
 
 
 def run(config_name: str, body: Body) -> None:
@@ -83,6 +86,8 @@ def _run(config_name: str, body: Body, command: str, arguments: list[str]) -> No
     folder = config_folder()
     if any(item.startswith("--experimental-rerun") for item in arguments):
         leave(command, "--experimental-rerun reads a pickle, which can run code; resume=FOLDER goes on with a run", 2)
+    if deep := next((item for item in arguments if _depth(item) > _DEEPEST), ""):
+        leave(command, f"{deep.partition('=')[0]}: more than {_DEEPEST} brackets within each other", 2)
     # Lightning starts further processes from sys.argv, so the quoted form must be there too.
     quoted = quote_paths(options_first(arguments), _never_null(folder / f"{config_name}.yaml"))
     try:
@@ -94,10 +99,10 @@ def _run(config_name: str, body: Body, command: str, arguments: list[str]) -> No
     task = partial(_job, body, command, everything, constant_keys(quoted))
     task.__module__ = f"seqtrack_lit.cli.{config_name}"  # names the job
     try:
-        with _ending_on_request():
+        with _ending_on_request(command):
             hydra.main(version_base="1.3", config_path=str(folder), config_name=config_name)(task)()
     except _EndedError:
-        leave(command, "ended by SIGTERM; what was written is whole, and the same command goes on or begins anew", 143)
+        leave(command, ENDED, 143)
     except KeyboardInterrupt:
         leave(command, "interrupted", 130)
     except StoppedSweepError:
@@ -118,26 +123,52 @@ def _run(config_name: str, body: Body, command: str, arguments: list[str]) -> No
             os.environ.pop("HYDRA_FULL_ERROR", None)
 
 
+def _depth(text: str) -> int:
+    """How many brackets are open at most; Hydra's parser calls itself for each."""
+    depth = most = 0
+    for letter in text:
+        depth += (letter in "([{") - (letter in ")]}")
+        most = max(most, depth)
+    return most
+
+
 class _EndedError(KeyboardInterrupt):
     """SIGTERM: cleaned up after like Ctrl-C, so no half-written file and no process is left."""
 
 
 @contextmanager
-def _ending_on_request() -> Iterator[None]:
-    """SIGTERM ends the command as Ctrl-C does; training and sweeps, which save first, put their own in its place."""
+def _ending_on_request(command: str) -> Iterator[None]:
+    """SIGTERM ends the command as Ctrl-C does; training and sweeps, which save first, put their own in its place.
 
-    def end(number: int, frame: FrameType | None) -> NoReturn:
-        raise _EndedError
+    While a library is being imported, both end the process at once: an exception inside of a library's start aborts
+    it or is lost, and nothing is being written then.
+    """
 
-    try:
-        former = signal.signal(signal.SIGTERM, end) if signal.getsignal(signal.SIGTERM) == signal.SIG_DFL else None
-    except ValueError:  # not the main thread
-        former = None
+    def end(number: int, frame: FrameType | None) -> None:
+        terminated = number == signal.SIGTERM
+        if _importing(frame):
+            print(f"{command}: {ENDED if terminated else 'interrupted'}", file=sys.stderr, flush=True)
+            os._exit(128 + number)
+        raise _EndedError if terminated else KeyboardInterrupt
+
+    usual = {signal.SIGTERM: signal.SIG_DFL, signal.SIGINT: signal.default_int_handler}
+    former = {}
+    with suppress(ValueError):  # not the main thread
+        former = {
+            number: signal.signal(number, end) for number, was in usual.items() if signal.getsignal(number) == was
+        }
     try:
         yield
     finally:
-        if former is not None:
-            signal.signal(signal.SIGTERM, former)
+        for number, handler in former.items():
+            if signal.getsignal(number) == end:
+                signal.signal(number, handler)
+
+
+def _importing(frame: FrameType | None) -> bool:
+    while frame is not None and frame.f_code.co_filename != "<frozen importlib._bootstrap>":
+        frame = frame.f_back
+    return frame is not None
 
 
 def _never_null(path: Path) -> list[str]:
@@ -166,7 +197,7 @@ def _job(body: Body, command: str, everything: bool, constant: list[str], config
         raise
     except Exception as error:
         mistake = isinstance(error, (*USER_ERRORS, HydraException, OmegaConfBaseException))
-        mistake = mistake or (isinstance(error, OSError) and error.errno in NO_ROOM)
+        mistake = mistake or (isinstance(error, OSError) and error.errno in (*NO_ROOM, *NO_PATH))
         if everything or not (mistake or sweep):
             raise
         text = one_line(error)

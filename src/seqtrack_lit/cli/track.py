@@ -12,6 +12,7 @@ confidence, the mean probability of the four tokens after the window, says that 
 
 import copy
 import json
+import math
 from pathlib import Path
 from time import perf_counter
 from types import TracebackType
@@ -19,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from seqtrack_lit.checks import printable, whole
+from seqtrack_lit.checks import LONGEST_NAME, number, printable, whole
 from seqtrack_lit.cli.evaluate import BASELINES, devices_of, load_on, tracker_options
 from seqtrack_lit.cli.runtime import existing, inference_of, run
 
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from seqtrack_lit.tracking.tracker import Estimate, Tracker
 
 GREY = (150, 150, 150)
+FRAME_FOLDERS = ("img", "imgs", "frames", "images", "jpg", "jpeg", "png", "color", "rgb")
 
 
 def body(config: DictConfig) -> None:
@@ -49,12 +51,13 @@ def body(config: DictConfig) -> None:
         first = next(source.frames)
     except StopIteration:
         raise ValueError(f"source={config.source} gave no frame") from None
-    base = Path(config.out).expanduser() / f"{source.name}_tracked"
+    base = Path(config.out).expanduser() / f"{name_of(config.source, source.name)}_tracked"
+    _require_unclaimed(base, config.source)
     if not boxes:
         raise ValueError(_ask_for_box(first, base))
     starts = [np.array(box, np.float64) for box in boxes]
-    for number, start in enumerate(starts):
-        check_first_box(start, first, f"{'boxes' if len(starts) > 1 else 'box'} {number + 1}")
+    for place, start in enumerate(starts, 1):
+        check_first_box(start, first, f"{'boxes' if len(starts) > 1 else 'box'} {place}", corners=True)
     trackers = _trackers(config, len(starts))
     count = min((n for n in (source.count, config.frames) if n is not None), default=None)
     try:
@@ -68,7 +71,7 @@ def body(config: DictConfig) -> None:
                 output.write(image, estimates, perf_counter() - begun)
     finally:
         _tell(source)
-    print(output.summary(), flush=True)
+    print(printable(output.summary()), flush=True)
 
 
 def _tell(source: "Source") -> None:
@@ -86,6 +89,7 @@ class Output:
         from rich.console import Console
         from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+        from seqtrack_lit.evaluation.results import remove_leftovers
         from seqtrack_lit.tracking.video import VideoWriter
 
         self.base, self.config, self.settings = base, config, settings
@@ -94,11 +98,13 @@ class Output:
         self.confidences: list[list[float]] = []
         self.size = (0, 0)
         self.video = VideoWriter(self._path(".mp4"), rate=rate) if config.video else None
+        self.rate = rate
         base.parent.mkdir(parents=True, exist_ok=True)
+        remove_leftovers(base.parent)
+        self._save_facts(finished=False)  # from now on the names are this source's, even if the process is killed
         self.lines: list[str] = []
         self.table = self._path(".csv").open("w", buffering=1, encoding="utf-8")  # a kill loses no finished line
         self._line("frame,target,x,y,w,h,confidence,lost")
-        self.rate = rate
         columns = (MofNCompleteColumn(), TextColumn("frames, {task.fields[fps]}"), TimeRemainingColumn())
         self.bar = Progress(*columns, console=Console(stderr=True))
         self.task = self.bar.add_task("", total=count, fps="")
@@ -107,6 +113,9 @@ class Output:
         """Add a frame with one estimate a target."""
         from seqtrack_lit.tracking.video import COLORS, draw_boxes
 
+        numbers = [float(v) for estimate in estimates for v in (*estimate.box_xywh, estimate.confidence)]
+        if not all(map(math.isfinite, numbers)):
+            raise ValueError(f"the tracker's answer for frame {self.frames} is not finite: {numbers}")
         limit = self.config.lost_below
         lost = [limit is not None and estimate.confidence < limit for estimate in estimates]
         boxes = [[round(float(v), 4) for v in estimate.box_xywh] for estimate in estimates]
@@ -116,6 +125,7 @@ class Output:
         self.boxes.append(boxes)
         self.confidences.append([float(f"{estimate.confidence:.6g}") for estimate in estimates])
         self.size = self.size if self.frames else (image.shape[1], image.shape[0])
+        self.frames += 1  # its numbers are kept even if it cannot be drawn
         if self.video is not None:
             colors = tuple(GREY if gone else COLORS[target % len(COLORS)] for target, gone in enumerate(lost))
             labels = [
@@ -124,7 +134,6 @@ class Output:
             ]
             drawn = draw_boxes(image, [estimate.box_xywh for estimate in estimates], colors=colors, labels=labels)
             self.video.write(drawn)
-        self.frames += 1
         self.seconds += seconds
         self.bar.update(self.task, advance=1, fps=f"{self.fps:.1f} frames/s")
 
@@ -150,10 +159,11 @@ class Output:
                     part.close()
             except OSError as caught:
                 failure = failure or caught
-        write_atomic(self._path(".csv"), "".join(self.lines))
-        write_atomic(self._path(".json"), json.dumps(self._facts(finished=not (error or failure)), indent=1) + "\n")
+        targets = len(self.boxes[0]) if self.boxes else 0
+        write_atomic(self._path(".csv"), "".join(self.lines[: 1 + targets * self.frames]))  # without half a frame
+        self._save_facts(finished=not (error or failure))
         if error is not None or failure is not None:
-            print(f"Stopped after {self.frames} frames, which are in {self._path('.csv')}", flush=True)
+            print(printable(f"Stopped after {self.frames} frames, which are in {self._path('.csv')}"), flush=True)
         if error is None and failure is not None:
             raise failure
 
@@ -161,6 +171,11 @@ class Output:
         """What was written, in one line."""
         kinds = ".mp4, .csv and .json" if self.video is not None else ".csv and .json"
         return f"{self.frames} frames at {self.fps:.1f} frames/s; look at {self.base}{kinds}"
+
+    def _save_facts(self, *, finished: bool) -> None:
+        from seqtrack_lit.evaluation.results import write_atomic
+
+        write_atomic(self._path(".json"), json.dumps(self._facts(finished=finished), indent=1, allow_nan=False) + "\n")
 
     def _line(self, text: str) -> None:
         self.lines.append(text + "\n")
@@ -170,12 +185,10 @@ class Output:
         return self.base.with_name(self.base.name + suffix)
 
     def _facts(self, *, finished: bool) -> dict[str, Any]:
-        from seqtrack_lit.tracking.source import without_password
-
         keys = ("checkpoint", "official_config", "baseline", "lost_below")
         targets = range(len(self.boxes[0]) if self.boxes else 0)
         return {
-            "source": without_password(self.config.source),
+            "source": where_of(self.config.source),
             **{key: self.config[key] for key in keys},
             "tracker": self.settings,
             "size": list(self.size),
@@ -185,8 +198,8 @@ class Output:
             "fps": round(self.fps, 1),
             "targets": [
                 {
-                    "boxes": [frame[target] for frame in self.boxes],
-                    "confidences": [frame[target] for frame in self.confidences],
+                    "boxes": [frame[target] for frame in self.boxes[: self.frames]],
+                    "confidences": [frame[target] for frame in self.confidences[: self.frames]],
                 }
                 for target in targets
             ],
@@ -215,8 +228,8 @@ def _four_numbers(box: object) -> bool:
 
 def _check(config: DictConfig) -> None:
     """What can be refused before torch is imported."""
-    source = config.source
-    if not isinstance(source, int) and not str(source).isdecimal() and "://" not in str(source):
+    source = str(config.source)
+    if Path(source).exists() or not (source.isdecimal() or "://" in source):  # a folder called 1234 before camera 1234
         existing(source, "source")
     if (config.checkpoint is None) == (config.baseline is None):
         raise ValueError(f"give checkpoint=FILE or baseline={'|'.join(BASELINES)}, one of the two")
@@ -227,9 +240,51 @@ def _check(config: DictConfig) -> None:
             existing(config[key], key)
     if config.frames is not None:
         whole("", 1, frames=config.frames)
+    if config.rate is not None:
+        number("", 1e-6, 1e6, rate=config.rate)
     limit = config.lost_below
     if limit is not None and not (type(limit) in (int, float) and 0 <= limit <= 1):
         raise ValueError(f"lost_below must be a confidence from 0 to 1, got {limit!r}")
+
+
+def name_of(source: object, name: str) -> str:
+    """What the result of a source is called: a folder of frames by its parent where it has a name that many have."""
+    path = Path(str(source).removeprefix("file://")).expanduser()
+    if path.is_dir():
+        own = path.resolve()
+        name = own.parent.name if own.name.lower() in FRAME_FOLDERS and own.parent.name else own.name
+    plain = "".join(c if c.isprintable() else "_" for c in name)
+    return plain.encode("utf-8", "replace")[:LONGEST_NAME].decode("utf-8", "ignore")
+
+
+def where_of(source: object) -> str:
+    """The source in a form that is the same wherever the command is given: an absolute path, or an address."""
+    from seqtrack_lit.tracking.source import without_password
+
+    path = Path(str(source).removeprefix("file://")).expanduser()
+    return str(path.resolve()) if path.exists() else without_password(source)
+
+
+def _require_unclaimed(base: Path, source: object) -> None:
+    """Refuse to write over what another source gave.
+
+    Raises:
+        ValueError: names both.
+    """
+    from seqtrack_lit.files import read_json
+
+    facts = base.with_name(f"{base.name}.json")
+    there = [path for path in (facts, *(base.with_name(base.name + end) for end in (".csv", ".mp4"))) if path.exists()]
+    if not there:
+        return
+    try:
+        whose = str(read_json(facts, dict[str, object], "")["source"])
+    except (FileNotFoundError, KeyError, ValueError):
+        whose = "something unknown"
+    if where_of(whose) != where_of(source):
+        raise ValueError(
+            f"{there[0]} holds the result of {whose}, not of {source}; give another out=FOLDER, or move it away"
+        )
 
 
 def _trackers(config: DictConfig, count: int) -> "list[Tracker]":

@@ -203,12 +203,17 @@ def _images(index: SequenceIndex, every: int, workers: int | None, step: Step) -
     total, done = int(lengths.sum()), 0
     processes = workers if workers is not None else os.cpu_count() or 1
     with ProcessPoolExecutor(max(processes, 1), initializer=_start, initargs=(index,)) as pool:
-        for length, findings in zip(
-            lengths.tolist(), pool.map(_one_video, chosen.tolist(), repeat(every), chunksize=1), strict=True
-        ):
-            done += length
-            step(done, total)
-            yield findings
+        try:
+            for length, findings in zip(
+                lengths.tolist(), pool.map(_one_video, chosen.tolist(), repeat(every), chunksize=1), strict=True
+            ):
+                done += length
+                step(done, total)
+                yield findings
+        except BaseException:  # Ctrl-C or SIGTERM: do not wait for the videos in hand
+            for process in list(pool._processes.values()):
+                process.terminate()
+            raise
 
 
 _shared: dict[str, SequenceIndex] = {}  # of a worker process: the index, sent once

@@ -14,6 +14,7 @@ import numpy as np
 import torch.utils.data
 from jaxtyping import Bool, Float64, Int64
 
+from seqtrack_lit.checks import whole
 from seqtrack_lit.crops import Image
 from seqtrack_lit.data.scenes import Geometry, Objects, Scene, Stream
 from seqtrack_lit.data.sequence import Frames, Sequence
@@ -80,8 +81,7 @@ class GeneratedVideos:
     ) -> None:
         if stream not in get_args(Stream):
             raise ValueError(f"stream must be one of {', '.join(get_args(Stream))}, got {stream!r}")
-        if count < 1:
-            raise ValueError(f"count of generated videos must be >= 1, got {count}")
+        whole("", 1, 1_000_000, count=count)
         if kept_frames is not None and not 1 <= kept_frames <= length:
             raise ValueError(f"kept_frames must lie within 1 and length = {length}, got {kept_frames}")
         if len(target) != 2:

@@ -15,6 +15,7 @@ import cv2
 import numpy as np
 from jaxtyping import Bool, Float32, Float64
 
+from seqtrack_lit.checks import whole
 from seqtrack_lit.crops import Image
 from seqtrack_lit.data.drawing import SPRITE_HALF, SPRITE_SIDE, Outline, Sprite, background, outline
 
@@ -68,11 +69,8 @@ class Geometry:
     target: tuple[float, float] = (18.0, 48.0)
 
     def __post_init__(self) -> None:
-        if min(self.width, self.height) < 16 or self.length < 1:
-            raise ValueError(
-                f"generated videos need width and height >= 16 and length >= 1, "
-                f"got {self.width} x {self.height}, {self.length} frames"
-            )
+        whole("", 16, 4096, width=self.width, height=self.height)
+        whole("", 1, 100_000, length=self.length)
         if not 4 <= self.target[0] <= self.target[1] <= min(self.width, self.height):
             raise ValueError(
                 f"target must be a range (smallest, largest) of pixels within 4 and the picture's shorter side "

@@ -14,8 +14,10 @@ file names with the prefix of the pytracking family (`uav_`, `nfs_` ...), GOT-10
 """
 
 import os
+import platform
+import re
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -28,6 +30,8 @@ from seqtrack_lit.files import read_bytes
 PREFIXES = ("uav_", "nfs_", "otb_", "lasot_", "tnl2k_")
 _LARGEST = {4: 1e6}  # pixels of a box; of other columns 1e9 (seconds)
 _LARGEST_FILE = 16_000_000  # bytes; a box of full precision takes 80, the longest videos have 30,000 frames
+# What names of unfinished files begin with: the machine; then comes the process.
+_HERE = f".{re.sub(r'[^A-Za-z0-9]', '', platform.node())[:40]}-"
 _SEPARATORS = str.maketrans({",": " ", ";": " ", "\t": " "})
 
 
@@ -63,7 +67,7 @@ def write_atomic(path: Path, content: str | bytes) -> None:
     temporary: str | None = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, temporary = tempfile.mkstemp(prefix=".", suffix=".part", dir=path.parent)
+        descriptor, temporary = tempfile.mkstemp(prefix=f"{_HERE}{os.getpid()}-", suffix=".part", dir=path.parent)
         with os.fdopen(descriptor, "wb") as file:
             file.write(data)
             file.flush()
@@ -82,6 +86,43 @@ def write_atomic(path: Path, content: str | bytes) -> None:
         raise
 
 
+def remove_leftovers(*folders: Path) -> None:
+    """Delete the unfinished files that killed processes of this machine left in some folders."""
+    for path in (path for folder in folders for path in folder.glob(f"{_HERE}*.part")):
+        pid = path.name.removeprefix(_HERE).partition("-")[0]
+        if pid.isdigit() and not _runs(int(pid)):
+            path.unlink(missing_ok=True)
+
+
+def _runs(pid: int) -> bool:
+    if os.name == "nt":  # signal 0 would end it there
+        return True
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):  # somebody else's
+        return True
+    return True
+
+
+def require_own_files(names: Collection[str]) -> None:
+    """Refuse sequences whose result files would be one: times of `lap` and boxes of `lap_time` are both lap_time.txt.
+
+    Raises:
+        ValueError: names the two.
+    """
+    known = set(names)
+    for name in names:
+        plain = re.sub(r"_(time|confidence)$", "", name)
+        for other in (plain, re.sub(r"_[0-9]{3,}$", "", plain)):
+            if other != name and other in known:
+                raise ValueError(
+                    f"two sequences are called {shown(other)} and {shown(name)}: a result file {name}.txt could belong "
+                    "to either; rename one"
+                )
+
+
 def write_result(
     folder: Path,
     name: str,
@@ -94,7 +135,7 @@ def write_result(
     """Write the three files of one tracked sequence; the boxes (xywh, pixels) last. Returns the boxes' path.
 
     Raises:
-        ValueError: a box is not finite.
+        ValueError: a box, time or confidence is not finite.
         OSError: see `write_atomic`.
     """
     bad = np.flatnonzero(~np.isfinite(boxes).all(axis=1))
@@ -102,6 +143,10 @@ def write_result(
         raise ValueError(
             f"{name}: the tracker's box in frame {bad[0]} is {boxes[bad[0]].tolist()}; nothing was written"
         )
+    for kind, values in (("time", times), ("confidence", confidences)):
+        bad = np.flatnonzero(~np.isfinite(values))
+        if bad.size:
+            raise ValueError(f"{name}: the tracker's {kind} in frame {bad[0]} is {values[bad[0]]}; nothing was written")
     columns = {"time": "".join(f"{t:.6f}\n" for t in times), "confidence": "".join(f"{c:.6g}\n" for c in confidences)}
     for kind, text in columns.items():
         write_atomic(result_path(folder, name, repetition, kind), text)

@@ -15,7 +15,7 @@ from typing import Protocol, runtime_checkable
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from seqtrack_lit.evaluation.results import list_done, write_atomic
+from seqtrack_lit.evaluation.results import list_done, remove_leftovers, require_own_files, write_atomic
 from seqtrack_lit.files import read_json
 from seqtrack_lit.tracking.workers import (
     CannotWriteError,
@@ -73,10 +73,11 @@ def run_benchmark(
         show: a progress bar on stderr.
 
     Raises:
-        ValueError: two videos with one name, or no worker could start.
+        ValueError: two videos with one name or with the same result files, or no worker could start.
         OSError: a result could not be written; those before are whole.
     """
     lengths = _lengths(videos)
+    remove_leftovers(folder, folder / "media")
     done = set(list_done(folder, lengths))
     order = [i for i, name in enumerate(lengths) if name not in done]
     names, counts = list(lengths), list(lengths.values())
@@ -186,6 +187,7 @@ def _lengths(videos: Videos) -> dict[str, int]:
         names = [name for name, _ in pairs]
         twice = next(name for name in names if names.count(name) > 1)
         raise ValueError(f"two sequences are called {twice!r}; result files are named by them, so rename one")
+    require_own_files(lengths)
     return lengths
 
 
@@ -194,7 +196,7 @@ class _Bar:
 
     def __init__(self, total: int, done: int, show: bool) -> None:
         self.progress = Progress(
-            TextColumn("{task.description:<24.24}"),
+            TextColumn("{task.description:<24.24}", markup=False),  # brackets in names are no colours
             BarColumn(),
             MofNCompleteColumn(),
             TextColumn("{task.fields[rate]}"),

@@ -53,7 +53,8 @@ def open_source(source: str | int, *, rate: float | None = None) -> Source:
     """
     if rate is not None:
         number("", above=True, rate=rate)
-    if isinstance(source, int) or (source.isdecimal() and not Path(source).exists()):
+    source = str(source)
+    if source.isdecimal() and not Path(source).exists():
         return _camera(int(source), rate)
     path = Path(source.removeprefix("file://")).expanduser()
     if is_stream(source):
@@ -140,8 +141,8 @@ def _stream(address: str, rate: float | None) -> Source:
 
 
 def _camera(number: int, rate: float | None) -> Source:
-    camera = cv2.VideoCapture(number)
-    if not camera.isOpened():
+    camera = cv2.VideoCapture(number) if number < 1000 else None
+    if camera is None or not camera.isOpened():
         raise FileNotFoundError(
             f"source={number}: no camera of this number can be opened; try 0, 1, ..., close other programs that use "
             "it, or give a video file"
