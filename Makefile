@@ -1,18 +1,24 @@
 # Two commands: `make quickstart` (train, track, score, look) and `make test` (lint, types, tests).
 .DEFAULT_GOAL := help
-.PHONY: help install quickstart dashboard test test-slow test-gpu bench-gpu lint format clean
+.PHONY: lock outdated help install quickstart dashboard test test-slow test-gpu bench-gpu lint format clean
 PY := .venv/bin/python
 STAMP := .venv/.installed
 QUICK := runs/quickstart
+LOCK := $(PY) -m uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 -q \
+  --no-header --no-annotate
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
 
-# uv is fast; where it cannot be had, plain pip does the same (its last line repairs cv2/, see pyproject.toml).
-$(STAMP): pyproject.toml
+# The versions of requirements.lock; where they cannot be had (another index, another system), the newest that fit. uv is
+# fast; where it cannot be had, plain pip does the same (its last line repairs cv2/, see pyproject.toml).
+$(STAMP): pyproject.toml requirements.lock
 	test -x $(PY) || python3 -m venv .venv
 	$(PY) -m pip install -q --disable-pip-version-check uv \
-	  && $(PY) -m uv pip install -q --python $(PY) -e '.[dev]' \
+	  && { $(PY) -m uv pip install -q --python $(PY) --require-hashes -r requirements.lock \
+	       && $(PY) -m uv pip install -q --python $(PY) --no-deps -e . \
+	       || { echo "requirements.lock cannot be used here (see above): the newest versions that fit instead"; \
+	            $(PY) -m uv pip install -q --python $(PY) -e '.[dev]'; }; } \
 	  || { $(PY) -m pip install -q -e '.[dev]' && $(PY) -m pip uninstall -q -y opencv-python-headless \
 	       && $(PY) -m pip install -q --force-reinstall --no-deps opencv-contrib-python-headless; }
 	@touch $@
@@ -47,6 +53,14 @@ test-gpu: $(STAMP)  ## the tests that need a CUDA device
 
 bench-gpu: $(STAMP)  ## frames and training samples a second of the four models on the GPU at hand (8 minutes)
 	$(PY) experiments/tab1_profile/bench_gpu.py
+
+lock:  ## write requirements.lock anew: the newest versions that fit
+	$(LOCK) --generate-hashes --upgrade -o requirements.lock
+
+outdated: $(STAMP)  ## which dependencies have moved on since requirements.lock (< locked, > newest)
+	@grep -oE '^[^ ]+==[^ ;]+' requirements.lock > .venv/.locked
+	@$(LOCK) > .venv/.newest && grep -oE '^[^ ]+==[^ ;]+' .venv/.newest | diff .venv/.locked - \
+	  && echo "requirements.lock is up to date" || echo "Dependencies have moved on, or cannot be asked for; 'make lock' takes the newest."
 
 format: $(STAMP)  ## let ruff mend what it can
 	.venv/bin/ruff check --fix src tests experiments; .venv/bin/ruff format src tests experiments
