@@ -185,6 +185,10 @@ def test_one_broken_video_does_not_hide_the_others(make_dataset: Callable[..., M
         ("unreadable", "größer hund"),
     ]
     assert report.sequences == 3
+    (root / "cat").rename(root / "c\x1b[31mat")
+    report = run(readers.folder, root, strict=True)
+    assert report.sequences == 3
+    assert "the name of a video is 'c\\x1b[31mat', which cannot name a file" in report.findings[0].text
 
 
 def test_notes_of_published_data_are_no_problems(make_dataset: Callable[..., Made]) -> None:

@@ -69,7 +69,7 @@ def folder(
     videos = _video_folders(name, base, problems)
     inputs = [path for video in videos for path in (*_what_counts(video), *_existing(video, *_FLAGS))]
     inputs += [video / "groundtruth.txt" for video in videos]
-    readings = {path_part(f"{video}: the name", video.name): partial(_groundtruth, video) for video in videos}
+    readings = {video.name: partial(_groundtruth, video) for video in videos}
     builder = IndexBuilder(name, base, problems=problems)
     return cached(key, base, inputs, lambda: _collect(builder, readings, tracking), cache, problems)
 
@@ -121,6 +121,7 @@ Reading = Callable[[], _Video]
 def _collect(builder: IndexBuilder, readings: Mapping[str, Reading], tracking: bool) -> IndexBuilder:
     for name, reading in readings.items():
         with builder.video(name):
+            path_part(f"{builder.root}: the name of a video", name)
             video = reading()
             if tracking:
                 require_first_box(video.source, video.boxes)
