@@ -293,6 +293,24 @@ def test_a_dry_run_that_is_meant_but_not_said_touches_no_run(
     assert not list(tmp_path.iterdir())
 
 
+def test_the_first_validation_of_a_training_on_got10k(
+    run: Callable[..., int], tmp_path: Path, make_dataset: Any, capsys: Any
+) -> None:
+    """Videos longer than what is tracked of them, with a cover of every frame; the dry run has tried it before."""
+    make_dataset("got10k")
+    generated = ("data=", "data.train.", "data.validation.open.", "data.validation.track_frames")
+    arguments = [item for item in tiny("out") if not item.startswith(generated)]
+    arguments += ["data=got10k", "data.validation.track_frames=10", "data.workers=0"]
+    arguments += ["train.epoch_samples=32", "train.samples=64"]
+    assert run(*arguments, "dry_run=true") == 0
+    assert "a batch of pairs and 1 video of 10 frames in" in capsys.readouterr().out
+    assert run(*arguments) == 0
+    facts = read_facts(tmp_path / "out")
+    assert facts["which"] == "last"
+    assert facts["best"] >= 0
+    assert "checkpoints/last.ckpt, best val/auc" in capsys.readouterr().out
+
+
 def test_without_files(run: Callable[..., int], tmp_path: Path) -> None:
     assert run(*tiny("out", "logger=none")) == 0
     assert not (tmp_path / "out/metrics.csv").exists()

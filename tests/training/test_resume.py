@@ -185,7 +185,7 @@ def test_a_checkpoint_is_there_before_the_first_validation(
 
 
 def test_checkpoints_are_written_when_due(make_net: Any, squares: Any, tmp_path: Path) -> None:
-    """Every 8 steps, also where that is an epoch's last; before the first validation; at the end."""
+    """Every 8 steps, also where that is an epoch's last; at the end; before validations until one has the metric."""
     steps = []
 
     class Writes(Checkpoints):
@@ -198,10 +198,17 @@ def test_checkpoints_are_written_when_due(make_net: Any, squares: Any, tmp_path:
         "enable_checkpointing": False, "enable_progress_bar": False, "enable_model_summary": False, "logger": False,
         "num_sanity_val_steps": 0, "accelerator": "cpu", "devices": 1, "default_root_dir": tmp_path,
     }  # fmt: skip
-    trainer = Trainer(max_epochs=budget.epochs, callbacks=[Writes(tmp_path, every_steps=8)], **settings)
+
+    class Third(Callback):
+        def on_validation_epoch_end(self, trainer: Trainer, pl_module: Any) -> None:
+            trainer.callback_metrics.pop("val/auc", None)
+            if trainer.current_epoch == 2:
+                pl_module.log("val/auc", 50.0)
+
+    trainer = Trainer(max_epochs=budget.epochs, callbacks=[Third(), Writes(tmp_path, every_steps=8)], **settings)
     module = SeqTrackModule(make_net(), recipe=MuonRecipe(), budget=budget)
     trainer.fit(module, datamodule=squares(batches=4, size=4))
-    assert steps == [(3, False), (8, False), (16, False), (20, True)]
+    assert steps == [(3, False), (7, False), (8, False), (11, False), (12, True), (16, False), (20, False)]
 
 
 def test_stopped_twice(make_net: Any, squares: Any, videos: Any, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from seqtrack_lit.crops import Image
 from seqtrack_lit.data.sequence import Sequence as Video
 from seqtrack_lit.models.seqtrack import normalise
 from seqtrack_lit.tracking.seqtrack import SeqTrackTracker
-from seqtrack_lit.tracking.tracker import Estimate, Track, check_first_box
+from seqtrack_lit.tracking.tracker import Estimate, Track, check_first_box, check_image
 
 _READERS = 8  # threads that decode frames while the network computes
 
@@ -54,6 +54,8 @@ def track_together(tracker: SeqTrackTracker, videos: Sequence[Video]) -> dict[st
 def update_together(trackers: Sequence[SeqTrackTracker], images: Sequence[Image]) -> list[Estimate]:
     """`SeqTrackTracker.update` of trackers that share a network and settings, each on its image, in one pass."""
     first = trackers[0]
+    for image in images:
+        check_image(image)
     crops = [tracker.crop() for tracker in trackers]
     cut = np.stack([crop.cut(image, padding=first.padding) for crop, image in zip(crops, images, strict=True)])
     pixels = torch.from_numpy(cut).to(first.device).permute(0, 3, 1, 2)

@@ -30,8 +30,8 @@ LAST, PREVIOUS, BEST = "last.ckpt", "previous.ckpt", "best.ckpt"
 class Checkpoints(Callback):
     """Writes `last.ckpt` (the one before stays as `previous.ckpt`) and `best.ckpt`, each whole or not at all.
 
-    Saved every so many steps, after every validation that gave the monitored metric, and at the end. Also one step
-    before the first validation of this process: whatever may be wrong with validation then costs a step, not hours.
+    Saved every so many steps, after every validation that gave the monitored metric, and at the end. Until this process
+    has seen that metric, also one step before each validation: whatever may be wrong there costs a step, not hours.
 
     Args:
         folder: where to.
@@ -43,7 +43,7 @@ class Checkpoints(Callback):
         whole("callbacks", 0, checkpoint_steps=every_steps)
         self.folder, self.monitor, self.every_steps = folder, monitor, every_steps
         self.best: float | None = None
-        self._validations = 0  # of this process
+        self._proven = False  # whether a validation of this process gave the metric
         self._fresh = False  # whether this epoch has metrics
         self._saved = 0  # step of the last save
 
@@ -53,17 +53,17 @@ class Checkpoints(Callback):
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Remember that this epoch has fresh metrics."""
-        self._fresh, self._validations = True, self._validations + 1
+        self._fresh = True
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
         """Save inside an epoch."""
-        if between_steps(trainer) and (self._due(trainer) or (not self._validations and _one_step_left(trainer))):
+        if between_steps(trainer) and (self._due(trainer) or (not self._proven and _one_step_left(trainer))):
             self.save(trainer)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save after the validation."""
         value = trainer.callback_metrics.get(self.monitor) if self._fresh else None
-        self._fresh = False
+        self._fresh, self._proven = False, self._proven or value is not None
         best = value is not None and bool(value.isfinite()) and (self.best is None or float(value) > self.best)
         if best:
             self.best = float(value)  # type: ignore[arg-type]
