@@ -40,12 +40,12 @@ class PowerCutError(Exception):
 class At(Callback):
     """Does something at the end of a step, or in the validation after an epoch."""
 
-    def __init__(self, act: Callable[[], None], *, step: int = 0, validation: int = 0) -> None:
+    def __init__(self, act: Callable[[], None], *, step: int = -1, validation: int = 0) -> None:
         self.act, self.step, self.validation = act, step, validation
 
     def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
         if trainer.global_step == self.step:
-            self.step = 0
+            self.step = -1
             self.act()
 
     def on_validation_batch_end(self, trainer: Trainer, *_: Any) -> None:
