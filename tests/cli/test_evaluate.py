@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from omegaconf import OmegaConf
 
 from seqtrack_lit.cli import evaluate
 from seqtrack_lit.cli.runtime import config_folder
@@ -281,3 +282,28 @@ def test_a_checkpoints_name_leads_nowhere(name: str, tmp_path: Path, run, capsys
     assert "tracker.name is '" in message
     assert "\x1b" not in message
     assert sorted(one.name for one in tmp_path.iterdir()) in (["deep", "theirs.ckpt"], ["theirs.ckpt"])
+
+
+def test_which_checkpoint_of_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The run says; the command line wins; an older run says nothing and has its best one taken."""
+    folder = tmp_path / "run"
+    (folder / "checkpoints").mkdir(parents=True)
+    for name in ("best", "last"):
+        (folder / "checkpoints" / f"{name}.ckpt").touch()
+
+    def found(which: str | None) -> str:
+        config = {"checkpoint": None, "run": str(folder), "which": which, "paths": {"runs": "runs"}}
+        path = evaluate.checkpoint_of(OmegaConf.create(config))
+        assert path is not None
+        return path.name
+
+    assert found(None) == "best.ckpt"
+    assert found("last") == "last.ckpt"
+    (folder / "run.json").write_text('{"which": "last"}')
+    assert found(None) == "last.ckpt"
+    assert found("best") == "best.ckpt"
+    (folder / "checkpoints/last.ckpt").unlink()
+    with pytest.raises(FileNotFoundError, match=r"there is no .*last\.ckpt; which=best takes the other one"):
+        found(None)
+    with pytest.raises(ValueError, match="which must be one of best, last, got 'newest'"):
+        found("newest")

@@ -2,6 +2,7 @@
 
 import errno
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -73,11 +74,22 @@ class Stop(Callback):
             os.kill(os.getpid(), signal.SIGTERM)
 
 
+class Late(Callback):
+    """Asks the first job to stop when nothing is left of it but its last validation."""
+
+    def on_validation_start(self, trainer: Any, *_: Any) -> None:
+        if trainer.current_epoch + 1 == trainer.max_epochs and "seed-0" in trainer.default_root_dir:
+            import os
+            import signal
+
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
 @pytest.fixture
 def stop(monkeypatch: pytest.MonkeyPatch) -> str:
     """An override that stops a run; importable for Hydra."""
     module = ModuleType("stopping")
-    module.Stop = Stop  # type: ignore[attr-defined]
+    module.Stop, module.Late = Stop, Late  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "stopping", module)
     return "+callbacks.extra.stop._target_=stopping.Stop"
 
@@ -217,15 +229,32 @@ def test_resume_between_epochs_with_another_device_batch(run: Callable[..., int]
     (out,) = (tmp_path / "runs/dated").iterdir()
     first = weights(out / "checkpoints/last.ckpt")
     (out / "checkpoints/last.ckpt").unlink()  # as if killed while it was being replaced
+    (out / "checkpoints/part.ckpt").write_bytes(b"half")
     facts = json.loads((out / "run.json").read_text())
     (out / "run.json").write_text(json.dumps({**facts, "status": "running"}))
     capsys.readouterr()
     assert run(*dated, "resume=auto", "train.device_batch=4") == 0
     assert "going on from previous.ckpt" in capsys.readouterr().out
+    assert not list(out.rglob("*part*"))
     second = weights(out / "checkpoints/last.ckpt")
     assert all(torch.allclose(first[name], second[name], atol=2e-2) for name in first)
     assert len(read_metrics(out / "metrics.csv")) == 8
     assert len(list((tmp_path / "runs/dated").iterdir())) == 1
+
+
+def test_a_damaged_checkpoint_is_told_on_screen_and_in_the_log(
+    run: Callable[..., int], tmp_path: Path, stop: str, capsys: Any
+) -> None:
+    assert run(*tiny("out", stop, "callbacks.checkpoint_steps=2")) == 143
+    path = tmp_path / "out/checkpoints/last.ckpt"
+    path.write_bytes(path.read_bytes()[:-300])
+    capsys.readouterr()
+    assert run("resume=out") == 143  # asked in its fifth step once more
+    screen, log = capsys.readouterr().out, (tmp_path / "out/train.log").read_text()
+    for text in (screen, log):
+        assert "last.ckpt is damaged (" in text
+        assert "passed over" in text
+        assert re.search(r"going on from previous\.ckpt because last\.ckpt is damaged", text)
 
 
 def test_resume_one_job_of_a_sweep(run: Callable[..., int], tmp_path: Path, stop: str, capsys: Any) -> None:
@@ -293,6 +322,24 @@ def test_a_dry_run_that_is_meant_but_not_said_touches_no_run(
     assert not list(tmp_path.iterdir())
 
 
+def test_the_first_validation_of_a_training_on_got10k(
+    run: Callable[..., int], tmp_path: Path, make_dataset: Any, capsys: Any
+) -> None:
+    """Videos longer than what is tracked of them, with a cover of every frame; the dry run has tried it before."""
+    make_dataset("got10k")
+    generated = ("data=", "data.train.", "data.validation.open.", "data.validation.track_frames")
+    arguments = [item for item in tiny("out") if not item.startswith(generated)]
+    arguments += ["data=got10k", "data.validation.track_frames=10", "data.workers=0"]
+    arguments += ["train.epoch_samples=32", "train.samples=64"]
+    assert run(*arguments, "dry_run=true") == 0
+    assert "a batch of pairs and 1 video of 10 frames in" in capsys.readouterr().out
+    assert run(*arguments) == 0
+    facts = read_facts(tmp_path / "out")
+    assert facts["which"] == "last"
+    assert facts["best"] >= 0
+    assert "checkpoints/last.ckpt, best val/auc" in capsys.readouterr().out
+
+
 def test_without_files(run: Callable[..., int], tmp_path: Path) -> None:
     assert run(*tiny("out", "logger=none")) == 0
     assert not (tmp_path / "out/metrics.csv").exists()
@@ -336,6 +383,20 @@ def test_a_sweep_over_a_group_in_a_group_stays_in_its_folder(run: Callable[..., 
     assert run(*TINY, "-m", "model/encoder=vit_b16,vit_l16", "hydra.sweep.dir=sweep") == 0
     names = {path.name for path in (tmp_path / "sweep").iterdir() if path.is_dir()}
     assert names == {"model.encoder-vit_b16", "model.encoder-vit_l16"}
+
+
+def test_a_sweep_ends_also_in_the_last_epoch_of_a_job(
+    run: Callable[..., int], tmp_path: Path, stop: str, capsys: Any
+) -> None:
+    """That job is finished, the next one is not begun; the same command goes on with it."""
+    sweep = [*TINY, stop.replace("Stop", "Late"), "-m", "seed=0,1", "name=sweep"]
+    assert run(*sweep) == 143
+    assert "stopped by SIGTERM after its last step; the sweep ends here" in capsys.readouterr().out
+    first, second = (tmp_path / f"runs/sweep/seed-{seed}" for seed in (0, 1))
+    assert read_facts(first)["status"] == "finished"
+    assert not (second / "checkpoints").exists()
+    assert run(*sweep) == 0
+    assert read_facts(second)["status"] == "finished"
 
 
 @pytest.mark.parametrize(

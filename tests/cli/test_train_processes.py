@@ -131,6 +131,31 @@ def test_asked_to_stop_from_outside(tmp_path: Path, number: signal.Signals, code
     assert last(tmp_path / "run")["global_step"] >= 4
 
 
+@pytest.mark.timeout(2 * LIMIT)
+def test_an_interrupt_in_the_first_seconds_is_no_traceback(tmp_path: Path) -> None:
+    """While libraries are imported, while the sweep is planned, while its first job is built."""
+    for seconds in (0.3, 1.5, 4.0, 8.0):
+        process = start(tmp_path, "trainer=cpu", "-m", "seed=0,1", "name=sweep")
+        time.sleep(seconds)
+        os.killpg(process.pid, signal.SIGINT)
+        code, screen = finish(process)
+        assert code in (130, -signal.SIGINT), (seconds, code, screen)
+        assert "interrupted" in screen or "stopped by SIGINT" in screen
+        assert "Traceback" not in screen
+
+
+@pytest.mark.timeout(2 * LIMIT)
+@pytest.mark.parametrize("pairs", [1, 3])
+def test_one_process_has_fewer_validation_pairs(tmp_path: Path, pairs: int) -> None:
+    """One pair for two processes, or two and one: nobody waits for numbers that another one does not have."""
+    code, screen = finish(start(tmp_path, *TWO, f"data.validation.pairs={pairs}", "hydra.run.dir=out"))
+    assert code == 0, screen
+    row = read_metrics(tmp_path / "out/metrics.csv")[-1]
+    assert row["val/pair_iou"]
+    assert bool(row.get("val/reliance")) == (pairs == 3)
+    assert row["val/auc"]
+
+
 @pytest.mark.timeout(4 * LIMIT)
 def test_two_processes_learn_what_one_does(tmp_path: Path) -> None:
     """Same samples, same step: weights agree up to the order of sums; a stopped pair goes on exactly."""
@@ -152,6 +177,11 @@ def test_two_processes_learn_what_one_does(tmp_path: Path) -> None:
     assert code == 0, screen
     parts = last(tmp_path / "parts")
     assert all(torch.equal(value, parts["state_dict"][name]) for name, value in pair["state_dict"].items())
+    assert numbers(tmp_path / "parts") == numbers(tmp_path / "two")  # means over both processes
+    means = [
+        [float(row["train/loss"]) for row in read_metrics(tmp_path / name / "metrics.csv")] for name in ("one", "two")
+    ]
+    assert means[1] == pytest.approx(means[0], rel=1e-3)
 
 
 @pytest.mark.timeout(3 * LIMIT)

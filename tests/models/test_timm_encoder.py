@@ -7,6 +7,7 @@ import pytest
 import timm
 import torch
 from hydra import compose, initialize_config_dir
+from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 
 from seqtrack_lit.models import timm_encoder
@@ -226,6 +227,28 @@ def test_other_models_are_refused(name, message):
 def test_patch_14_needs_its_sizes():
     with pytest.raises(ValueError, match="multiple of the patch size 14, got 256; the nearest are 252 and 266"):
         TimmEncoder(name="vit_base_patch14_reg4_dinov2.lvd142m", options=SMALL)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (
+            ["+model=seqtrack_b384", "model/encoder=dinov2_b14", "model.encoder.search_size=384"],
+            r"search_size must be a multiple of the patch size 14, got 384; .*: write model\.encoder\.search_size=378",
+        ),
+        (
+            ["+model=seqtrack_b256", "model/encoder=augreg_b16", "+model.encoder.joint=false", "model.memory=both"],
+            r"joint=false \(ablation=separate\) needs the built-in ViT: write model/encoder=mae_b16",
+        ),
+    ],
+    ids=["b384 in patches of 14", "separate"],
+)
+def test_what_an_encoder_of_timm_cannot_do(overrides, message):
+    """Said before anything is downloaded."""
+    with initialize_config_dir(str(CONF), version_base=None):
+        config = compose(overrides=["+tokenizer=default", *overrides])
+    with pytest.raises(InstantiationException, match=message):
+        instantiate(config.model)
 
 
 @pytest.mark.parametrize(("width", "patch"), [(384, 16), (768, 8)])

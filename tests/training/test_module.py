@@ -218,7 +218,7 @@ def test_guard_stops_and_keeps_the_batch(
     module = SeqTrackModule(make_net(dense=True), recipe=FAST, budget=budget, dense_weight=1.0, nonfinite_limit=3)
     losses, weights = module.losses, []
 
-    def broken(net: SeqTrack, batch: Any) -> Any:
+    def broken(net: SeqTrack, batch: Any, *_: Any) -> Any:
         weights.append(net.decoder.head[0].weight.detach().clone())
         return spoil(losses(net, batch), len(weights) - 1)
 
@@ -352,7 +352,7 @@ def test_an_overflow_of_fp16_lowers_the_scale_and_stops_nothing(
         module = SeqTrackModule(make_net(), recipe=FAST, budget=budget, nonfinite_limit=2)
         losses = module.losses
         if spoiled:
-            module.losses = lambda net, batch: spoil_loss(float("inf"))(losses(net, batch), 9)  # type: ignore[method-assign]
+            module.losses = lambda net, batch, *_: spoil_loss(float("inf"))(losses(net, batch), 9)  # type: ignore[method-assign]
         plugin = MixedPrecision("16-mixed", "cpu", scaler)
         trainer(tmp_path, budget, plugins=[plugin], limit_val_batches=0).fit(module, datamodule=squares(batches=40))
         return module, scaler
@@ -385,5 +385,5 @@ def test_best_checkpoint(
     best, last = (torch.load(tmp_path / name, weights_only=True) for name in ("best.ckpt", "last.ckpt"))
     assert {best["global_step"]} == steps
     assert last["global_step"] == 2
-    assert (tmp_path / "previous.ckpt").exists()
+    assert (tmp_path / "previous.ckpt").exists() == tracked
     assert not list(tmp_path.glob("part*"))

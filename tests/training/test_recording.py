@@ -8,13 +8,17 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch import Callback, Trainer
 
 from seqtrack_lit.cli import dry_run
+from seqtrack_lit.models.seqtrack import SeqTrack
 from seqtrack_lit.training import recording
 from seqtrack_lit.training.budget import Budget
+from seqtrack_lit.training.means import Means
+from seqtrack_lit.training.module import SeqTrackModule
+from seqtrack_lit.training.optim import AdamWRecipe
 from seqtrack_lit.training.progress import _clock
-from seqtrack_lit.training.recording import RunFolder, Sink, peak_memory, read_metrics
+from seqtrack_lit.training.recording import RunFolder, Sink, peak_memory, read_metrics, reset_peak_memory
 from seqtrack_lit.training.validation import sheet
 
 
@@ -78,13 +82,12 @@ class Clock(Trainer):
 
     global_step, world_size = 0, 2  # type: ignore[assignment]
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, net: SeqTrack) -> None:
         super().__init__(
             accelerator="cpu", accumulate_grad_batches=2, logger=False, enable_checkpointing=False,
             enable_progress_bar=False, enable_model_summary=False,
         )  # fmt: skip
-        self.now, self.rows, self.module = 0.0, [], LightningModule()
-        monkeypatch.setattr(self.module, "log_dict", lambda values, **_: self.rows.append(values))
+        self.now, self.module = 0.0, SeqTrackModule(net, recipe=AdamWRecipe(), budget=Budget(160, 160, 16))
         self.datamodule = SimpleNamespace(skipped=3)
         monkeypatch.setattr(recording.time, "perf_counter", lambda: self.now)
 
@@ -98,26 +101,58 @@ class Clock(Trainer):
         callback.on_train_batch_end(self, self.module, None, batch, 0)
 
 
-def test_times_are_of_whole_steps(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two batches of 4 on 2 processes: 16 samples in (1 + 3) + (2 + 2) s; a validation of 100 s is left out."""
-    fake = Clock(monkeypatch)
-    meter = recording.Meter()
-    meter.on_train_start(fake, fake.module)
-    fake.batch(meter, 1.0, 3.0)
-    assert not fake.rows
-    fake.batch(meter, 2.0, 2.0)
+class Numbers(Sink):
+    def __init__(self) -> None:
+        self.rows: list[dict[str, float]] = []
+
+    def numbers(self, values: Any, step: int) -> None:
+        self.rows.append(dict(values))
+
+
+def test_numbers_are_means_of_the_interval(monkeypatch: pytest.MonkeyPatch, make_net: Any) -> None:
+    """Two batches a step, two steps a row, 16 samples a step: (1 + 2 + 3) + (3 + 4 + 1) s; a validation is left out."""
+    fake, sink = Clock(monkeypatch, make_net()), Numbers()
+    meter, record = recording.Meter(), recording.Record([sink], every=2)
+    for callback in (meter, record):
+        callback.on_train_start(fake, fake.module)
+
+    def batch(waited: float, computed: float, loss: float) -> None:
+        fake.module.means.add({"train/loss": torch.tensor(loss)})
+        fake.batch(meter, waited, computed)
+        record.on_train_batch_end(fake, fake.module)
+
+    batch(1.0, 3.0, 2.0)
+    batch(1.0, 1.0, float("nan"))
+    assert not sink.rows
+    stored = record.state_dict()  # a run that is stopped here ...
+    assert stored == {"ranks": {0: {"train/loss": (2.0, 1.0), "time/data": (2.0, 1.0), "time/step": (4.0, 1.0)}}}
     fake.now += 100.0
     meter.on_train_epoch_start(fake, fake.module)
-    fake.batch(meter, 1.0, 1.0)
-    fake.batch(meter, 1.0, 1.0)
-    found = [(row["time/data"], row["time/step"], row["time/samples_per_second"]) for row in fake.rows]
-    assert found == [(3.0, 5.0, 2.0), (2.0, 2.0, 4.0)]
-    assert {row["data/skipped"] for row in fake.rows} == {3.0}
+    fake.module.means = Means()  # ... goes on in another process
+    record.load_state_dict(stored)
+    record.on_train_start(fake, fake.module)
+    batch(2.0, 2.0, 3.0)
+    batch(2.0, 2.0, 4.0)
+    (row,) = sink.rows
+    assert row["train/loss"] == 3.0  # of 2, 3 and 4
+    assert (row["time/data"], row["time/step"]) == (3.0, 4.0)  # of 2 and 4; of 4 and 4
+    assert row["time/samples_per_second"] == 16 / 7
+    assert row["data/skipped"] == 3.0
+    assert record.state_dict() == {"ranks": {0: {}}}
 
 
-def test_dry_run_counts_whole_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sums_of_other_processes_go_to_the_first() -> None:
+    """Two processes had 3 and 5 once and thrice; one that goes on alone has (3 + 15) / 4, a third one nothing."""
+    parts = {0: {"loss": (3.0, 1.0)}, 1: {"loss": (15.0, 3.0)}}
+    means = Means()
+    for world, rank, wanted in [(1, 0, {"loss": 4.5}), (2, 1, {"loss": 5.0}), (3, 1, {})]:
+        means.restore(parts, rank=rank, world=world, device=torch.device("cpu"))
+        assert means.take() == wanted
+
+
+def test_dry_run_counts_whole_steps(monkeypatch: pytest.MonkeyPatch, make_net: Any) -> None:
     """The first step takes 50 s, three more 2 x 2 s each: 3 x 16 samples in 12 s, 4 samples/s."""
-    fake, dry = Clock(monkeypatch), dry_run._Watch()
+    fake, dry = Clock(monkeypatch, make_net()), dry_run._Watch()
     budget = Budget(samples=16 * 900, epoch_samples=160, global_batch=16, devices=2, device_batch=4)
     for seconds in (25, 25, 2, 2, 2, 2, 2, 2):
         fake.batch(dry, 0.0, seconds)
@@ -125,6 +160,15 @@ def test_dry_run_counts_whole_steps(monkeypatch: pytest.MonkeyPatch) -> None:
             assert "too little" in dry.report(budget)
     assert "4.0 samples/s, 1.0 h for 14,400 samples" in dry.report(budget)
     assert "without its data workers" in dry.report(budget)
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="Linux forgets a peak of memory, others do not")
+def test_memory_of_a_former_run_is_forgotten() -> None:
+    big = np.ones(50_000_000)  # 0.4 GB
+    del big
+    before = peak_memory(torch.device("cpu"))
+    reset_peak_memory(torch.device("cpu"))
+    assert peak_memory(torch.device("cpu")) < before - 0.3
 
 
 def test_small_things() -> None:

@@ -21,6 +21,7 @@ from seqtrack_lit.training.callbacks import (
     RandomState,
     StopCleanly,
     StoppedError,
+    remove_parts,
     resumable,
 )
 from seqtrack_lit.training.module import SeqTrackModule
@@ -39,12 +40,12 @@ class PowerCutError(Exception):
 class At(Callback):
     """Does something at the end of a step, or in the validation after an epoch."""
 
-    def __init__(self, act: Callable[[], None], *, step: int = 0, validation: int = 0) -> None:
+    def __init__(self, act: Callable[[], None], *, step: int = -1, validation: int = 0) -> None:
         self.act, self.step, self.validation = act, step, validation
 
     def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
         if trainer.global_step == self.step:
-            self.step = 0
+            self.step = -1
             self.act()
 
     def on_validation_batch_end(self, trainer: Trainer, *_: Any) -> None:
@@ -68,7 +69,7 @@ class Experiment:
         self.make_net, self.squares, self.videos = make_net, squares, videos
         self.workers, self.accumulate = workers, accumulate
 
-    def run(self, folder: Path, *extra: Callback, resume: bool = False) -> SeqTrackModule:
+    def run(self, folder: Path, *extra: Callback, resume: bool = False, every: int = 2) -> SeqTrackModule:
         torch.manual_seed(1)
         np.random.seed(1)  # noqa: NPY002
         random.seed(1)
@@ -78,13 +79,13 @@ class Experiment:
         module = SeqTrackModule(net, recipe=MuonRecipe(), budget=budget, ema_decay=0.9)
         losses = module.losses
 
-        def noisy(net: SeqTrack, batch: Any) -> Any:
+        def noisy(net: SeqTrack, batch: Any, *features: Any) -> Any:
             noise = random.random() + float(np.random.random())  # noqa: NPY002
-            return {name: value * (1 + 0.01 * noise) for name, value in losses(net, batch).items()}
+            return {name: value * (1 + 0.01 * noise) for name, value in losses(net, batch, *features).items()}
 
         module.losses = noisy  # type: ignore[method-assign]
         files = RunFolder(folder)
-        checkpoints = Checkpoints(folder, every_steps=2)
+        checkpoints = Checkpoints(folder, every_steps=every)
         tracking = TrackHeldOut(lambda: self.videos[:1], tracker={"search_factor": 2.0, "template_factor": 1.5})
         callbacks = [
             Meter(),
@@ -100,7 +101,7 @@ class Experiment:
             log_every_n_steps=1, accelerator="cpu", devices=1, max_epochs=budget.epochs, default_root_dir=folder,
             accumulate_grad_batches=self.accumulate, logger=False, callbacks=callbacks, use_distributed_sampler=False,
         )  # fmt: skip
-        path = resumable(folder) if resume else None
+        path = resumable(folder)[0] if resume else None
         assert resume == (path is not None)
         if path is not None:
             files.cut(torch.load(path, weights_only=True)["global_step"])
@@ -149,6 +150,7 @@ STOPS = {
     "power cut between checkpoints": (At(cut_power, step=11), PowerCutError),
     "power cut after an epoch's last step": (At(cut_power, step=12), PowerCutError),
     "power cut in a validation": (At(cut_power, validation=2), PowerCutError),
+    "an error in the very first validation": (At(cut_power, validation=1), PowerCutError),
 }
 
 
@@ -167,6 +169,46 @@ def test_stopped_and_continued(
         experiment.run(folder, resume=True)
         print(name)
         assert_same_run(tmp_path / "whole", folder)
+
+
+def test_a_checkpoint_is_there_before_the_first_validation(
+    make_net: Any, squares: Any, videos: Any, tmp_path: Path
+) -> None:
+    """Five of the six steps are kept though nothing else asks for a checkpoint; and only once a process."""
+    experiment = Experiment(make_net, squares, videos, workers=0, accumulate=2)
+    with pytest.raises(PowerCutError):
+        experiment.run(tmp_path, At(cut_power, validation=1), every=0)
+    assert torch.load(tmp_path / LAST, weights_only=True)["global_step"] == 5
+    with pytest.raises(PowerCutError):
+        experiment.run(tmp_path, At(cut_power, validation=3), resume=True, every=0)
+    assert torch.load(tmp_path / LAST, weights_only=True)["global_step"] == 12
+
+
+def test_checkpoints_are_written_when_due(make_net: Any, squares: Any, tmp_path: Path) -> None:
+    """Every 8 steps, also where that is an epoch's last; at the end; before validations until one has the metric."""
+    steps = []
+
+    class Writes(Checkpoints):
+        def save(self, trainer: Trainer, *, best: bool = False) -> None:
+            steps.append((trainer.global_step, best))
+            super().save(trainer, best=best)
+
+    budget = Budget(20 * 4, 4 * 4, 4)
+    settings: Any = {
+        "enable_checkpointing": False, "enable_progress_bar": False, "enable_model_summary": False, "logger": False,
+        "num_sanity_val_steps": 0, "accelerator": "cpu", "devices": 1, "default_root_dir": tmp_path,
+    }  # fmt: skip
+
+    class Third(Callback):
+        def on_validation_epoch_end(self, trainer: Trainer, pl_module: Any) -> None:
+            trainer.callback_metrics.pop("val/auc", None)
+            if trainer.current_epoch == 2:
+                pl_module.log("val/auc", 50.0)
+
+    trainer = Trainer(max_epochs=budget.epochs, callbacks=[Third(), Writes(tmp_path, every_steps=8)], **settings)
+    module = SeqTrackModule(make_net(), recipe=MuonRecipe(), budget=budget)
+    trainer.fit(module, datamodule=squares(batches=4, size=4))
+    assert steps == [(3, False), (7, False), (8, False), (11, False), (12, True), (16, False), (20, False)]
 
 
 def test_stopped_twice(make_net: Any, squares: Any, videos: Any, tmp_path: Path) -> None:
@@ -189,13 +231,13 @@ def test_signals_are_given_back(make_net: Any, squares: Any, videos: Any, tmp_pa
 
 
 def test_checkpoints_are_whole_or_passed_over(make_net: Any, squares: Any, videos: Any, tmp_path: Path) -> None:
-    """A torn last.ckpt: the one before, with a warning; both torn: an error; none: a fresh start."""
-    assert resumable(tmp_path) is None
+    """A torn last.ckpt: the one before, and why; both torn: an error; none: a fresh start."""
+    assert resumable(tmp_path) == (None, "")
     Experiment(make_net, squares, videos, workers=0, accumulate=1).run(tmp_path)
     assert sorted(path.name for path in tmp_path.glob("*.ckpt")) == ["best.ckpt", "last.ckpt", "previous.ckpt"]
     for name in ("best.ckpt", LAST, PREVIOUS):
         assert "seqtrack" in torch.load(tmp_path / name, weights_only=True)
-    assert resumable(tmp_path) == tmp_path / LAST
+    assert resumable(tmp_path) == (tmp_path / LAST, "")
     whole = (tmp_path / LAST).read_bytes()
     entry = whole.rindex(b"PK\x01\x02")  # of the directory at the end; 10 bytes on: compression, 46: the name
     torn = {
@@ -205,13 +247,24 @@ def test_checkpoints_are_whole_or_passed_over(make_net: Any, squares: Any, video
     }  # fmt: skip
     for content in torn.values():
         (tmp_path / LAST).write_bytes(content)
-        with pytest.warns(UserWarning, match=r"last\.ckpt is damaged"):
-            assert resumable(tmp_path) == tmp_path / PREVIOUS
+        path, passed_over = resumable(tmp_path)
+        assert path == tmp_path / PREVIOUS
+        assert passed_over.startswith("last.ckpt is damaged (")
     (tmp_path / PREVIOUS).write_bytes(b"")
-    with (
-        pytest.warns(UserWarning, match="damaged"),
-        pytest.raises(ValueError, match=r"no checkpoint in .* init_from=.*best\.ckpt"),
-    ):
+    with pytest.raises(ValueError, match=r"no checkpoint in .* \(last.* previous.*\); .* init_from=.*best\.ckpt"):
+        resumable(tmp_path)
+
+
+@pytest.mark.parametrize(("part", "value"), [("state_dict", float("nan")), ("ema", float("inf"))])
+def test_weights_that_are_not_finite_are_refused(
+    make_net: Any, squares: Any, videos: Any, tmp_path: Path, part: str, value: float
+) -> None:
+    Experiment(make_net, squares, videos, workers=0, accumulate=1).run(tmp_path)
+    saved = torch.load(tmp_path / LAST, weights_only=True)
+    name = next(name for name in saved[part] if name.endswith("decoder.norm.weight"))
+    saved[part][name][3] = value
+    torch.save(saved, tmp_path / LAST)
+    with pytest.raises(ValueError, match=rf"last\.ckpt: {name} holds NaN or Inf"):
         resumable(tmp_path)
 
 
@@ -230,6 +283,14 @@ def test_a_full_disk_leaves_the_last_checkpoint(
     monkeypatch.setattr(Trainer, "save_checkpoint", fills_up)
     with pytest.raises(OSError, match="No space left"):
         Experiment(make_net, squares, videos, workers=0, accumulate=1).run(tmp_path)
-    path = resumable(tmp_path)
-    assert path is not None
+    path, passed_over = resumable(tmp_path)
+    assert path == tmp_path / LAST
+    assert not passed_over
     assert torch.load(path, weights_only=True)["global_step"] == 4
+    remove_parts(tmp_path.parent)
+    assert (tmp_path / "part.ckpt").exists()
+    (tmp_path / "metrics.part").touch()
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "part.ckpt").rename(tmp_path / "checkpoints/part.ckpt")
+    remove_parts(tmp_path)
+    assert not list(tmp_path.rglob("*part*"))

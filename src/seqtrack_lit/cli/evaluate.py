@@ -20,8 +20,9 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from seqtrack_lit.checks import path_part, printable, whole
+from seqtrack_lit.checks import one_of, path_part, printable, whole
 from seqtrack_lit.cli.overrides import key_of
+from seqtrack_lit.cli.record import read_facts
 from seqtrack_lit.cli.runtime import existing, inference_of, instantiate, run
 
 if TYPE_CHECKING:
@@ -137,17 +138,28 @@ class Benchmark:
 
 
 def checkpoint_of(config: DictConfig) -> Path | None:
-    """The checkpoint asked for, else the best one of the run asked for; None where neither is.
+    """The checkpoint asked for, else the one of the run asked for; None where neither is.
+
+    Of a run it is the best one or the last one: as asked for, else as the run was configured.
 
     Raises:
         FileNotFoundError: it does not exist.
+        ValueError: `which` is neither best nor last.
     """
     if config.checkpoint is not None:
         return existing(config.checkpoint, "checkpoint")
-    best = Path(config.run).expanduser() / "checkpoints" / "best.ckpt"
-    if config.run != config.paths.runs and not best.is_file():
-        raise FileNotFoundError(f"run={config.run}: there is no {best}; train first, or give checkpoint=FILE")
-    return best if best.is_file() else None
+    run = Path(config.run).expanduser()
+    which = config.which or read_facts(run).get("which") or "best"
+    one_of("", ("best", "last"), which=which)
+    path = run / "checkpoints" / f"{which}.ckpt"
+    if path.is_file():
+        return path
+    if config.run == config.paths.runs:
+        return None
+    other = "last" if which == "best" else "best"
+    there = (path.parent / f"{other}.ckpt").is_file()
+    remedy = f"which={other} takes the other one" if there else "train first, or give checkpoint=FILE"
+    raise FileNotFoundError(f"run={config.run}: there is no {path}; {remedy}")
 
 
 def baselines_of(value: Any) -> list[str]:

@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any
 import cv2
 import torch
 from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from lightning.pytorch import Callback, Trainer, seed_everything
 from lightning.pytorch.strategies import FSDPStrategy, ModelParallelStrategy
 from omegaconf import DictConfig, OmegaConf
 
-from seqtrack_lit.checks import whole
+from seqtrack_lit.checks import one_of, whole
 from seqtrack_lit.cli.dry_run import dry_run
 from seqtrack_lit.cli.launch import first_process, only_here, processes
 from seqtrack_lit.cli.outside import check_processes
@@ -28,7 +29,14 @@ from seqtrack_lit.models.seqtrack import SeqTrack
 from seqtrack_lit.models.weights import load_weights
 from seqtrack_lit.tracking.seqtrack import SeqTrackTracker
 from seqtrack_lit.training.budget import Budget
-from seqtrack_lit.training.callbacks import Checkpoints, RandomState, StopCleanly, StoppedError, resumable
+from seqtrack_lit.training.callbacks import (
+    Checkpoints,
+    RandomState,
+    StopCleanly,
+    StoppedError,
+    remove_parts,
+    resumable,
+)
 from seqtrack_lit.training.module import SeqTrackModule
 from seqtrack_lit.training.precision import LIGHTNING, choose_precision, same_for_sweep, tf32
 from seqtrack_lit.training.progress import ProgressLines
@@ -59,18 +67,22 @@ def fit(config: DictConfig, folder: Path, *, group: str | None) -> float | None:
     plain: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
     with processes(), only_here(folder), tf32(config.train.tf32):
         whole("", 0, seed=config.seed)
+        one_of("", ("best", "last"), which=config.which)
         seed_everything(config.seed, verbose=False)
-        _check_device(config)
+        accelerator = _accelerator(config.trainer.accelerator)
         resume = not config.overwrite and (config.resume is not None or group is not None)
-        checkpoint = resumable(folder / "checkpoints") if resume else None
+        checkpoint, passed_over = resumable(folder / "checkpoints") if resume else (None, "")
+        if passed_over and first_process():
+            log.warning("%s: %s, passed over", folder, passed_over)
         from_file = checkpoint is not None or config.init_from is not None
         net: SeqTrack = instantiate(without_start(config.model) if from_file else config.model)
         SeqTrackTracker(net, **plain["tracker"])  # wrong arguments stop here, not after the first epoch
         if checkpoint is None and config.init_from is not None:
             log.info("weights of %s", load_weights(net, Path(config.init_from).expanduser()))
         known = read_facts(folder) if checkpoint is not None or not (first_process() or config.overwrite) else {}
-        precision = _precision(config, known, None if group is None else folder.parent)
-        trainer = _trainer(config, folder, precision)
+        gpu = accelerator in ("gpu", "cuda") or (accelerator == "auto" and torch.cuda.is_available())
+        precision = _precision(config.train.precision, known, None if group is None else folder.parent, gpu=gpu)
+        trainer = _trainer(config, folder, precision, accelerator)
         module, data = _parts(config, plain, net, trainer)
         if not first_process():
             torch.manual_seed(config.seed + 7919 * trainer.global_rank)  # dropout of its own for every process
@@ -80,9 +92,11 @@ def fit(config: DictConfig, folder: Path, *, group: str | None) -> float | None:
             except torch.OutOfMemoryError as error:
                 raise ValueError(_out_of_memory(error)) from error
             return None
-        if config.overwrite and first_process():
-            _remove(folder)  # not before, or a mistake in the new run would cost the former one
-        return _fit(config, plain, folder, group, trainer, module, data, checkpoint, precision)
+        if first_process():
+            remove_parts(folder)
+            if config.overwrite:
+                _remove(folder)  # not before, or a mistake in the new run would cost the former one
+        return _fit(config, plain, folder, group, trainer, module, data, checkpoint, passed_over, precision)
 
 
 def _fit(
@@ -94,19 +108,22 @@ def _fit(
     module: SeqTrackModule,
     data: TrackingData,
     checkpoint: Path | None,
+    passed_over: str,
     precision: str,
 ) -> float | None:
     """Fit with everything that watches and records."""
     derived = {"start": _start(config, plain), **_derived(module, data, trainer, precision)}
     overrides = [str(item) for item in HydraConfig.get().overrides.task]
-    facts = {"group": group, "seed": config.seed, **derived, "overrides": overrides, "environment": environment()}
+    facts = {"group": group, "seed": config.seed, "which": config.which, **derived, "overrides": overrides}
+    facts["environment"] = environment()
     first = trainer.is_global_zero
-    if first and checkpoint is not None:
+    if checkpoint is not None:  # in every process: one that failed alone would leave the others waiting
         _check_going_on(folder, checkpoint, module.budget, facts)
     sinks: list[Sink] = []  # filled by `_open`; stays empty in all processes but the first
     service: Service | None = None
     checkpoints = Checkpoints(folder / "checkpoints", every_steps=config.callbacks.checkpoint_steps)
-    trainer.callbacks += _callbacks(config, plain, checkpoints, sinks, data)  # type: ignore[attr-defined]
+    stopping = StopCleanly(checkpoints)
+    trainer.callbacks += [*_callbacks(config, plain, checkpoints, sinks, data), stopping]  # type: ignore[attr-defined]
     spent = float(read_facts(folder).get("seconds", 0.0)) if checkpoint is not None else 0.0  # before it was continued
     began, status, code = time.time() - spent, "failed", 1
     try:
@@ -114,7 +131,7 @@ def _fit(
             _write_config(plain, folder)
             write_facts(folder, {"status": "running", **facts})
             service = _open(sinks, config, folder, group, {**plain, "derived": derived}, checkpoint)
-            log.info("%s", "\n".join(_summary(folder, module, trainer, precision, checkpoint)))
+            log.info("%s", "\n".join(_summary(folder, module, trainer, precision, checkpoint, passed_over)))
         trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
         status, code = "finished", 0
     except StoppedError as stop:
@@ -135,7 +152,12 @@ def _fit(
             write_facts(folder, outcome)
     if first:
         best = "none" if checkpoints.best is None else f"{checkpoints.best:.1f}"
-        log.info("done     %s, best val/auc %s", folder / "checkpoints" / "best.ckpt", best)
+        log.info("done     %s, best val/auc %s", folder / "checkpoints" / f"{config.which}.ckpt", best)
+    if stopping.asked is not None and HydraConfig.get().mode == RunMode.MULTIRUN:
+        late = StoppedError(stopping.asked)  # in the last epoch: this job is finished, the sweep is not
+        log.info("%s after its last step; the sweep ends here, the same command goes on", late)
+        late.hand_on()
+        raise SystemExit(128 + late.number)
     return _rounded(checkpoints.best)  # what a skipped run gives back, too
 
 
@@ -158,9 +180,10 @@ def _parts(
     return module, data
 
 
-def _trainer(config: DictConfig, folder: Path, precision: str) -> Trainer:
+def _trainer(config: DictConfig, folder: Path, precision: str, accelerator: str) -> Trainer:
     trainer: Trainer = instantiate(
         config.trainer,
+        accelerator=accelerator,
         default_root_dir=str(folder),
         precision=LIGHTNING[precision],
         logger=False,
@@ -190,14 +213,8 @@ def _callbacks(
     pictures = [Pictures(sinks, count=settings.pictures)] if settings.pictures else []
     extra = [instantiate(item) for item in (settings.extra or {}).values()]
     progress = ProgressLines(bar=None if settings.progress == "auto" else settings.progress)
-    last = [
-        Record(sinks, every=settings.log_every),
-        progress,
-        RandomState(),
-        checkpoints,
-        StopCleanly(checkpoints),
-    ]
-    return [Meter(), tracking, *pictures, *extra, *last]
+    record = Record(sinks, every=settings.log_every)
+    return [Meter(), tracking, *pictures, *extra, record, progress, RandomState(), checkpoints]
 
 
 def _open(
@@ -222,24 +239,26 @@ def _open(
     return service
 
 
-def _check_device(config: DictConfig) -> None:
-    """Without a GPU, say so before anything is built or measured."""
-    wanted = config.trainer.accelerator
-    if wanted in ("gpu", "cuda") and not (torch.cuda.is_available() or torch.backends.mps.is_available()):
+def _accelerator(wanted: str) -> str:
+    """The accelerator to train on; a GPU that cannot train, or is not there, is told before anything is built."""
+    mps = torch.backends.mps.is_available()
+    if wanted == "mps" or (wanted == "gpu" and mps and not torch.cuda.is_available()):
+        raise ValueError(
+            f"trainer.accelerator={wanted}: Apple's GPUs (MPS) have no float64, which tracking in validation computes "
+            "in; trainer=cpu or trainer=auto trains on the CPU"
+        )
+    if wanted in ("gpu", "cuda") and not torch.cuda.is_available():
         raise ValueError(
             f"trainer.accelerator={wanted}, but torch {torch.__version__} finds no GPU here (no driver, or a torch "
             "built for CPUs); trainer=cpu or trainer=auto trains without"
         )
+    return "cpu" if wanted == "auto" and mps else wanted
 
 
-def _precision(config: DictConfig, facts: Mapping[str, Any], sweep: Path | None) -> str:
+def _precision(wanted: str, facts: Mapping[str, Any], sweep: Path | None, *, gpu: bool) -> str:
     """As configured; a run that is continued, its further processes and a sweep's jobs keep what was chosen first."""
-    wanted = config.train.precision
     if wanted == "auto" and facts.get("precision") in LIGHTNING:
         return str(facts["precision"])
-    gpu = config.trainer.accelerator in ("gpu", "cuda") or (
-        config.trainer.accelerator == "auto" and torch.cuda.is_available()
-    )
     chosen, why = choose_precision(wanted, gpu=gpu)
     if wanted != "auto":
         return chosen
@@ -287,14 +306,16 @@ def _on_gpu(trainer: Trainer) -> bool:
 
 
 def _summary(
-    folder: Path, module: SeqTrackModule, trainer: Trainer, precision: str, checkpoint: Path | None
+    folder: Path, module: SeqTrackModule, trainer: Trainer, precision: str, checkpoint: Path | None, passed_over: str
 ) -> list[str]:
     facts = read_facts(folder)
     rates = ", ".join(f"{name} {rate:.3g}" for name, rate in facts["learning_rates"].items())
     scaled = module.recipe.scale(module.budget.global_batch)
     mix = ", ".join(f"{name} {part['share']:.0%} ({part['videos']:,})" for name, part in facts["data"].items())
     return [
-        f"run      {folder}" + (f", going on from {checkpoint.name}" if checkpoint else ""),
+        f"run      {folder}"
+        + (f", going on from {checkpoint.name}" if checkpoint else "")
+        + (f" because {passed_over}" if passed_over else ""),
         f"start    {facts['start']}",
         f"model    {facts['parameters']:,} parameters on {facts['device']}, {precision}{_tf32_text(trainer)}",
         f"data     {mix}",
@@ -332,7 +353,7 @@ def _check_going_on(folder: Path, checkpoint: Path, budget: Budget, now: Mapping
             f"{folder} stopped inside an epoch (step {steps}) on {before[0]} device(s) x train.device_batch={before[1]}"
             f" and cannot go on with {after[0]} x {after[1]}; go on as before to the epoch's end at least"
         )
-    changed = differences(known, now)
+    changed = differences(known, now) if first_process() else []
     if changed:
         log.warning("not exactly the run that was begun: %s", ", ".join(changed))
 

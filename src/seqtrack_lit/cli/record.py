@@ -32,6 +32,7 @@ class Facts(TypedDict, total=False):
     seconds: float
     precision: str
     start: str
+    which: str
     budget: dict[str, object]
     environment: dict[str, object]
     data: dict[str, object]

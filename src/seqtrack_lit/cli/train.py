@@ -1,4 +1,4 @@
-"""seqtrack-train: train SeqTrack and track held-out videos after every epoch.
+"""seqtrack-train: train SeqTrack; validate on held-out pairs after every epoch, on whole videos every few epochs.
 
     seqtrack-train experiment=quickstart             a tiny model on generated videos, minutes on a CPU
     seqtrack-train data=... trainer=ddp              the paper's SeqTrack-B256 on all GPUs of this machine
@@ -19,6 +19,7 @@ Main keys:
   init_from             a checkpoint of any kind whose weights to start from
   resume                auto, or the folder of a run
   overwrite             true: delete a former run in the same folder
+  which                 best (by val/auc) or last: the checkpoint that evaluation takes; data=paper and the like: last
   dry_run               true: a few steps and one validation, then peak memory and speed; nothing is kept
 
 The folder of a run holds config.yaml, run.json (revision, versions, data, budget), metrics.csv, pictures/ and

@@ -9,12 +9,11 @@ import numpy as np
 from lightning.pytorch import LightningDataModule
 
 from seqtrack_lit.checks import number, whole
-from seqtrack_lit.crops import Image
 from seqtrack_lit.data.augment import Augmentation, Jitter, JitterSchedule, Windows
 from seqtrack_lit.data.index import SequenceIndex
 from seqtrack_lit.data.loader import BatchOrder, PairLoader, TrainLoader
 from seqtrack_lit.data.sampling import Frameset, Source, TrainingSamples, Videos, check_opener
-from seqtrack_lit.data.sequence import Frames, Sequence
+from seqtrack_lit.data.sequence import Sequence
 
 Opened = TypeVar("Opened")
 
@@ -175,7 +174,7 @@ class TrackingData(LightningDataModule):
         """Videos to track in validation: spread over the held-out set, the same at every call."""
         videos = self._videos()
         count = min(self.validation.tracks, len(videos))
-        return [first_frames(videos[i * len(videos) // count], self.validation.track_frames) for i in range(count)]
+        return [videos[i * len(videos) // count].beginning(self.validation.track_frames) for i in range(count)]
 
     @property
     def skipped(self) -> int:
@@ -233,26 +232,3 @@ def _open(key: str, opener: Callable[[], Opened]) -> Opened:
         raise FileNotFoundError(f"{key}: {error}") from error
     except ValueError as error:
         raise ValueError(f"{key}: {error}") from error
-
-
-class _FirstFrames:
-    """The beginning of a video."""
-
-    def __init__(self, frames: Frames, count: int) -> None:
-        self.frames, self.count = frames, count
-
-    def __len__(self) -> int:
-        return self.count
-
-    def __getitem__(self, index: int, /) -> Image:
-        if not -self.count <= index < self.count:
-            raise IndexError(f"frame {index} of {self.count}")
-        return self.frames[index % self.count]
-
-
-def first_frames(video: Sequence, count: int | None) -> Sequence:
-    """The beginning of a video; the whole of it where it is shorter, or with None."""
-    if count is None or len(video) <= count:
-        return video
-    frames = _FirstFrames(video.frames, count)
-    return Sequence(video.name, frames, video.boxes[:count], video.visible[:count], video.meta)

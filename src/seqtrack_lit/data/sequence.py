@@ -31,7 +31,8 @@ class Sequence:
         boxes: image boxes xywh in pixels, as published; one row a frame, or a single row where only the first
             box is public (server benchmarks). Absent targets keep what the data set wrote (zeros, NaN, stale).
         visible: whether the target can be seen, one value per row of `boxes`.
-        meta: facts by name where known: object_class, attributes, resolution (W, H), cover, frame_rate ...
+        meta: facts by name where known: object_class, attributes, resolution (W, H), cover, frame_rate ... An array
+            has one value per row of `boxes`; every other kind of value is of the whole video.
     """
 
     name: str
@@ -42,3 +43,25 @@ class Sequence:
 
     def __len__(self) -> int:
         return len(self.frames)
+
+    def beginning(self, count: int | None) -> "Sequence":
+        """The first `count` frames (None: all) with everything that is known of them: the one place that cuts."""
+        if count is None or len(self) <= count:
+            return self
+        meta = {name: value[:count] if isinstance(value, np.ndarray) else value for name, value in self.meta.items()}
+        return Sequence(self.name, _FirstFrames(self.frames, count), self.boxes[:count], self.visible[:count], meta)
+
+
+class _FirstFrames:
+    """The beginning of a video."""
+
+    def __init__(self, frames: Frames, count: int) -> None:
+        self.frames, self.count = frames, count
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, index: int, /) -> Image:
+        if not -self.count <= index < self.count:
+            raise IndexError(f"frame {index} of {self.count}")
+        return self.frames[index % self.count]

@@ -44,13 +44,7 @@ class Encoder(nn.Module):
         super().__init__()
         whole("model.encoder", 1, search_size=search_size, template_size=template_size, templates=templates)
         flag("model.encoder", joint=joint)
-        for name, size in (("search_size", search_size), ("template_size", template_size)):
-            if size < patch or size % patch:
-                down = max(patch, size // patch * patch)
-                raise ValueError(
-                    f"model.encoder.{name} must be a multiple of the patch size {patch}, got {size}; "
-                    f"the nearest are {down} and {down + patch}"
-                )
+        check_sizes(patch, search_size=search_size, template_size=template_size)
         self.search_size = search_size
         self.template_size = template_size
         self.templates = templates
@@ -111,6 +105,21 @@ class Block(nn.Module):
         """Tokens to tokens; only the first n come out where the others are not needed."""
         tokens = tokens[:, :first] + self.attn(self.norm1(tokens), first)
         return cast(Tensor, tokens + self.mlp(self.norm2(tokens)))
+
+
+def check_sizes(patch: int, **sizes: int) -> None:
+    """Refuse sides of crops that patches do not tile.
+
+    Raises:
+        ValueError: names the key, the nearest sizes that fit, and what to write.
+    """
+    for name, size in sizes.items():
+        if size < patch or size % patch:
+            down = max(patch, size // patch * patch)
+            raise ValueError(
+                f"model.encoder.{name} must be a multiple of the patch size {patch}, got {size}; the nearest are "
+                f"{down} and {down + patch}: write model.encoder.{name}={down}"
+            )
 
 
 class ViTEncoder(Encoder):

@@ -130,7 +130,7 @@ class SeqTrack(nn.Module):
         self, templates: Templates, search: Search, template_boxes: Float[Tensor, "B T 4"] | None = None
     ) -> Float[Tensor, "B M D"]:
         """Normalised images to the memory the decoder looks at."""
-        return self._remember(self._features(templates, search, template_boxes))
+        return self._remember(self.features(templates, search, template_boxes))
 
     def forward(
         self,
@@ -150,7 +150,12 @@ class SeqTrack(nn.Module):
             past: tokens of the last P boxes in the coordinates of this search crop, oldest first.
             template_boxes: the target in each template (cxcywh, fractions), for encoders that read it.
         """
-        features = self._features(templates, search, template_boxes)
+        return self.logits(self.features(templates, search, template_boxes), inputs, past)
+
+    def logits(
+        self, features: Float[Tensor, "B n C"], inputs: Int64[Tensor, "B L"], past: Int64[Tensor, "B P 4"] | None = None
+    ) -> Logits:
+        """The second half of `forward`, for `features` of the images."""
         memory = self._remember(features)
         logits = self.decoder(inputs, memory, self.memory_position, past)
         if self.dense is None:
@@ -184,7 +189,24 @@ class SeqTrack(nn.Module):
             attention: return the cross-attention behind each token.
             distributions: return the probabilities each token was chosen from.
         """
-        memory = self.encode(templates, search, template_boxes)
+        features = self.features(templates, search, template_boxes)
+        return self.generate_from(
+            features, window=window, past=past, lean=lean, attention=attention, distributions=distributions
+        )
+
+    @torch.no_grad()
+    def generate_from(
+        self,
+        features: Float[Tensor, "B n C"],
+        *,
+        window: Float64[Tensor, "bins"] | None = None,
+        past: Int64[Tensor, "B P 4"] | None = None,
+        lean: LeanDecoder | None = None,
+        attention: bool = False,
+        distributions: bool = False,
+    ) -> Prediction:
+        """The second half of `generate`, for `features` of the images."""
+        memory = self._remember(features)
         read: Callable[[Tensor], tuple[Tensor, Tensor | None]]
         if lean is None or attention:
             context, tokens = self.decoder.open(memory, self.memory_position, past)
@@ -217,8 +239,8 @@ class SeqTrack(nn.Module):
         likelihood, token = probabilities.max(-1)
         return _Word(token, likelihood, probabilities)
 
-    def _features(
-        self, templates: Templates, search: Search, template_boxes: Float[Tensor, "B T 4"] | None
+    def features(
+        self, templates: Templates, search: Search, template_boxes: Float[Tensor, "B T 4"] | None = None
     ) -> Float[Tensor, "B n C"]:
         """What the encoder gives: of the search region alone where the decoder reads nothing else."""
         wanted = (self.templates, 3, self.template_size, self.template_size)

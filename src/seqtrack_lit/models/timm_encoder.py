@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint as recompute
 
 from seqtrack_lit.checks import flag
-from seqtrack_lit.models.encoder import Encoder, Search, Templates, ViTEncoder
+from seqtrack_lit.models.encoder import Encoder, Search, Templates, ViTEncoder, check_sizes
 from seqtrack_lit.models.seqtrack import IMAGENET_MEAN, IMAGENET_STD
 
 _PATIENCE = 5  # seconds for the first answer of a server
@@ -45,6 +45,7 @@ class TimmEncoder(Encoder):
         search_size: side of the square search crop, pixels; a multiple of the patch.
         template_size: side of the square template crops, pixels; likewise.
         templates: number of templates.
+        joint: true; separate encoding is there with the built-in ViT only.
         checkpoint: recompute activations in the backward pass: less memory, more time.
         options: further arguments of timm's model, e.g. {"drop_path_rate": 0.1} or {"depth": 6}.
     """
@@ -60,11 +61,22 @@ class TimmEncoder(Encoder):
         search_size: int = 256,
         template_size: int = 256,
         templates: int = 2,
+        joint: bool = True,
         checkpoint: bool = False,
         options: Mapping[str, Any] | None = None,
     ) -> None:
-        flag("model.encoder", checkpoint=checkpoint)
-        model = create_vit(name, pretrained, {"dynamic_img_size": True, **_options(options or {})})
+        flag("model.encoder", checkpoint=checkpoint, joint=joint)
+        if not joint:
+            raise ValueError(
+                "model.encoder.joint=false (ablation=separate) needs the built-in ViT: write model/encoder=mae_b16, "
+                "mae_l16 (MAE's weights) or vit_b16, vit_l16 (random) instead of an encoder of timm"
+            )
+        options = {"dynamic_img_size": True, **_options(options or {})}
+        if pretrained is True:  # before anything is downloaded
+            with torch.device("meta"):
+                patch = create_vit(name, False, options).patch_embed.patch_size[0]
+            check_sizes(patch, search_size=search_size, template_size=template_size)
+        model = create_vit(name, pretrained, options)
         super().__init__(
             search_size=search_size,
             template_size=template_size,

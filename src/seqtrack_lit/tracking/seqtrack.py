@@ -132,14 +132,23 @@ class SeqTrackTracker:
         """
         check_image(image)
         crop, prediction = self.look(image)
-        # one wait for the device; from float32 crop fractions to float64 pixels as the official code does it
-        box, likelihoods = crop.to_image(prediction.boxes[0].cpu()), prediction.likelihoods[0].cpu()
-        if not (box.isfinite().all() and likelihoods.isfinite().all()):
+        return self.move(image, crop, prediction.boxes[0].cpu(), prediction.likelihoods[0].cpu())  # one wait for both
+
+    def move(
+        self, image: Image, crop: Crop, box_cxcywh: Float[Tensor, "4"], likelihoods: Float[Tensor, "4"]
+    ) -> Estimate:
+        """Go to the box that was read from a crop of this image; perhaps take a new template there.
+
+        Raises:
+            ValueError: the network answered NaN or infinity.
+        """
+        if not (box_cxcywh.isfinite().all() and likelihoods.isfinite().all()):
             raise ValueError(
                 f"the network's answer for frame {self.frame + 1} is not finite: its weights are damaged, or "
                 f"tracker.dtype={str(self.dtype).removeprefix('torch.')} overflows; take another checkpoint or float32"
             )
-        x, y, w, h = box.tolist()
+        # from float32 crop fractions to float64 pixels as the official code does it
+        x, y, w, h = crop.to_image(box_cxcywh).tolist()
         height, width = image.shape[:2]
         self.box = clip_xywh((x, y, w, h), width, height, self.clip_margin)
         self.frame += 1
@@ -155,8 +164,8 @@ class SeqTrackTracker:
         """Read the box in the search window around the previous one, without moving on; intermediates on request."""
         if self.frame < 0:
             raise not_started()
-        crop = Crop.around(self.box, factor=self.search_factor, size=self.model.search_size)
-        past = self._past(crop) if self.model.past else None
+        crop = self.crop()
+        past = self.past(crop) if self.model.past else None
         if self._captured is not None and not (attention or distributions):
             found = self._captured(self.templates, self._crop(crop, image), past, self.template_boxes)
             tokens, boxes, likelihoods = (part.clone() for part in (found.tokens, found.boxes, found.likelihoods))
@@ -174,7 +183,11 @@ class SeqTrackTracker:
             )
         return crop, prediction
 
-    def _past(self, crop: Crop) -> Int64[Tensor, "1 P 4"]:
+    def crop(self) -> Crop:
+        """The search window around the present box."""
+        return Crop.around(self.box, factor=self.search_factor, size=self.model.search_size)
+
+    def past(self, crop: Crop) -> Int64[Tensor, "1 P 4"]:
         """The last P boxes as tokens in the coordinates of this search window, oldest first."""
         boxes = torch.tensor([self.history], dtype=torch.float64)
         # "S", as boxes were read from the window: a box that stays where it is stays the same tokens

@@ -5,12 +5,12 @@ samples is a function of (seed, epoch, position), the loader counts what it gave
 weights, optimizer and counters, and `RandomState` the generators of torch, numpy and Python.
 """
 
+import logging
 import os
 import random
 import shutil
 import signal
 import threading
-import warnings
 import zipfile
 from pathlib import Path
 from types import FrameType
@@ -22,6 +22,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 
 from seqtrack_lit.checks import whole
 
+log = logging.getLogger(__name__)
 _CLUSTER = (signal.SIGUSR1, signal.SIGUSR2)
 LAST, PREVIOUS, BEST = "last.ckpt", "previous.ckpt", "best.ckpt"
 
@@ -29,37 +30,51 @@ LAST, PREVIOUS, BEST = "last.ckpt", "previous.ckpt", "best.ckpt"
 class Checkpoints(Callback):
     """Writes `last.ckpt` (the one before stays as `previous.ckpt`) and `best.ckpt`, each whole or not at all.
 
-    Saved after every validation, and every so many steps in between.
+    Saved every so many steps, after every validation that gave the monitored metric, and at the end. Until this process
+    has seen that metric, also one step before each validation: whatever may be wrong there costs a step, not hours.
 
     Args:
         folder: where to.
-        monitor: the validation metric `best.ckpt` has the largest value of; the last one where it is not logged.
-        every_steps: optimizer steps between two saves inside an epoch; 0: none.
+        monitor: the validation metric `best.ckpt` has the largest value of; the last one where it was never logged.
+        every_steps: optimizer steps between two saves; 0: none.
     """
 
     def __init__(self, folder: Path, *, monitor: str = "val/auc", every_steps: int = 1000) -> None:
         whole("callbacks", 0, checkpoint_steps=every_steps)
         self.folder, self.monitor, self.every_steps = folder, monitor, every_steps
         self.best: float | None = None
-        self._validated = False
+        self._proven = False  # whether a validation of this process gave the metric
+        self._fresh = False  # whether this epoch has metrics
+        self._saved = 0  # step of the last save
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Count steps from where training begins or goes on."""
+        self._saved = trainer.global_step
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Remember that this epoch has fresh metrics."""
-        self._validated = True
+        self._fresh = True
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
         """Save inside an epoch."""
-        if self.every_steps and trainer.global_step % self.every_steps == 0 and between_steps(trainer):
+        if between_steps(trainer) and (self._due(trainer) or (not self._proven and _one_step_left(trainer))):
             self.save(trainer)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save after the validation."""
-        value = trainer.callback_metrics.get(self.monitor) if self._validated else None
-        self._validated = False
+        value = trainer.callback_metrics.get(self.monitor) if self._fresh else None
+        self._fresh, self._proven = False, self._proven or value is not None
         best = value is not None and bool(value.isfinite()) and (self.best is None or float(value) > self.best)
         if best:
             self.best = float(value)  # type: ignore[arg-type]
-        self.save(trainer, best=best or self.best is None)
+        end = trainer.should_stop or trainer.current_epoch + 1 == trainer.max_epochs
+        if value is not None or end or self._due(trainer):
+            self.save(trainer, best=best or (end and self.best is None))
+
+    def _due(self, trainer: Trainer) -> bool:
+        """Whether a multiple of `every_steps` was reached since the last save."""
+        every = self.every_steps
+        return bool(every) and trainer.global_step // every > self._saved // every
 
     def save(self, trainer: Trainer, *, best: bool = False) -> None:
         """Write `last.ckpt`, and `best.ckpt` where asked for; all processes must call it."""
@@ -76,7 +91,13 @@ class Checkpoints(Callback):
             if (self.folder / LAST).exists():
                 (self.folder / LAST).replace(self.folder / PREVIOUS)
             part.replace(self.folder / LAST)
+        self._saved = trainer.global_step
         trainer.strategy.barrier("checkpoint")
+
+    def save_once(self, trainer: Trainer) -> None:
+        """Write `last.ckpt` unless that of this very step is there."""
+        if self._saved != trainer.global_step:
+            self.save(trainer)
 
     def state_dict(self) -> dict[str, Any]:
         """The best value so far."""
@@ -87,24 +108,35 @@ class Checkpoints(Callback):
         self.best = state_dict["best"]
 
 
-def resumable(folder: Path) -> Path | None:
-    """The newest whole checkpoint of a run: `last.ckpt`, or the one before it with a warning; None in a fresh folder.
+def resumable(folder: Path) -> tuple[Path | None, str]:
+    """The newest whole checkpoint of a run, `last.ckpt` or the one before; None in a fresh folder.
+
+    With it comes what was passed over and why, empty where nothing was.
 
     Raises:
-        ValueError: there are checkpoints, and none can be read.
+        ValueError: there are checkpoints, and none can be read; or the newest has weights that are not finite.
     """
     found = [path for path in (folder / LAST, folder / PREVIOUS) if path.exists()]
+    passed_over: list[str] = []
     for path in found:
         reason = _damage(path)
         if reason is None:
-            return path
-        warnings.warn(f"{path} is damaged ({reason}): passing over it", stacklevel=2)
+            _refuse_nonfinite(path)
+            return path, "; ".join(passed_over)
+        passed_over.append(f"{path.name} is damaged ({reason})")
     if found:
         raise ValueError(
-            f"no checkpoint in {folder} can be read; begin anew with overwrite=true, or under another name with "
-            f"init_from={folder / BEST} if that one can be"
+            f"no checkpoint in {folder} can be read ({'; '.join(passed_over)}); begin anew with overwrite=true, or "
+            f"under another name with init_from={folder / BEST} if that one can be"
         )
-    return None
+    return None, ""
+
+
+def remove_parts(folder: Path) -> None:
+    """Delete what a killed training left half-written in its folder."""
+    for pattern in ("*.part", "checkpoints/part*.ckpt"):
+        for path in folder.glob(pattern):
+            path.unlink()
 
 
 def _damage(path: Path) -> str | None:
@@ -118,6 +150,17 @@ def _damage(path: Path) -> str | None:
     return None if broken is None else f"wrong check sum in {broken}"
 
 
+def _refuse_nonfinite(path: Path) -> None:
+    saved = torch.load(path, weights_only=True, map_location="cpu", mmap=True)
+    for part in ("state_dict", "ema"):
+        for name, value in saved.get(part, {}).items():
+            if value.is_floating_point() and not bool(value.isfinite().all()):
+                raise ValueError(
+                    f"{path}: {name} holds NaN or Inf, so training cannot go on from it; begin anew with lower "
+                    "learning rates (optimizer.lr ...), train.precision=fp32, or init_from= an earlier checkpoint"
+                )
+
+
 def step_done(trainer: Trainer) -> bool:
     """In `on_train_batch_end`: whether this batch completed an optimizer step."""
     return trainer.fit_loop.epoch_loop.batch_progress.current.ready % trainer.accumulate_grad_batches == 0
@@ -126,6 +169,12 @@ def step_done(trainer: Trainer) -> bool:
 def between_steps(trainer: Trainer) -> bool:
     """In `on_train_batch_end`: an optimizer step is complete and the epoch goes on, so a checkpoint is exact."""
     return step_done(trainer) and not trainer.fit_loop.epoch_loop.batch_progress.is_last_batch
+
+
+def _one_step_left(trainer: Trainer) -> bool:
+    """In `on_train_batch_end`, between steps: whether the next step is the epoch's last."""
+    given = trainer.fit_loop.epoch_loop.batch_progress.current.ready
+    return given + trainer.accumulate_grad_batches >= trainer.num_training_batches
 
 
 class RandomState(Callback):
@@ -154,12 +203,11 @@ class RandomState(Callback):
             return
         if len(stored) == trainer.world_size:
             _set_random_state(stored[trainer.global_rank])
-        else:
-            warnings.warn(
-                f"the checkpoint was written by {len(stored)} processes and is continued by {trainer.world_size}: "
-                "random numbers differ from an uninterrupted run",
-                stacklevel=2,
-            )
+        elif trainer.is_global_zero:
+            log.warning(
+                "the checkpoint was written by %d processes and is continued by %d: random numbers differ from an "
+                "uninterrupted run", len(stored), trainer.world_size,
+            )  # fmt: skip
 
 
 def _random_state() -> dict[str, Any]:
@@ -202,11 +250,12 @@ class StopCleanly(Callback):
 
     SIGINT and SIGTERM, and SIGUSR1 and SIGUSR2, which Slurm is told to send before a job's time is up. The same signal
     once more interrupts at once; what was done since the last checkpoint is then done again on resume.
+    Must stand behind `Checkpoints`. `asked` is the signal that came, or None.
     """
 
     def __init__(self, checkpoints: Checkpoints) -> None:
         self.checkpoints = checkpoints
-        self._asked: int | None = None
+        self.asked: int | None = None
         self._former: dict[int, Any] = {}
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
@@ -216,29 +265,32 @@ class StopCleanly(Callback):
             self._former = {number: handler for number, handler in found.items() if handler is not None}  # None: in C
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Take over the signals, after Lightning did."""
+        """Take over the signals, after Lightning did; one that it took meanwhile counts."""
         for number in self._former:
             signal.signal(number, self._take)
+        if trainer.received_sigterm:
+            self.asked = self.asked or signal.SIGTERM
 
     def _take(self, number: int, frame: FrameType | None) -> None:
-        if self._asked == number:
+        if self.asked == number:
             raise KeyboardInterrupt
-        self._asked = number
+        self.asked = number
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
         """Stop between two steps."""
         if between_steps(trainer) and self._agreed(trainer):
-            self.checkpoints.save(trainer)
-            raise StoppedError(self._asked or signal.SIGTERM)
+            self.checkpoints.save_once(trainer)
+            raise StoppedError(self.asked or signal.SIGTERM)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Stop after an epoch, whose checkpoint has been written; must stand behind `Checkpoints`."""
+        """Stop after an epoch; after the last one training is over, and who asked finds `asked`."""
         if self._agreed(trainer) and trainer.current_epoch + 1 < (trainer.max_epochs or 0):
-            raise StoppedError(self._asked or signal.SIGTERM)
+            self.checkpoints.save_once(trainer)
+            raise StoppedError(self.asked or signal.SIGTERM)
 
     def _agreed(self, trainer: Trainer) -> bool:
         """Whether any process was asked to stop; all of them stop at the same step."""
-        asked = self._asked is not None
+        asked = self.asked is not None
         return asked if trainer.world_size == 1 else bool(trainer.strategy.reduce_boolean_decision(asked, all=False))
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:

@@ -1,11 +1,11 @@
 """Training of SeqTrack: teacher forcing on batches of crops, validation by generation.
 
-Numbers it logs: `train/loss`, `train/loss_<coordinate>` per token (of the first process and the last batch of a step),
-`train/gradient_norm` (of the whole step, before clipping), `train/lr_<group>`;
-`val/loss`; in percent `val/pair_iou` (boxes generated for held-out pairs), `val/pair_iou_other` (the same with
-another sample's templates) and `val/reliance`, their difference: a model that finds "the blob near the centre"
-without ever looking at its template has a reliance of 0, whatever its loss says. The second validation loader, pairs
-with the narrow jitter of tracking, logs the same names with `_narrow`. Tracking of whole videos is in validation.py.
+Numbers it logs: `train/loss`, `train/loss_<coordinate>` per token, `train/gradient_norm` (of the whole step, before
+clipping), all means over the logged interval and over processes; `train/lr_<group>` of the last step; `val/loss`;
+in percent `val/pair_iou` (boxes generated for held-out pairs), `val/pair_iou_other` (the same with another sample's
+templates) and `val/reliance`, their difference: a model that finds "the blob near the centre" without ever looking at
+its template has a reliance of 0, whatever its loss says. The second validation loader, pairs with the narrow jitter of
+tracking, logs the same names with `_narrow`. Tracking of whole videos is in validation.py.
 """
 
 import logging
@@ -25,6 +25,7 @@ from seqtrack_lit.tokens import Tokens
 from seqtrack_lit.training.budget import Budget
 from seqtrack_lit.training.ema import Ema
 from seqtrack_lit.training.losses import dense_loss, sentence_loss
+from seqtrack_lit.training.means import Means
 from seqtrack_lit.training.optim import Recipe
 
 log = logging.getLogger(__name__)
@@ -87,6 +88,9 @@ class SeqTrackModule(LightningModule):
         self.description = dict(description or {})
         # no submodule: its weights belong under ckpt["ema"], not into the state dict
         self._average = [Ema(net, ema_decay)] if ema_decay else []
+        self.means = Means()  # numbers of training since they were last recorded
+        self.latest: dict[str, float] = {}  # numbers whose last value is recorded
+        self._validated = Means()
         self._nonfinite = 0
         self._step: list[tuple[Batch, Tensor]] = []  # batches of the present step and their losses
 
@@ -104,20 +108,26 @@ class SeqTrackModule(LightningModule):
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: schedule(step, steps))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
-    def losses(self, net: SeqTrack, batch: Batch) -> dict[str, Tensor]:
-        """The loss of a batch as "loss", and its parts: "loss_<coordinate>" per token, "loss_dense"."""
+    def losses(self, net: SeqTrack, batch: Batch, features: Tensor | None = None) -> dict[str, Tensor]:
+        """The loss of a batch as "loss", and its parts: "loss_<coordinate>" per token, "loss_dense".
+
+        Args:
+            net: the network.
+            batch: samples.
+            features: what the network's encoder made of them, where that is known.
+        """
         tokenizer = net.tokenizer
         inputs, _ = tokenizer.teacher(batch.box)
-        logits = net(
-            normalise(batch.templates), normalise(batch.search), inputs, self._past(net, batch), batch.template_boxes
-        )
+        if features is None:
+            features = self._features(net, batch)
+        logits = net.logits(features, inputs, self._past(net, batch))
         sentence = sentence_loss(
             logits.tokens, batch.box, tokenizer, end_weight=self.end_weight, soft_bins=self.soft_bins
         )
         names = COORDINATES[tokenizer.order]
         parts = {f"loss_{name}": loss for name, loss in zip(names, sentence.tokens, strict=False)}
         total = sentence.total
-        if self.dense_weight:
+        if logits.dense is not None and self.dense_weight:
             parts["loss_dense"] = dense_loss(logits.dense, batch.box)
             total = total + self.dense_weight * parts["loss_dense"]
         return {"loss": total, **{name: part.detach() for name, part in parts.items()}}
@@ -126,7 +136,9 @@ class SeqTrackModule(LightningModule):
         """Loss of a batch."""
         losses = self.losses(self.net, batch)
         self._step.append((batch, losses["loss"].detach()))
-        self.log_dict({f"train/{name}": loss.detach() for name, loss in losses.items()}, batch_size=len(batch.box))
+        self.means.add({f"train/{name}": loss.detach() for name, loss in losses.items()})
+        # for the line after each epoch
+        self.log("train/loss", losses["loss"].detach(), on_step=False, on_epoch=True, batch_size=len(batch.box))
         # a loss that is no number makes the gradient none, so that all processes see it in the norm
         return losses["loss"] * torch.where(losses["loss"].isfinite(), 1.0, torch.nan)
 
@@ -138,9 +150,8 @@ class SeqTrackModule(LightningModule):
     ) -> None:
         """Clip the norm of the whole gradient, log it, and leave out a step whose gradient is no number."""
         norm = torch.nn.utils.clip_grad_norm_(self.net.parameters(), self.recipe.clip)
-        self.log("train/gradient_norm", norm)
-        for group in optimizer.param_groups:
-            self.log(f"train/lr_{group['name']}", float(group["lr"]))
+        self.means.add({"train/gradient_norm": norm})
+        self.latest |= {f"train/lr_{group['name']}": float(group["lr"]) for group in optimizer.param_groups}
         scaler = getattr(self.trainer.precision_plugin, "scaler", None)
         if bool(norm.isfinite()):
             self._nonfinite = 0
@@ -180,36 +191,36 @@ class SeqTrackModule(LightningModule):
     def validation_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
         """Generate boxes for held-out pairs, with the right templates and with another sample's."""
         net, size = self.tracked_net.eval(), len(batch.box)
-        values = {"val/loss": self.losses(net, batch)["loss"], "val/pair_iou": 100 * self._pair_iou(net, batch)}
+        features = self._features(net, batch)
+        values = {"loss": self.losses(net, batch, features)["loss"], "pair_iou": self._pair_iou(net, batch, features)}
         if size > 1:
             shown = {name: getattr(batch, name).roll(size // 2, 0) for name in ("templates", "template_boxes")}
-            other = batch._replace(**shown)
-            values["val/pair_iou_other"] = 100 * self._pair_iou(net, other)
-            values["val/reliance"] = values["val/pair_iou"] - values["val/pair_iou_other"]
+            features = self._features(net, batch._replace(**shown))
+            values["pair_iou_other"] = self._pair_iou(net, batch, features)
+            values["reliance"] = values["pair_iou"] - values["pair_iou_other"]
         kind = "_narrow" if dataloader_idx else ""
-        self.log_dict(
-            {f"{name}{kind}": value for name, value in values.items()},
-            on_epoch=True,
-            batch_size=size,
-            add_dataloader_idx=False,
-            sync_dist=self.trainer.world_size > 1,
-        )
+        self._validated.add({f"val/{name}{kind}": value for name, value in values.items()}, size)
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the means: the same names and values in all processes, however few pairs one of them has."""
+        self.log_dict(self._validated.take(), sync_dist=self.trainer.world_size > 1)
 
     @torch.no_grad()
-    def boxes(self, batch: Batch, net: SeqTrack | None = None) -> Boxes:
+    def boxes(self, batch: Batch, net: SeqTrack | None = None, features: Tensor | None = None) -> Boxes:
         """Boxes the network generates for a batch: cxcywh, fractions of the search crop."""
         net = net or self.tracked_net
-        return net.generate(
-            normalise(batch.templates),
-            normalise(batch.search),
-            past=self._past(net, batch),
-            template_boxes=batch.template_boxes,
-        ).boxes
+        if features is None:
+            features = self._features(net, batch)
+        return net.generate_from(features, past=self._past(net, batch)).boxes
 
-    def _pair_iou(self, net: SeqTrack, batch: Batch) -> Tensor:
-        """Mean IoU of generated boxes with the visible part of the target."""
+    def _features(self, net: SeqTrack, batch: Batch) -> Tensor:
+        """What the network's encoder makes of the images."""
+        return net.features(normalise(batch.templates), normalise(batch.search), batch.template_boxes)
+
+    def _pair_iou(self, net: SeqTrack, batch: Batch, features: Tensor) -> Tensor:
+        """Mean IoU of generated boxes with the visible part of the target, in percent."""
         target = xyxy_to_cxcywh(cxcywh_to_xyxy(batch.box).clamp(0, 1))
-        return iou(cxcywh_to_xywh(self.boxes(batch, net)), cxcywh_to_xywh(target)).mean()
+        return 100 * iou(cxcywh_to_xywh(self.boxes(batch, net, features)), cxcywh_to_xywh(target)).mean()
 
     def _past(self, net: SeqTrack, batch: Batch) -> Tokens | None:
         return net.tokenizer.encode(batch.past) if net.past else None

@@ -5,6 +5,7 @@ import shutil
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -15,8 +16,10 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from seqtrack_lit.checks import whole
 from seqtrack_lit.crops import Image
 from seqtrack_lit.training.callbacks import step_done
+from seqtrack_lit.training.means import Sums
 from seqtrack_lit.training.module import SeqTrackModule
 
+_STATUS = Path("/proc/self/status")
 _TRAINING = ("train/", "time/", "memory/", "data/")
 
 
@@ -118,7 +121,7 @@ class RunFolder:
 
 
 class Record(Callback):
-    """Hands what was logged to the sinks: training numbers every so many steps, all of validation.
+    """Hands what was logged to the sinks: means of training every so many steps, all of validation.
 
     With them go the samples seen so far and the epoch.
     Must stand between the callbacks that log and `Checkpoints`: a checkpoint then never knows more than the sinks.
@@ -127,25 +130,52 @@ class Record(Callback):
     def __init__(self, sinks: Sequence[Sink], *, every: int = 50) -> None:
         whole("callbacks", 1, log_every=every)
         self.sinks, self.every = sinks, every
+        self._module: SeqTrackModule | None = None
+        self._stored: dict[int, Sums] | None = None
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Go on with the sums of an interval in which the run was stopped."""
+        assert isinstance(pl_module, SeqTrackModule)
+        self._module, stored, self._stored = pl_module, self._stored, None
+        if stored is not None:
+            place = {"rank": trainer.global_rank, "world": trainer.world_size}
+            pl_module.means.restore(stored, **place, device=pl_module.device)
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
-        """Numbers of training."""
-        if step_done(trainer) and trainer.global_step % self.every == 0:
-            self._send(trainer, _TRAINING)
+        """Numbers of training; all processes give theirs."""
+        if not step_done(trainer) or trainer.global_step % self.every:
+            return
+        assert isinstance(pl_module, SeqTrackModule)
+        values = {**_logged(trainer, _TRAINING), **pl_module.latest, **pl_module.means.take()}
+        if {"time/data", "time/step"} <= values.keys():
+            seconds = values["time/data"] + values["time/step"]
+            values["time/samples_per_second"] = pl_module.budget.global_batch / seconds
+        self._send(trainer, pl_module, values)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Numbers of validation."""
-        self._send(trainer, ("val/",))
+        assert isinstance(pl_module, SeqTrackModule)
+        self._send(trainer, pl_module, _logged(trainer, ("val/",)))
 
-    def _send(self, trainer: Trainer, kinds: tuple[str, ...]) -> None:
+    def _send(self, trainer: Trainer, module: SeqTrackModule, values: Mapping[str, float]) -> None:
         if not (self.sinks and trainer.is_global_zero):
             return
-        values = {name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith(kinds)}
-        module = trainer.lightning_module
-        assert isinstance(module, SeqTrackModule)
         known = {"samples": trainer.global_step * module.budget.global_batch, "epoch": trainer.current_epoch}
         for sink in self.sinks:
             sink.numbers({**known, **values}, trainer.global_step)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Sums of the present interval, of all processes."""
+        return {"ranks": {} if self._module is None else self._module.means.gathered()}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take the sums; training goes on with them."""
+        self._stored = state_dict["ranks"]
+
+
+def _logged(trainer: Trainer, kinds: tuple[str, ...]) -> dict[str, float]:
+    """Numbers that were logged in Lightning's way."""
+    return {name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith(kinds)}
 
 
 def read_metrics(path: Path) -> list[dict[str, str]]:
@@ -156,13 +186,17 @@ def read_metrics(path: Path) -> list[dict[str, str]]:
 
 
 class Meter(Callback):
-    """Logs seconds waiting for data and computing per optimizer step, samples per second, and memory in GB.
+    """Measures seconds waiting for data and computing per optimizer step, and memory in GB.
 
     With accumulation a step is all its batches. On a GPU the two times are only roughly apart (work is submitted, not
     awaited); their sum and the samples per second are right, because the norm of the gradient is awaited in each step.
-    `memory/peak_gb` is of the first process: allocated on its GPU, or resident; it never falls. `data/skipped` counts
-    the samples that could not be made and were replaced, since the run began, in the first process.
+    `memory/peak_gb` is of the first process since the run began: allocated on its GPU, or resident; it never falls.
+    `data/skipped` counts the samples that could not be made and were replaced, in the first process.
     """
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Forget the memory of runs before this one in the same process."""
+        reset_peak_memory(pl_module.device)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start the clock; a run resumed inside an epoch begins here."""
@@ -174,43 +208,46 @@ class Meter(Callback):
 
     def _restart(self) -> None:
         self._end = time.perf_counter()
-        self._waited, self._computed, self._samples = 0.0, 0.0, 0
+        self._waited, self._computed = 0.0, 0.0
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
         """The batch has come."""
         self._start = time.perf_counter()
 
-    def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
         """The batch is done, and with it perhaps the step."""
         now = time.perf_counter()
         self._waited += self._start - self._end
         self._computed += now - self._start
-        self._samples += len(batch.box) * trainer.world_size
         self._end = now
         if not step_done(trainer):
             return
-        pl_module.log_dict(
-            {
-                "time/data": self._waited,
-                "time/step": self._computed,
-                "time/samples_per_second": self._samples / (self._waited + self._computed),
-                "memory/peak_gb": peak_memory(pl_module.device),
-                "data/skipped": float(getattr(trainer.datamodule, "skipped", 0)),  # type: ignore[attr-defined]
-            },
-            batch_size=len(batch.box),
-        )
-        self._waited, self._computed, self._samples = 0.0, 0.0, 0
+        assert isinstance(pl_module, SeqTrackModule)
+        pl_module.means.add({"time/data": self._waited, "time/step": self._computed})
+        skipped = float(getattr(trainer.datamodule, "skipped", 0))  # type: ignore[attr-defined]
+        pl_module.latest |= {"memory/peak_gb": peak_memory(pl_module.device), "data/skipped": skipped}
+        self._waited, self._computed = 0.0, 0.0
 
 
 def peak_memory(device: torch.device) -> float:
-    """Largest memory so far in GB: allocated on the GPU, or resident in this process (0 where unknown)."""
+    """Largest memory in GB since it was reset: allocated on the GPU, or resident in this process (0 where unknown)."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 1e9
+    if _STATUS.is_file():
+        found = next((line for line in _STATUS.read_text().splitlines() if line.startswith("VmHWM:")), None)
+        if found is not None:
+            return int(found.split()[1]) * 1024 / 1e9
     if sys.platform == "win32":
         return 0.0
     import resource
 
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 1e9
+
+
+def reset_peak_memory(device: torch.device) -> None:
+    """From now on the largest memory counts anew, where the system can do that (GPUs; Linux)."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    elif _STATUS.is_file():
+        with suppress(OSError):
+            Path("/proc/self/clear_refs").write_text("5")  # sets VmHWM to what is resident now

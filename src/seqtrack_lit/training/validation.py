@@ -5,6 +5,7 @@
 
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,8 @@ from seqtrack_lit.data.sequence import Sequence as Video
 from seqtrack_lit.evaluation.overlap import PRECISION_THRESHOLDS, SUCCESS_THRESHOLDS
 from seqtrack_lit.evaluation.scores import Scores, score_sequences, truth_of
 from seqtrack_lit.tracking.seqtrack import SeqTrackTracker
-from seqtrack_lit.tracking.tracker import Track, run_tracker
+from seqtrack_lit.tracking.together import track_together
+from seqtrack_lit.tracking.tracker import Track
 from seqtrack_lit.tracking.video import write_clip
 from seqtrack_lit.training.module import SeqTrackModule
 from seqtrack_lit.training.recording import Sink
@@ -32,12 +34,14 @@ _TARGET, _FOUND = (80, 220, 80), (240, 80, 80)  # RGB: where it is, what the mod
 
 
 class TrackHeldOut(Callback):
-    """Tracks videos that training never sees, after every validation; processes share the videos.
+    """Tracks videos that training never sees, in the precision of training; processes share the videos.
+
+    All videos of a process go through the network together, frame by frame.
 
     Args:
         videos: gives the videos when first needed; the same in all processes.
         tracker: arguments of SeqTrackTracker but the model and the device.
-        every: validations between two trackings.
+        every: validations between two trackings; the last validation always tracks.
         sinks: take the table of scores per video, the success and precision curves, and clips.
         clips: how many of the first videos are shown as clips, the same ones after each validation.
     """
@@ -70,7 +74,9 @@ class TrackHeldOut(Callback):
         if not videos:
             return
         tracker = SeqTrackTracker(pl_module.tracked_net, device=pl_module.device, **self.tracker)
-        mine = {video.name: run_tracker(tracker, video) for video in videos[trainer.global_rank :: trainer.world_size]}
+        low = getattr(trainer.precision_plugin, "scaler", None) is None  # fp16 may overflow
+        with trainer.precision_plugin.forward_context() if low else nullcontext():
+            mine = track_together(tracker, videos[trainer.global_rank :: trainer.world_size])
         tracks = _gather(mine, trainer.world_size)
         boxes = {name: track.boxes for name, track in tracks.items()}
         truths = [truth_of(v.name, v.boxes, v.visible, _meta(v), benchmark="validation") for v in videos]

@@ -9,7 +9,7 @@ from lightning.pytorch import LightningDataModule
 
 from seqtrack_lit.checks import number, whole
 from seqtrack_lit.data.augment import Augmentation, JitterSchedule, Windows
-from seqtrack_lit.data.datamodule import Validation, first_frames
+from seqtrack_lit.data.datamodule import Validation
 from seqtrack_lit.data.loader import BatchOrder, PairLoader, Samples, TrainLoader
 from seqtrack_lit.data.sampling import Frameset, Sample, TrainingSamples, Videos, to_chw
 from seqtrack_lit.data.sequence import Sequence
@@ -174,7 +174,7 @@ class PictureData(LightningDataModule):
         videos = self._videos
         assert videos is not None
         count = min(self.validation.tracks, len(videos))
-        return [first_frames(videos[i * len(videos) // count], self.validation.track_frames) for i in range(count)]
+        return [videos[i * len(videos) // count].beginning(self.validation.track_frames) for i in range(count)]
 
     def summary(self) -> dict[str, dict[str, Any]]:
         """What training samples are made of, as plain values."""
