@@ -14,7 +14,7 @@ GOT10K = {  # name: frames
     "val": {"GOT-10k_Val_000001": 130, "GOT-10k_Val_000002": 180},
     "test": {"GOT-10k_Test_000001": 60, "GOT-10k_Test_000002": 105},
 }
-LASOT = {"airplane-2": 320, "bicycle-1": 900, "airplane-1": 330, "bicycle-2": 310}  # two of training, two of testing
+LASOT = {"airplane-2": 320, "bicycle-1": 900, "airplane-1": 330}  # two of training, one of testing
 TRACKINGNET = {"TRAIN_0": {"vid0-0_0": 480}, "TRAIN_3": {"vid3-0_0": 440}, "TEST": {"-Dz7OIf54b0_0": 210}}
 TRAIN = {"coco": 9, "got10k": 3, "lasot": 2, "trackingnet": 2}  # targets or videos of each set
 

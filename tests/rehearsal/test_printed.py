@@ -16,7 +16,8 @@ from tests.rehearsal.conftest import SHORT, SMALL, Run, shortened
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 GOLDEN = ROOT / "tests/golden/model/s1"
-PAGES = ["README.md", *sorted(str(path.relative_to(ROOT)) for path in ROOT.glob("experiments/*/README.md"))]
+# README compares runs of an experiment, so it comes last
+PAGES = [*sorted(str(path.relative_to(ROOT)) for path in ROOT.glob("experiments/*/README.md")), "README.md"]
 # launchers, all benchmarks at once and profiles of whole models have tests of their own; one seed of a sweep is run
 ELSEWHERE = ("launcher=", "benchmark=glob(*)", "--help", "seqtrack-profile", "seed-1", "seed-2")
 # of experiments on generated videos, which bring a model and data of their own
