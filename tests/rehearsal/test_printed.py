@@ -1,0 +1,87 @@
+"""The commands of README.md and experiments/, as they stand there, with a model and lengths of a rehearsal.
+
+What is replaced: the model by the tiny one, how long it trains and what it is tried on, DATE by the run's folder, seeds
+of a sweep by one, and that a set must be whole. All else is given as printed, in the order of the page.
+"""
+
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tests.data.fixtures import MAKERS, write_video
+from tests.rehearsal.commands import ROOT, printed
+from tests.rehearsal.conftest import SHORT, SMALL, Run, shortened
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
+GOLDEN = ROOT / "tests/golden/model/s1"
+# README compares runs of an experiment, so it comes last
+PAGES = [*sorted(str(path.relative_to(ROOT)) for path in ROOT.glob("experiments/*/README.md")), "README.md"]
+# launchers, all benchmarks at once and profiles of whole models have tests of their own; one seed of a sweep is run
+ELSEWHERE = ("launcher=", "benchmark=glob(*)", "--help", "seqtrack-profile", "seed-1", "seed-2")
+# of experiments on generated videos, which bring a model and data of their own
+FEW = [
+    *SMALL, *(item for item in SHORT if not item.startswith("data.validation.tracks")), "data.validation.tracks=1",
+    "data.validation.track_frames=8", "data.train.generated.open.count=2", "data.validation.open.count=1",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def prepared(place: Path, run: Run, trained: dict[str, Path]) -> Path:
+    """What the pages take for granted: the quickstart, a clip, an official checkpoint, results, further test sets."""
+    for name in ("lasot_ext", "nfs", "tnl2k", "uav123"):
+        MAKERS[name](place / "data" / name)
+    shutil.copy(GOLDEN / "SEQTRACK_ep0007.pth.tar", place / "SEQTRACK_ep0500.pth.tar")
+    write_video(place / "clip.mp4", [np.full((192, 256, 3), 40 + number, np.uint8) for number in range(6)])
+    tracked = [f"run={trained['baseline']}", "benchmark=lasot", "complete=false", "media=false", "device=cpu"]
+    for line in (["seqtrack-train", "experiment=quickstart", *FEW], ["seqtrack-evaluate", *tracked]):
+        done = run(*line)
+        assert done.code == 0, done.screen
+    shutil.copytree(trained["baseline"] / "results/baseline", place / "results_of_any_tracker")
+    return place
+
+
+def as_printed(line: list[str], place: Path) -> list[list[str]]:
+    """A command with the replacements above; several where the shell would give several."""
+    name, *words = line
+    words = [_dated(word, place) for word in words]
+    if name == "seqtrack-train":
+        if not any(word.startswith("experiment=") for word in words):
+            return [[name, *shortened(words)]]
+        swept = "-m" not in words and not any("quickstart" in word for word in words)
+        return [[name, *words, *FEW, *(["hydra.sweeper.params.seed=0"] if swept else [])]]
+    if name == "seqtrack-evaluate":
+        words += ["media=false", "device=cpu"]
+        words += ["complete=false"] if any(word.startswith("benchmark=") for word in words) else ["benchmark.count=1"]
+        if any(word.startswith("checkpoint=SEQTRACK") for word in words):
+            words.append(f"official_config={GOLDEN / 'cfg.yaml'}")
+    if name in ("seqtrack-report", "seqtrack-data") and any(re.match("benchmark=|check=", word) for word in words):
+        words.append("complete=false")
+    stars = [word for word in words if word.endswith("/*/")]
+    if not stars:
+        return [[name, *words]]
+    folders = sorted(path for path in place.glob(stars[0].partition("=")[2]) if path.is_dir())
+    return [[name, *(f"run={folder}/" if word in stars else word for word in words)] for folder in folders]
+
+
+def _dated(word: str, place: Path) -> str:
+    run = re.search(r"runs/\w+(?=/DATE)", word)
+    if run is None:
+        return word
+    (folder,) = (place / run[0]).glob("20*")
+    return word.replace(f"{run[0]}/DATE", str(folder.relative_to(place)))
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if printed(page)])
+def test_commands_of_a_page(page: str, prepared: Path, run: Run) -> None:
+    for line in printed(page):
+        if (
+            any(word in " ".join(line) for word in ELSEWHERE)
+            or "seed-1" in " ".join(line)
+            or "seed-2" in " ".join(line)
+        ):
+            continue
+        for command in as_printed(line, prepared):
+            done = run(*command)
+            assert done.code == 0, f"{' '.join(line)}\n\n{done.screen}"
