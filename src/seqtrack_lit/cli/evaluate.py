@@ -3,6 +3,7 @@
     seqtrack-evaluate run=runs/quickstart 'baseline=[static,kcf,csrt]'
     seqtrack-evaluate checkpoint=SEQTRACK_ep0500.pth.tar benchmark=lasot paths.data=/data workers=4
     seqtrack-evaluate checkpoint=FILE benchmark=folder benchmark.root=MY_VIDEOS benchmark.name=mine
+    seqtrack-evaluate checkpoint=small benchmark=got10k_val     the tracker that comes with the package
     seqtrack-evaluate -m checkpoint=FILE 'benchmark=glob(*)'
     seqtrack-evaluate -m checkpoint=FILE inference=likelihood_update,naive_update,no_window
 
@@ -23,6 +24,7 @@ from omegaconf import DictConfig, OmegaConf
 from seqtrack_lit.checks import path_part, printable, whole
 from seqtrack_lit.cli.overrides import key_of
 from seqtrack_lit.cli.runtime import existing, inference_of, instantiate, run
+from seqtrack_lit.weights import SMALL
 
 if TYPE_CHECKING:
     from seqtrack_lit.evaluation.scores import Scores
@@ -136,6 +138,15 @@ class Benchmark:
         print(printable(f"Clips and attention: {listed.parent}"), flush=True)
 
 
+def named_checkpoint(given: str) -> Path:
+    """The file of a checkpoint; `small` is the tracker that comes with the package.
+
+    Raises:
+        FileNotFoundError: it does not exist.
+    """
+    return SMALL if given == "small" else existing(given, "checkpoint")
+
+
 def checkpoint_of(config: DictConfig) -> Path | None:
     """The checkpoint asked for, else the best one of the run asked for; None where neither is.
 
@@ -143,7 +154,7 @@ def checkpoint_of(config: DictConfig) -> Path | None:
         FileNotFoundError: it does not exist.
     """
     if config.checkpoint is not None:
-        return existing(config.checkpoint, "checkpoint")
+        return named_checkpoint(config.checkpoint)
     best = Path(config.run).expanduser() / "checkpoints" / "best.ckpt"
     if config.run != config.paths.runs and not best.is_file():
         raise FileNotFoundError(f"run={config.run}: there is no {best}; train first, or give checkpoint=FILE")
