@@ -28,6 +28,7 @@ install: $(STAMP)  ## make .venv with everything in it
 quickstart: $(STAMP)  ## train a tiny tracker on generated videos, track, score, write a report (minutes, CPU is enough)
 	$(PY) -m seqtrack_lit.cli.train experiment=quickstart resume=auto
 	$(PY) -m seqtrack_lit.cli.evaluate run=$(QUICK) 'baseline=[static,kcf,csrt]'
+	$(PY) -m seqtrack_lit.cli.evaluate run=$(QUICK) checkpoint=small media=false
 	$(PY) -m seqtrack_lit.cli.report run=$(QUICK)
 	@echo "Look next at $(QUICK)/report/index.html (open it in a browser)."
 

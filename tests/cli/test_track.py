@@ -95,6 +95,16 @@ def test_a_folder_of_images_gives_the_official_boxes(tmp_path: Path, run) -> Non
     assert VideoFrames(tmp_path / "naïve out" / f"{folder.name}_tracked.mp4").frame_rate == 10
 
 
+def test_without_a_checkpoint_the_shipped_tracker_is_used(tmp_path: Path, run) -> None:
+    assert run(f"source={CLIPS / 'carphone_pristine.mp4'}", "box=[65,35,60,65]", "frames=8", "device=cpu") == 0
+    facts = json.loads((tmp_path / "runs" / "track" / "carphone_pristine_tracked.json").read_text())
+    assert facts["checkpoint"] == "small"
+    x, y, w, h = facts["targets"][0]["boxes"][7]
+    assert 55 < x + w / 2 < 130  # the face, which hardly moves in these frames
+    assert 40 < y + h / 2 < 95
+    assert 40 < w < 90 and 40 < h < 100  # noqa: PT018
+
+
 def test_several_targets_share_the_network_and_not_their_state(tmp_path: Path, run) -> None:
     clip = f"source={CLIPS / 'carphone_pristine.mp4'}"
     common = [clip, *checkpoint("s2"), "frames=6", "video=false"]
@@ -202,7 +212,7 @@ def test_a_camera_is_read_until_the_number_of_frames(tmp_path: Path, run, monkey
     [
         (["baseline=kcf"], "source must be given"),
         (["source=gone/é.mp4", "baseline=kcf", "box=[1,2,3,4]"], "source=gone/é.mp4: no such file or folder"),
-        (["source=CLIP", "box=[1,2,3,4]"], "give checkpoint=FILE or baseline=static|kcf|csrt"),
+        (["source=CLIP", "box=[1,2,3,4]", "checkpoint=small", "baseline=kcf"], "baseline=static|kcf|csrt, not both"),
         (["source=CLIP", "box=[1,2,3,4]", "baseline=mosse"], "baseline=mosse: no such baseline"),
         (["source=CLIP", "box=[1,2,3,4]", "checkpoint=gone.ckpt"], "checkpoint=gone.ckpt: no such file"),
         (["source=CLIP", "box=[200,2,30,40]", "baseline=kcf"], "lies outside the first frame of 176 x 144 pixels"),

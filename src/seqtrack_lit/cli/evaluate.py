@@ -3,6 +3,7 @@
     seqtrack-evaluate run=runs/quickstart 'baseline=[static,kcf,csrt]'
     seqtrack-evaluate checkpoint=SEQTRACK_ep0500.pth.tar benchmark=lasot paths.data=/data workers=4
     seqtrack-evaluate checkpoint=FILE benchmark=folder benchmark.root=MY_VIDEOS benchmark.name=mine
+    seqtrack-evaluate checkpoint=small benchmark=got10k_val     the tracker that comes with the package
     seqtrack-evaluate -m checkpoint=FILE 'benchmark=glob(*)'
     seqtrack-evaluate -m checkpoint=FILE inference=likelihood_update,naive_update,no_window
 
@@ -24,6 +25,7 @@ from seqtrack_lit.checks import one_of, path_part, printable, whole
 from seqtrack_lit.cli.overrides import key_of
 from seqtrack_lit.cli.record import read_facts
 from seqtrack_lit.cli.runtime import existing, inference_of, instantiate, run
+from seqtrack_lit.weights import SMALL
 
 if TYPE_CHECKING:
     from seqtrack_lit.evaluation.scores import Scores
@@ -137,6 +139,15 @@ class Benchmark:
         print(printable(f"Clips and attention: {listed.parent}"), flush=True)
 
 
+def named_checkpoint(given: str) -> Path:
+    """The file of a checkpoint; `small` is the tracker that comes with the package.
+
+    Raises:
+        FileNotFoundError: it does not exist.
+    """
+    return SMALL if given == "small" else existing(given, "checkpoint")
+
+
 def checkpoint_of(config: DictConfig) -> Path | None:
     """The checkpoint asked for, else the one of the run asked for; None where neither is.
 
@@ -147,7 +158,7 @@ def checkpoint_of(config: DictConfig) -> Path | None:
         ValueError: `which` is neither best nor last.
     """
     if config.checkpoint is not None:
-        return existing(config.checkpoint, "checkpoint")
+        return named_checkpoint(config.checkpoint)
     run = Path(config.run).expanduser()
     which = config.which or read_facts(run).get("which") or "best"
     one_of("", ("best", "last"), which=which)

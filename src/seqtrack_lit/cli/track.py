@@ -1,5 +1,6 @@
 """seqtrack-track: follow a target in a video of your own.
 
+    seqtrack-track source=clip.mp4 box=[120,80,64,48]                      with the small tracker that comes with it
     seqtrack-track source=clip.mp4 box=[120,80,64,48] checkpoint=runs/quickstart/checkpoints/best.ckpt
     seqtrack-track source=FOLDER_OF_IMAGES boxes=[[10,20,30,40],[90,60,25,25]] baseline=csrt
     seqtrack-track source=0 box=[300,200,80,80] checkpoint=FILE frames=500
@@ -21,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig, OmegaConf
 
 from seqtrack_lit.checks import LONGEST_NAME, number, printable, whole
-from seqtrack_lit.cli.evaluate import BASELINES, devices_of, load_on, tracker_options
+from seqtrack_lit.cli.evaluate import BASELINES, devices_of, load_on, named_checkpoint, tracker_options
 from seqtrack_lit.cli.runtime import existing, inference_of, run
 
 if TYPE_CHECKING:
@@ -36,6 +37,8 @@ FRAME_FOLDERS = ("img", "imgs", "frames", "images", "jpg", "jpeg", "png", "color
 def body(config: DictConfig) -> None:
     """Track and write."""
     boxes = boxes_of(config)
+    if config.checkpoint is None and config.baseline is None:
+        config.checkpoint = "small"
     inference_of(config)
     _check(config)
     import cv2
@@ -231,13 +234,14 @@ def _check(config: DictConfig) -> None:
     source = str(config.source)
     if Path(source).exists() or not (source.isdecimal() or "://" in source):  # a folder called 1234 before camera 1234
         existing(source, "source")
-    if (config.checkpoint is None) == (config.baseline is None):
-        raise ValueError(f"give checkpoint=FILE or baseline={'|'.join(BASELINES)}, one of the two")
+    if config.checkpoint is not None and config.baseline is not None:
+        raise ValueError(f"give checkpoint=FILE or baseline={'|'.join(BASELINES)}, not both")
     if config.baseline is not None and config.baseline not in BASELINES:
         raise ValueError(f"baseline={config.baseline}: no such baseline; allowed: {', '.join(BASELINES)}")
-    for key in ("checkpoint", "official_config"):
-        if config[key] is not None:
-            existing(config[key], key)
+    if config.checkpoint is not None:
+        named_checkpoint(config.checkpoint)
+    if config.official_config is not None:
+        existing(config.official_config, "official_config")
     if config.frames is not None:
         whole("", 1, frames=config.frames)
     if config.rate is not None:
@@ -293,7 +297,7 @@ def _trackers(config: DictConfig, count: int) -> "list[Tracker]":
 
     if config.baseline is not None:
         return [make_baseline(config.baseline) for _ in range(count)]
-    tracker = load_on(str(config.checkpoint), tracker_options(config), devices_of(config.device)[0])
+    tracker = load_on(str(named_checkpoint(config.checkpoint)), tracker_options(config), devices_of(config.device)[0])
     return [tracker, *(copy.copy(tracker) for _ in range(count - 1))]
 
 

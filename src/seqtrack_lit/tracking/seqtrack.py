@@ -26,6 +26,7 @@ from seqtrack_lit.models.weights import load_model
 from seqtrack_lit.tracking.captured import CapturedGeneration
 from seqtrack_lit.tracking.priors import Rule, TemplateUpdate
 from seqtrack_lit.tracking.tracker import Estimate, check_first_box, check_image, not_started
+from seqtrack_lit.weights import SMALL
 
 Padding = Literal["exact", "official"]
 Precision = Literal["float32", "bfloat16", "float16"]
@@ -210,7 +211,7 @@ class SeqTrackTracker:
 
 
 def load_tracker(
-    path: str | Path,
+    path: str | Path | None = None,
     *,
     device: str | torch.device | None = None,
     official_config: str | Path | None = None,
@@ -220,10 +221,11 @@ def load_tracker(
 ) -> SeqTrackTracker:
     """A tracker from a checkpoint: ours, the official `SEQTRACK_ep0500.pth.tar` or a bare state dict.
 
-    >>> tracker = load_tracker("runs/quickstart/checkpoints/best.ckpt")  # doctest: +SKIP
+    >>> load_tracker(device="cpu").name
+    'seqtrack_small'
 
     Args:
-        path: the checkpoint.
+        path: the checkpoint; None: the small tracker that comes with the package.
         device: where to run; None takes the GPU when there is one.
         official_config: official YAML with what an official checkpoint's tensors do not show.
         tokenizer: what the checkpoint does not say of the tokens (bins, order).
@@ -235,6 +237,7 @@ def load_tracker(
         ValueError: not a checkpoint that can be read, or a wrong value.
     """
     check_settings(overrides)
+    path = SMALL if path is None else path
     where = device_of(device if device is not None else "cuda" if torch.cuda.is_available() else "cpu")
     loaded = load_model(path, official_config=official_config, tokenizer=tokenizer, model=model)
     try:

@@ -1,0 +1,66 @@
+"""The tracker that comes with the package: its file, what it says of itself, what it answers on a clip of our own."""
+
+import hashlib
+
+import numpy as np
+import pytest
+import torch
+
+from seqtrack_lit import load_tracker
+from seqtrack_lit.boxes import iou
+from seqtrack_lit.weights import SMALL
+
+# Boxes of frames 4, 8, 12 as they were when the weights came in; float32 on other machines may differ in the last bits.
+PINNED = [[74.472, 84.995, 47.598, 40.161], [91.55, 94.48, 48.03, 43.146], [106.397, 102.784, 50.492, 42.603]]
+
+
+def clip(frames=13):
+    """A striped card that moves by (4, 2) pixels a frame, grows by 1 % and darkens, before a coarse random ground."""
+    rng = np.random.default_rng(7)
+    ground = np.kron(rng.integers(40, 216, (12, 16, 3)), np.ones((20, 20, 1))).astype(np.uint8)  # 240 x 320
+    images, boxes = [], []
+    for t in range(frames):
+        width, height, x, y = round(44 * 1.01**t), round(34 * 1.01**t), 60 + 4 * t, 80 + 2 * t
+        card = np.zeros((height, width, 3))
+        card[:, :, 0] = np.where(np.arange(width) * 5 // width % 2, 230, 20)
+        card[:, :, 1] = np.where(np.arange(height) * 4 // height % 2, 200, 40)[:, None]
+        card[:, :, 2] = 60
+        image = ground.copy()
+        image[y : y + height, x : x + width] = card * (1 - 0.01 * t)
+        images.append(image)
+        boxes.append([x, y, width, height])
+    return images, np.array(boxes, np.float64)
+
+
+@pytest.fixture(scope="module")
+def answers():
+    images, boxes = clip()
+    tracker = load_tracker(device="cpu")
+    tracker.init(images[0], boxes[0])
+    return boxes, [tracker.update(image) for image in images[1:]]
+
+
+def test_its_answers_are_pinned(answers):
+    _, estimates = answers
+    found = np.array([estimates[t - 1].box_xywh for t in (4, 8, 12)])
+    np.testing.assert_allclose(found, PINNED, atol=0.05)
+
+
+def test_it_follows_a_card(answers):
+    boxes, estimates = answers
+    found = torch.tensor(np.array([estimate.box_xywh for estimate in estimates]))
+    assert iou(found, torch.tensor(boxes[1:])).min() > 0.65
+    assert min(estimate.confidence for estimate in estimates) > 0.05
+
+
+def test_the_card_names_this_file_and_it_is_small():
+    digest = hashlib.sha256(SMALL.read_bytes()).hexdigest()
+    assert digest in (SMALL.parent / "MODEL_CARD.md").read_text()
+    assert SMALL.stat().st_size <= 16 * 2**20
+
+
+def test_what_it_says_of_itself():
+    tracker = load_tracker(device="cpu")
+    assert (tracker.name, tracker.search_factor, tracker.template_factor) == ("seqtrack_small", 3.5, 1.75)
+    assert (tracker.model.search_size, tracker.model.template_size, tracker.model.templates) == (140, 70, 1)
+    assert sum(parameter.numel() for parameter in tracker.model.parameters()) == 14_136_203
