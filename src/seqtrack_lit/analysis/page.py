@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from seqtrack_lit.analysis import plots
 from seqtrack_lit.evaluation.report import SPEED
-from seqtrack_lit.evaluation.results import write_atomic
+from seqtrack_lit.evaluation.results import remove_leftovers, write_atomic
 from seqtrack_lit.evaluation.table import Cell, Table
 
 
@@ -38,6 +38,7 @@ def fresh_folder(folder: Path, *, theirs: bool = False) -> None:
         raise ValueError(f"{folder} is not empty and holds no report, or more than one; give another folder")
     folder.mkdir(parents=True, exist_ok=True)
     index.write_text("")  # first, so that a page that is interrupted can be made again
+    remove_leftovers(folder)
     for name in ("media", "plots"):
         shutil.rmtree(folder / name, ignore_errors=True)
 

@@ -84,11 +84,13 @@ def _print(whole: "Table") -> None:
 def table(config: DictConfig) -> None:
     """Score results, or collect scores; print one table, and write it where asked for."""
     from seqtrack_lit.evaluation.report import compare
+    from seqtrack_lit.evaluation.results import remove_leftovers
 
     scores = _scored(config) if config.results else []
     scores += _collected([existing(folder, "scores") for folder in _list(config.scores)])
     whole = compare(scores, paper_rows=config.paper, average=config.average)
     if config.save is not None:
+        remove_leftovers(Path(config.save).expanduser())
         save = _save_average if config.average else _save
         save(scores, whole, Path(config.save).expanduser())
     if config.format == "terminal":
@@ -103,7 +105,7 @@ def submit(config: DictConfig) -> None:
     Raises:
         ValueError: something is wrong with it; no zip is written then.
     """
-    from seqtrack_lit.evaluation.results import write_atomic
+    from seqtrack_lit.evaluation.results import remove_leftovers, write_atomic
     from seqtrack_lit.evaluation.submission import LARGEST, build_submission, check_submission
     from seqtrack_lit.files import read_bytes
 
@@ -124,6 +126,7 @@ def submit(config: DictConfig) -> None:
             f"{len(problems)} problems, printed above; {'see them' if config.check else 'no zip was written'}"
         )
     if config.check is None:
+        remove_leftovers(target.parent)
         write_atomic(target, content)
     print(printable(f"{target}: {len(expected)} videos, in order; {len(content) / 1e6:.1f} MB"))
 
