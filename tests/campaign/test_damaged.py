@@ -1,8 +1,10 @@
 """No reader is brought down, fooled or turned against its user by a damaged or hostile file; see harness.py."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
+import jaxtyping
 import numpy as np
 import pytest
 from tests.campaign.damage import damages
@@ -11,6 +13,14 @@ from tests.campaign.harness import Reader
 
 SEED = int(os.environ.get("CAMPAIGN_SEED", "0"))
 NAMES = [reader.name for reader in READERS]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _as_for_users() -> Iterator[None]:
+    """Without the types that tests check at run time: wrong ones must be refused by the code itself."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
 
 
 def judged(reader: Reader, folder: Path, chosen: list[int] | None) -> None:

@@ -179,11 +179,13 @@ def _check_forms(columns: Columns) -> None:
 
 
 def _open(path: Path, checksum: int, compare: bool) -> Column:
-    if compare and _checksum(path) != checksum:
-        raise ValueError(f"{path.name} does not have its checksum")
+    if not path.is_file():
+        raise ValueError(f"{path.name} is missing or no regular file")
     mapped = np.load(path, mmap_mode="r", allow_pickle=False)
     if not isinstance(mapped, np.memmap) or mapped.offset + mapped.nbytes != path.stat().st_size:
         raise ValueError(f"{path.name} does not have the size it speaks of")
+    if compare and _checksum(path) != checksum:
+        raise ValueError(f"{path.name} does not have its checksum")
     return mapped.view(np.ndarray)
 
 

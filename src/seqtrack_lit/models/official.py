@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
-import yaml  # type: ignore[import-untyped]
 from torch import Tensor
+
+from seqtrack_lit.files import read_yaml
 
 State = Mapping[str, Tensor]
 
@@ -223,10 +224,7 @@ class OfficialConfig:
         """
         if not Path(path).is_file():
             raise FileNotFoundError(f"official_config {path} does not exist; give an official YAML file")
-        try:
-            tree = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
-            raise ValueError(f"official_config {path} is not a YAML file: {error}") from error
+        tree = read_yaml(Path(path))
         if not isinstance(tree, dict) or not any(isinstance(tree.get(section), dict) for section in _SECTIONS):
             raise ValueError(
                 f"official_config {path}: sections MODEL, DATA, TEST are expected, as in the official code"

@@ -16,7 +16,6 @@ import math
 import pickle
 import struct
 import sys
-import tarfile
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Mapping
@@ -284,7 +283,7 @@ def read_contents(path: str | Path) -> Contents:
         what = "is no regular file" if path.exists() else "does not exist"
         raise FileNotFoundError(f"checkpoint {path} {'is a folder; name the file in it' if path.is_dir() else what}")
     with path.open("rb") as file:
-        head = file.read(64)
+        head = file.read(512)
         file.seek(0)
         try:
             if head.startswith(_ZIP):
@@ -299,17 +298,17 @@ def read_contents(path: str | Path) -> Contents:
                 "whole? Download or copy it again"
             ) from error
     raise ValueError(
-        f"{path} is no file of weights ({_guess(path, head)}; it begins with {head[:16]!r}); expected torch.save or "
+        f"{path} is no file of weights ({_guess(head)}; it begins with {head[:16]!r}); expected torch.save or "
         "safetensors"
     )
 
 
-def _guess(path: Path, head: bytes) -> str:
+def _guess(head: bytes) -> str:
     if not head:
         return "it is empty"
     if head.startswith(b"version https://git-lfs"):
         return "a Git LFS pointer, not the file itself"
-    if head.startswith(b"\x1f\x8b") or tarfile.is_tarfile(path):
+    if head.startswith(b"\x1f\x8b") or head[257:262] == b"ustar":
         return "an archive: unpack it and give the file in it"
     return "a web page, not the file itself" if b"<" in head[:16] else "unknown content"
 
