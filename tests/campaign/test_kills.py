@@ -1,0 +1,21 @@
+"""Commands that are killed and given again leave what undisturbed ones leave; see kills.py."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tests.campaign.kills import COMMANDS, Command, series, warm
+
+SERIES = int(os.environ.get("CAMPAIGN_SERIES", "1"))  # completions of each command, two kills each; 5 make a hundred
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("command", COMMANDS, ids=[command.name for command in COMMANDS])
+def test_kills(command: Command, tmp_path: Path) -> None:
+    warm()
+    rng = np.random.default_rng(int(os.environ.get("CAMPAIGN_SEED", "0")))
+    found = list(series(command, tmp_path, rng, SERIES))
+    assert len(found) == 2 * SERIES
+    assert [detail for _, verdict, detail in found if verdict != "handled"] == []
