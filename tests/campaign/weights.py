@@ -1,5 +1,6 @@
 """Readers of weights and of what a run remembers: checkpoints, official files, run folders."""
 
+import json
 import shutil
 import struct
 import zipfile
@@ -14,6 +15,7 @@ from tests.campaign.harness import Reader
 from tests.campaign.pages import a_run
 
 from seqtrack_lit.cli.record import read_facts, read_settings
+from seqtrack_lit.models.compact import save_compact
 from seqtrack_lit.models.weights import build_model, read_checkpoint
 from seqtrack_lit.tracking.seqtrack import load_tracker
 
@@ -49,6 +51,27 @@ def official(place: Path) -> None:
 
 def tensors(place: Path) -> None:
     save_file({key: tensor.contiguous() for key, tensor in state().items()}, place / "weights.safetensors")
+
+
+def compact(place: Path) -> None:
+    save_compact(place / "small.safetensors", state(), description=DESCRIPTION)
+
+
+def other_compact_files() -> dict[str, Callable[[Path], None]]:
+    """Scales and descriptions that do not fit."""
+    big = {"a": torch.zeros(1, 10**6, dtype=torch.int8), "a.scale": torch.ones(10**6)}
+    few = {"decoder.embedding.weight": torch.zeros(2, 2), "decoder.embedding.weight.scale": torch.ones(3)}
+    texts = {"lists in lists": "[" * 100_000, "no JSON": "{", "a number": "9" * 5000, "nothing": "null", "text": '"x"'}
+    trees = dict(changed_trees(DESCRIPTION, np.random.default_rng(8), 20))
+
+    def damage(tensors: dict[str, torch.Tensor], text: str) -> Callable[[Path], None]:
+        return lambda place: save_file(tensors, place / "small.safetensors", {"seqtrack": text})
+
+    return {
+        **{f"scales: {len(one)}": damage(one, json.dumps(DESCRIPTION)) for one in (big, few)},
+        **{f"description: {label}": damage(state(), text) for label, text in texts.items()},
+        **{f"description: {label}": damage(state(), json.dumps(tree)) for label, tree in trees.items()},
+    }
 
 
 def loaded(file: str, **options: object) -> Callable[[Path], object]:
@@ -172,6 +195,15 @@ READERS = [
         "yaml",
         sane=finite,
         names=("SEQTRACK_ep0007", "tracker.", "model.", "tokenizer."),
+    ),
+    Reader(
+        "compact weights",
+        "small.safetensors",
+        compact,
+        loaded("small.safetensors"),
+        "binary",
+        sane=finite,
+        extra=other_compact_files(),
     ),
     Reader("safetensors", "weights.safetensors", tensors, few_tensors, "binary"),
     Reader("run.json of a run that goes on", "run.json", a_run, remembered, "json"),

@@ -15,7 +15,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from seqtrack_lit.checks import one_of
+from seqtrack_lit.checks import one_of, shown
 
 Storage = Literal["int8", "fp16"]
 SCALE = ".scale"
@@ -40,12 +40,18 @@ def pack(state: Mapping[str, Tensor], storage: Storage = "int8") -> dict[str, Te
 
 
 def unpack(packed: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Matrices in float32; what was stored without a scale is given back as it is."""
+    """Matrices in float32; what was stored without a scale is given back as it is.
+
+    Raises:
+        ValueError: a scale is not one number a row of its matrix.
+    """
     state = {}
     for name, tensor in packed.items():
         if name.endswith(SCALE) and name.removesuffix(SCALE) in packed:
             continue
         scale = packed.get(name + SCALE)
+        if scale is not None and scale.shape != tensor.shape[:1]:
+            raise ValueError(f"{shown(name + SCALE)} has shape {tuple(scale.shape)}, not {tuple(tensor.shape[:1])}")
         state[name] = tensor if scale is None else tensor.float() * scale.float().view(-1, *[1] * (tensor.ndim - 1))
     return state
 
