@@ -249,7 +249,7 @@ def test_a_damaged_checkpoint_is_told_on_screen_and_in_the_log(
     path = tmp_path / "out/checkpoints/last.ckpt"
     path.write_bytes(path.read_bytes()[:-300])
     capsys.readouterr()
-    assert run("resume=out") == 143  # asked in its fifth step once more
+    assert run("resume=out", stop) == 143  # asked in its fifth step once more
     screen, log = capsys.readouterr().out, (tmp_path / "out/train.log").read_text()
     for text in (screen, log):
         assert "last.ckpt is damaged (" in text

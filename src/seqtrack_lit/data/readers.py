@@ -29,6 +29,8 @@ __all__ = ["coco", "folder", "got10k", "lasot", "trackingnet"]
 _LASOT_FLAGS = ("full_occlusion.txt", "out_of_view.txt")
 _GOT10K_LABELS = ("absence.label", "cover.label")
 
+_LARGEST_COCO = 2_000_000_000  # bytes of its JSON
+
 
 def coco(
     root: str | Path, *, split: str = "train2017", cache: str | Path | None = None, problems: Problems | None = None
@@ -61,6 +63,8 @@ def coco(
 
 def _coco(root: Path, file: Path, folder: str) -> IndexBuilder:
     try:
+        if file.stat().st_size > _LARGEST_COCO:
+            raise ValueError(f"larger than {_LARGEST_COCO / 1e9:g} GB, four times the instances of train2017")
         with file.open(encoding="utf-8-sig") as stream:
             # Polygons are nine tenths of the file and never needed: dropped while parsing.
             content = json.load(stream, object_hook=_without_polygons)
