@@ -80,7 +80,10 @@ _OURS = {
 # ... and how the sweep it is of was run.
 _OF_A_SWEEP = ("resume", "launcher", "slots")
 # What a run writes into its folder again when it goes on.
-_WRITTEN_AGAIN = (".lock", ".hydra", ".hydra/*", "checkpoints", "checkpoints/*", "pictures", "*.csv", "*.log", "*.txt")
+_WRITTEN_AGAIN = (
+    ".lock", ".hydra", ".hydra/*", "checkpoints", "checkpoints/*", "pictures", "pictures/*", "tensorboard",
+    "tensorboard/*", "wandb", "*.csv", "*.log", "*.txt",
+)  # fmt: skip
 _HARMLESS = ("root", "cache", "cache_gb", "workers", "start_method", "max_skipped", "device_batch", "nonfinite_limit")
 
 
@@ -165,6 +168,8 @@ def continued(arguments: list[str]) -> list[str]:
     for path in (path for pattern in _WRITTEN_AGAIN for path in folder.glob(pattern)):
         if path.is_symlink():
             raise ValueError(f"{path} is a link, and this run would write to where it points: put the real one there")
+        if not (path.is_file() or path.is_dir()):  # opening a pipe would wait for ever
+            raise ValueError(f"{path} is a pipe or a device, no file of a run; remove it")
     own = {*given, *_OF_A_SWEEP, "overwrite"}
     kept = recorded(former, source=f"resume={wanted}: {folder / 'run.json'}", folder=config_folder(), without=own)
     rest = [item for item in arguments if key_of(item) != "resume"]
