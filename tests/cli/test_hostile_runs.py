@@ -1,6 +1,7 @@
 """Folders of runs from somebody else, through the command: nothing in them is run, each is refused in one line."""
 
 import json
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -136,6 +137,22 @@ def test_links_out_of_a_run_are_not_followed(command: Callable[..., str], tmp_pa
     (folder / ".hydra/config.yaml").symlink_to(tmp_path / "mine")
     assert "config.yaml is a link" in command("resume=theirs")
     assert (tmp_path / "mine").read_text() == "mine"
+
+
+@pytest.mark.parametrize("place", ["pictures/boxes_0000010.png", "wandb", "tensorboard/events", "wandb_id.txt"])
+def test_nothing_is_written_through_a_link(command: Callable[..., str], tmp_path: Path, place: str) -> None:
+    path = write({"overrides": []}) / place
+    path.parent.mkdir(exist_ok=True)
+    path.symlink_to(tmp_path / "mine")
+    assert f"{path.name} is a link" in command("resume=theirs")
+
+
+@pytest.mark.parametrize("place", ["checkpoints/last.ckpt", "metrics.csv", "pictures/boxes_0000010.png"])
+def test_pipes_in_a_run_are_not_waited_for(command: Callable[..., str], place: str) -> None:
+    path = write({"overrides": []}) / place
+    path.parent.mkdir(exist_ok=True)
+    os.mkfifo(path)
+    assert f"{path.name} is a pipe" in command("resume=theirs")
 
 
 def test_a_sweep_does_not_go_on_with_one_run(command: Callable[..., str]) -> None:

@@ -335,3 +335,12 @@ def test_what_is_tracked_is_kept_when_it_is_ended(number: int, code: int, tmp_pa
     again = subprocess.run([*command, "frames=9"], cwd=tmp_path, check=False)
     assert again.returncode == 0
     assert sorted(path.name for path in out.iterdir()) == ["a_tracked.csv", "a_tracked.json", "a_tracked.mp4"]
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_nothing_is_written_through_a_link(tmp_path: Path, there: bool) -> None:
+    if there:
+        (tmp_path / "mine").write_text("mine")
+    (tmp_path / "clip_tracked.csv").symlink_to(tmp_path / "mine")
+    with pytest.raises(ValueError, match=r"clip_tracked\.csv is a link"):
+        track._require_unclaimed(tmp_path / "clip_tracked", tmp_path / "clip.mp4")

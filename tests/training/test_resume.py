@@ -1,8 +1,10 @@
 """A run that was stopped and continued ends bitwise like one that was not: weights, averages, optimizer, metrics."""
 
+import io
 import os
 import random
 import signal
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -230,6 +232,19 @@ def test_signals_are_given_back(make_net: Any, squares: Any, videos: Any, tmp_pa
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
 
 
+def _zipped(data: bytes) -> bytes:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("archive/data.pkl", data)
+    return file.getvalue()
+
+
+def _saved(content: object) -> bytes:
+    file = io.BytesIO()
+    torch.save(content, file)
+    return file.getvalue()
+
+
 def test_checkpoints_are_whole_or_passed_over(make_net: Any, squares: Any, videos: Any, tmp_path: Path) -> None:
     """A torn last.ckpt: the one before, and why; both torn: an error; none: a fresh start."""
     assert resumable(tmp_path) == (None, "")
@@ -243,6 +258,8 @@ def test_checkpoints_are_whole_or_passed_over(make_net: Any, squares: Any, video
     torn = {
         "half": whole[: len(whole) // 2], "hole": whole[:3000] + bytes(500) + whole[3500:], "empty": b"",
         "noise": random.Random(0).randbytes(5000), "compression": whole[: entry + 10] + b"\x63" + whole[entry + 11 :],
+        "unfolding": _zipped(bytes(10_000_000)), "no training": _saved([1]), "no weights": _saved({"global_step": 1}),
+        "weights of text": _saved({"global_step": 1, "state_dict": {"a": "b"}}),
         "name": whole[: entry + 46] + b"\xff\x90" + whole[entry + 48 :],
     }  # fmt: skip
     for content in torn.values():

@@ -270,15 +270,19 @@ def where_of(source: object) -> str:
 
 
 def _require_unclaimed(base: Path, source: object) -> None:
-    """Refuse to write over what another source gave.
+    """Refuse to write over what another source gave, or through a link.
 
     Raises:
-        ValueError: names both.
+        ValueError: names both, or the link.
     """
     from seqtrack_lit.files import read_json
 
     facts = base.with_name(f"{base.name}.json")
-    there = [path for path in (facts, *(base.with_name(base.name + end) for end in (".csv", ".mp4"))) if path.exists()]
+    files = (facts, *(base.with_name(base.name + end) for end in (".csv", ".mp4")))
+    for path in files:
+        if path.is_symlink():
+            raise ValueError(f"{path} is a link, and results are not written through links; remove it")
+    there = [path for path in files if path.exists()]
     if not there:
         return
     try:

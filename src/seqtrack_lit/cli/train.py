@@ -31,6 +31,7 @@ only with the settings the run was begun with.
 import logging
 import sys
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -80,7 +81,10 @@ _OURS = {
 # ... and how the sweep it is of was run.
 _OF_A_SWEEP = ("resume", "launcher", "slots")
 # What a run writes into its folder again when it goes on.
-_WRITTEN_AGAIN = (".lock", ".hydra", ".hydra/*", "checkpoints", "checkpoints/*", "pictures", "*.csv", "*.log", "*.txt")
+_WRITTEN_AGAIN = (
+    ".lock", ".hydra", ".hydra/*", "checkpoints", "checkpoints/*", "pictures", "pictures/*", "tensorboard",
+    "tensorboard/*", "wandb", "*.csv", "*.log", "*.txt",
+)  # fmt: skip
 _HARMLESS = ("root", "cache", "cache_gb", "workers", "start_method", "max_skipped", "device_batch", "nonfinite_limit")
 
 
@@ -162,13 +166,27 @@ def continued(arguments: list[str]) -> list[str]:
         raise FileNotFoundError(
             f"resume={wanted}: {folder} is not the folder of a run, it has no run.json with overrides"
         )
-    for path in (path for pattern in _WRITTEN_AGAIN for path in folder.glob(pattern)):
-        if path.is_symlink():
-            raise ValueError(f"{path} is a link, and this run would write to where it points: put the real one there")
+    for pattern in _WRITTEN_AGAIN:
+        # without a "*", glob finds no link to nothing
+        _require_plain(folder.glob(pattern) if "*" in pattern else [folder / pattern])
+
     own = {*given, *_OF_A_SWEEP, "overwrite"}
     kept = recorded(former, source=f"resume={wanted}: {folder / 'run.json'}", folder=config_folder(), without=own)
     rest = [item for item in arguments if key_of(item) != "resume"]
     return [*kept, *rest, *_in(folder)]
+
+
+def _require_plain(paths: Iterable[Path]) -> None:
+    """Refuse links and pipes among what a run writes or reads.
+
+    Raises:
+        ValueError: names the first.
+    """
+    for path in paths:
+        if path.is_symlink():
+            raise ValueError(f"{path} is a link, and this run would write to where it points: put the real one there")
+        if path.exists() and not (path.is_file() or path.is_dir()):  # opening a pipe would wait for ever
+            raise ValueError(f"{path} is a pipe or a device, no file of a run; remove it")
 
 
 def _in(folder: Path) -> list[str]:

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from seqtrack_lit.checks import whole
+from seqtrack_lit.checks import shown, whole
 
 log = logging.getLogger(__name__)
 _CLUSTER = (signal.SIGUSR1, signal.SIGUSR2)
@@ -143,17 +143,24 @@ def _damage(path: Path) -> str | None:
     """What is wrong with a checkpoint file; None when it is whole: check sums are right, and PyTorch reads it."""
     try:
         with zipfile.ZipFile(path) as archive:
+            if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
+                return "compressed, as torch.save writes none"  # a few bytes may unfold to gigabytes
             broken = archive.testzip()
-        torch.load(path, weights_only=True, map_location="cpu", mmap=True)
+        saved = torch.load(path, weights_only=True, map_location="cpu", mmap=True)
+        if not isinstance(saved, dict) or type(saved.get("global_step")) is not int:
+            return "not of a training"
+        parts = [saved.get("state_dict"), saved.get("ema") or {}]
+        if not all(isinstance(part, dict) and all(map(torch.is_tensor, part.values())) for part in parts):
+            return "its weights are no tensors"
     except Exception as error:  # a wrong byte in a directory of names and lengths can become any error
         return f"{' '.join(str(error).split())[:100]}; {path.stat().st_size} bytes"
-    return None if broken is None else f"wrong check sum in {broken}"
+    return None if broken is None else f"wrong check sum in {shown(broken)}"
 
 
 def _refuse_nonfinite(path: Path) -> None:
     saved = torch.load(path, weights_only=True, map_location="cpu", mmap=True)
     for part in ("state_dict", "ema"):
-        for name, value in saved.get(part, {}).items():
+        for name, value in (saved.get(part) or {}).items():
             if value.is_floating_point() and not bool(value.isfinite().all()):
                 raise ValueError(
                     f"{path}: {name} holds NaN or Inf, so training cannot go on from it; begin anew with lower "
