@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from seqtrack_lit.analysis.comparison import summary, write_comparison
 from seqtrack_lit.analysis.report import write_page
 from seqtrack_lit.analysis.run import read_metrics
 from seqtrack_lit.analysis.runs import read_runs
@@ -233,6 +234,22 @@ def test_folders_in_folders_in_folders(run: Path) -> None:
     (run / "metrics.csv").write_text("step,val/auc\n1,2\n")
     (run.parent / "ours" / "/".join("d" * 900)).mkdir(parents=True)
     assert [one.name for one in read_runs([run, run.parent / "ours"]).members] == ["theirs"]
+
+
+@pytest.mark.parametrize(
+    ("losses", "written"),
+    [(("nan", "1.5"), "not finite"), (("inf", "-inf"), "not finite"), (("nan", "nan"), "not finite"),
+     (("3e38", "3e38"), "3e+38"), (("1", "2"), "1.500 ± 0.707")],
+)  # fmt: skip
+def test_runs_that_diverged_are_compared(losses: tuple[str, str], written: str, tmp_path: Path) -> None:
+    for seed, loss in enumerate(losses):
+        folder = tmp_path / f"seed-{seed}"
+        folder.mkdir()
+        (folder / "metrics.csv").write_text(f"step,val/loss\n1,3\n2,{loss}\n")
+        (folder / "config.yaml").write_text(f"seed: {seed}\nlr: 1\n")
+    found = read_runs([tmp_path])
+    assert summary(found).rows[0][2] == written
+    assert write_comparison(found).is_file()
 
 
 def test_columns_of_metrics(tmp_path: Path) -> None:

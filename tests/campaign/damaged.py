@@ -17,9 +17,6 @@ from tests.campaign.damage import damages
 from tests.campaign.harness import VERDICTS, Outcome, Reader, attempt
 
 READERS: list[Reader] = [*pages.READERS, *videos.READERS, *weights.READERS]
-# Readers that are not bounded yet
-_PENDING = ("JPEG", "PNG")
-READERS = [reader for reader in READERS if reader.name not in _PENDING]
 
 
 def outcomes(

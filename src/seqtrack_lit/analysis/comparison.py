@@ -3,6 +3,7 @@
 Everything comes from the files that training and evaluation left in the runs' folders; see `runs.py`.
 """
 
+import math
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -56,7 +57,12 @@ def _speed(one: Member) -> float | None:
 
 
 def _decimals(digits: int) -> Callable[[float], str]:
-    return lambda value: f"{round(value, digits) + 0.0:.{digits}f}"  # + 0.0: no "-0.0"
+    def write(value: float) -> str:
+        if not math.isfinite(value) or abs(value) >= 1e6:  # of a training that diverged
+            return f"{value:.3g}"
+        return f"{round(value, digits) + 0.0:.{digits}f}"  # + 0.0: no "-0.0"
+
+    return write
 
 
 def _duration(seconds: float) -> str:
@@ -169,6 +175,8 @@ def _cell(number: Number, members: Sequence[Member]) -> str | None:
         return number.write(mean(values)) if values else None
     if number.write is _duration:
         return _duration(mean(values))
+    if not all(map(math.isfinite, values)):
+        return "not finite"
     return f"{number.write(mean(values))} ± {number.write(stdev(values))}"
 
 

@@ -164,7 +164,8 @@ def _thinned(at: Float64[np.ndarray, "rows"], values: Float64[np.ndarray, "rows"
     size = -(-len(at) // 100)
     starts = np.arange(0, len(at), size)
     counts = np.diff(np.append(starts, len(at)))
-    return np.add.reduceat(at, starts) / counts, np.add.reduceat(values, starts) / counts
+    with np.errstate(invalid="ignore", over="ignore"):  # of a training that diverged
+        return np.add.reduceat(at, starts) / counts, np.add.reduceat(values, starts) / counts
 
 
 def _mean_curve(curves: Sequence[Curve]) -> list[Curve]:
@@ -174,7 +175,8 @@ def _mean_curve(curves: Sequence[Curve]) -> list[Curve]:
     if not whole:
         return []
     first = whole[0][0]
-    return [(first, np.mean([np.interp(first, at, values) for at, values in whole], axis=0))]
+    with np.errstate(invalid="ignore", over="ignore"):
+        return [(first, np.mean([np.interp(first, at, values) for at, values in whole], axis=0))]
 
 
 def _count(value: float, _: int) -> str:

@@ -27,7 +27,7 @@ from seqtrack_lit.files import inside, read_json, read_text
 
 BASELINES = ("static", "kcf", "csrt")
 _FURTHEST = 1e15  # steps or samples
-_LARGEST = 1e100  # float32 ends at 3e38
+_LARGEST = 1e39  # float32 ends at 3e38
 
 
 class Clip(TypedDict):
