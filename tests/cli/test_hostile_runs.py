@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hydra import compose, initialize_config_dir
 
 from seqtrack_lit.cli import train
 from seqtrack_lit.cli.overrides import recorded
@@ -143,6 +144,13 @@ def test_a_sweep_does_not_go_on_with_one_run(command: Callable[..., str]) -> Non
 
 def test_pickled_jobs_are_not_read(command: Callable[..., str]) -> None:
     assert "reads a pickle" in command("--experimental-rerun", "config.pickle")
+
+
+def test_pickles_of_slurm_jobs_lie_outside_of_the_sweep() -> None:
+    with initialize_config_dir(str(config_folder()), version_base="1.3"):
+        config = compose("train", ["launcher=slurm", "name=theirs"], return_hydra_config=True)
+    assert config.hydra.launcher.submitit_folder == "runs/.slurm/%j"
+    assert config.hydra.sweep.dir == "runs/theirs"
 
 
 def test_what_a_run_may_say() -> None:

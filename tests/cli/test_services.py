@@ -114,3 +114,14 @@ def test_tensorboard_says_what_is_missing(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setitem(__import__("sys").modules, "torch.utils.tensorboard.writer", None)
     with pytest.raises(ValueError, match="pip install tensorboard"):
         TensorBoardService().open(tmp_path, **OPEN)
+
+
+def test_no_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a container whose user is unknown there."""
+
+    def nowhere() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "home", nowhere)
+    with pytest.raises(ValueError, match="set HOME to a folder"):
+        WandbService(mode="offline").open(tmp_path, name="a", group=None, config={}, step=0)

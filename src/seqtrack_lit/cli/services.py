@@ -19,8 +19,13 @@ def mode_of(wanted: Mode | None) -> Any:
     """How to report to Weights & Biases: as wanted, else $WANDB_MODE, else online with a key and offline without.
 
     Raises:
+        ValueError: there is no home folder, where Weights & Biases keeps its settings.
         wandb.Error: the key is refused, or the server cannot be reached.
     """
+    try:
+        Path.home()
+    except RuntimeError:
+        raise ValueError("Weights & Biases needs a home folder for its settings: set HOME to a folder") from None
     return wanted or os.environ.get("WANDB_MODE") or ("online" if wandb.login(prompt=False) else "offline")
 
 

@@ -5,6 +5,7 @@
     seqtrack-train ... model.encoder.pretrained=false   its encoder from random weights instead of MAE's
     seqtrack-train ... resume=auto                   go on with the newest run of this name, bitwise the same
     seqtrack-train resume=runs/seqtrack/DATE         go on with this run, with its own settings
+                                                     (plain ones: what was added by + or names code is typed again)
     seqtrack-train -m tokenizer.bins=100,1000,4000   a sweep; repeated, it finishes what is missing
     seqtrack-train -m seed=0,1,2,3 launcher=local    a sweep with one job per GPU at a time; launcher=slurm on a cluster
 
