@@ -90,6 +90,12 @@ LOOKS = {
 }  # fmt: skip
 
 
+def test_a_flag_that_is_called_like_a_file_stays_a_flag() -> None:
+    """`checkpoint` of an encoder says whether activations are recomputed."""
+    assert overrides.quote_paths(["model.encoder.checkpoint=true"]) == ["model.encoder.checkpoint=true"]
+    assert overrides.quote_paths(["checkpoint=true"]) == ["checkpoint='true'"]
+
+
 @pytest.mark.parametrize("argument", LOOKS)
 def test_paths_and_names_stay_text_whatever_they_look_like(run: Callable[..., int], argument: str) -> None:
     seen: list[Any] = []

@@ -1,5 +1,6 @@
 """What comes after a training: evaluation in every way, reports, files for the servers, profile; and B256 whole."""
 
+import hashlib
 import json
 import re
 import zipfile
@@ -52,7 +53,9 @@ def test_the_last_checkpoint_can_be_evaluated(trained: dict[str, Path], run: Run
         named = f"tracker.name={which}"
         done = run("seqtrack-evaluate", f"run={trained['xyxy']}", f"which={which}", named, *few)
         assert done.code == 0, done.screen
-        assert f"{which}.ckpt" in (trained["xyxy"] / f"results/{which}/generated/run.json").read_text()
+        kept = json.loads((trained["xyxy"] / f"results/{which}/generated/run.json").read_text())
+        path = trained["xyxy"] / f"checkpoints/{which}.ckpt"
+        assert kept["weights"] == hashlib.sha256(path.read_bytes()).hexdigest()[:16]
 
 
 def test_results_scores_pages_and_zips(trained: dict[str, Path], run: Run, place: Path) -> None:

@@ -28,6 +28,8 @@ _TEXT = (
     "out", "source", "run", "runs", "name", "root", "annotations", "checkpoint", "official_config", "init_from", "dir",
     "resume", "page", "save", "zip", "cache", "entity", "project", "results", "scores", "check", "show", "bench",
 )  # fmt: skip
+# Ends like one of them and is a flag: whether activations are recomputed.
+_NO_TEXT = "model.encoder.checkpoint"
 # How a sweep is run, not what; a job's folder is not named by it.
 _NOT_NAMING = ("resume", "overwrite", "slots")
 _LONGEST = 150  # letters of a folder's name
@@ -100,7 +102,8 @@ def _as_text(argument: str, sweep: bool, never_null: Container[str]) -> str:
     key, value = argument.partition("=")[::2]
     name = key_of(key)
     override = None if argument.startswith(("-", "~")) else _parse(argument)
-    if override is None or not (name.startswith("paths.") or name.rpartition(".")[2] in _TEXT):
+    text = name != _NO_TEXT and (name.startswith("paths.") or name.rpartition(".")[2] in _TEXT)
+    if override is None or not text:
         return argument
     read, begin, end = override._value, "", ""
 
