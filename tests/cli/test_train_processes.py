@@ -196,7 +196,7 @@ def test_two_processes_inside_a_sweep(tmp_path: Path, launcher: list[str]) -> No
     assert facts(folder)["status"] == "finished"
     assert "2 device(s) x 4 x 1 accumulated" in (folder / "train.log").read_text()
     path = folder.with_name("tokenizer.bins-1") / "train.log"
-    assert "job 0 (tokenizer.bins-1) failed: tokenizer.bins must be" in screen
+    assert "job 0 (tokenizer.bins=1) failed: tokenizer.bins must be" in screen
     assert f"its log: {path}" in screen
     assert "bins must be" in path.read_text()
 
@@ -272,7 +272,7 @@ def test_a_sweep_with_a_failing_job_then_repeated(tmp_path: Path) -> None:
     sweep = ["trainer=cpu", "train.samples=80", "-m", "name=sweep"]
     code, screen = finish(start(tmp_path, *sweep, "optimizer.clip=1.0,-1.0,2.0"))
     assert code == 1, screen
-    assert "job 1 (optimizer.clip--1.0) failed: optimizer.clip must be a number > 0, got -1.0" in screen
+    assert "job 1 (optimizer.clip=-1.0) failed: optimizer.clip must be a number > 0, got -1.0" in screen
     before = {path: path.stat().st_mtime for path in tmp_path.glob("runs/sweep/*/checkpoints/last.ckpt")}
     assert len(before) == 2
     code, screen = finish(start(tmp_path, *sweep, "optimizer.clip=1.0,3.0,2.0"))
