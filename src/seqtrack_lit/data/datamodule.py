@@ -88,7 +88,6 @@ class TrackingData(LightningDataModule):
         max_skipped: float = 0.01,
     ) -> None:
         super().__init__()
-        self.allow_zero_length_dataloader_with_multiple_devices = True  # fewer pairs than processes
         whole("data", 1, batch=batch, epoch_samples=epoch_samples, total_samples=total_samples)
         whole("data", 0, seed=seed, workers=workers)
         number("data", high=1, max_skipped=max_skipped)
