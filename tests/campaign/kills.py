@@ -87,10 +87,9 @@ def start(command: Command, folder: Path) -> int:
         code = 0
     except SystemExit as stop:
         code = stop.code if isinstance(stop.code, int) else 1
-    except BaseException:
-        import traceback
-
-        traceback.print_exc()
+    except BaseException as error:  # as Python itself does at the end of a program
+        sys.excepthook(type(error), error, error.__traceback__)
+        code = 130 if isinstance(error, KeyboardInterrupt) else 1
     finally:
         sys.stdout.flush()
         sys.stderr.flush()
@@ -352,7 +351,7 @@ def main() -> None:
     parser.add_argument("--only", default="", help="part of the name of a command")
     chosen = parser.parse_args()
     warm()
-    total, problems = Counter[str](), []
+    total = Counter[str]()
     print("| command | kills | handled | lost | wrong |\n|---|--:|--:|--:|--:|", flush=True)
     for place, command in enumerate(COMMANDS):
         if chosen.only not in command.name:
@@ -362,11 +361,11 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             for _, verdict, detail in series(command, Path(folder), rng, chosen.series):
                 counts[verdict] += 1
-                problems += [f"{command.name}, {detail}"] if verdict != "handled" else []
+                if verdict != "handled":
+                    print(f"{command.name}, {detail}", file=sys.stderr, flush=True)
         total += counts
         print(_row(command.name, counts), flush=True)
     print(_row("**all**", total))
-    print("\n".join(["", *problems]))
 
 
 def _row(name: str, counts: Counter[str]) -> str:
