@@ -158,6 +158,9 @@ class TrainLoader:
 class PairLoader:
     """The same few batches every time, made once; each process has its part of them.
 
+    With fewer pairs than processes some have a pair that another one has, too: Lightning does not validate in a process
+    without a batch, and the others would wait for its numbers.
+
     Args:
         samples: where samples come from, of epoch 0.
         pairs: how many samples, over all processes.
@@ -166,7 +169,7 @@ class PairLoader:
     """
 
     def __init__(self, samples: Samples, *, pairs: int, batch: int, rank: int = 0, world: int = 1) -> None:
-        self.samples, mine = samples, range(rank, pairs, world)
+        self.samples, mine = samples, range(rank, pairs, world) or range(rank % pairs, rank % pairs + 1)
         self._parts = [mine[first : first + batch] for first in range(0, len(mine), batch)]
         self._batches: list[Batch] = []
 
