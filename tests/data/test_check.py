@@ -237,6 +237,26 @@ def test_kinds() -> None:
     assert expected_frames("uav123") == {}
 
 
+def test_a_video_cut_short_or_damaged_is_found(tmp_path: Path) -> None:
+    for name in ("whole", "cut", "damaged"):
+        (tmp_path / name).mkdir()
+        path = encode(tmp_path / name / "a.mp4", "mpeg4", options={"movflags": "faststart"})
+        data = bytearray(path.read_bytes())
+        if name == "cut":
+            del data[-2000:]
+        elif name == "damaged":
+            data[len(data) // 2 : len(data) // 2 + 60] = np.random.default_rng(0).bytes(60)
+        path.write_bytes(data)
+        (tmp_path / name / "groundtruth.txt").write_text("5,5,20,20\n" * len(VideoFrames(path)))
+    findings = run(readers.folder, tmp_path, strict=True).findings
+    assert {(found.kind, found.sequence) for found in findings if found.kind != "twin"} == {
+        ("lost", "cut"), ("lost", "damaged"),
+    }  # fmt: skip
+    texts = [found.text for found in findings if found.kind == "lost"]
+    assert any(str(tmp_path / "cut" / "a.mp4") in text and "its last 2,000 bytes" in text for text in texts)
+    assert any(str(tmp_path / "damaged" / "a.mp4") in text and "came with errors" in text for text in texts)
+
+
 def test_videos_are_read_out_of_order_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A reader that gives another frame out of order, as one seek and trust in stamps did, is found."""
     whole = encode(tmp_path / "a.ts", "mpeg2")

@@ -11,7 +11,7 @@ REMEDIES: dict[str, tuple[str, str]] = {
     "missing": ("files or sequences that are not there", "unpack or download again; docs/datasets.md shows the layout"),
     "annotation": ("annotation that cannot be read or does not fit the frames", "unpack the annotation again"),
     "unreadable": ("images that are empty, cut off or damaged", "unpack or download these files again"),
-    "lost": ("video files of which frames cannot be decoded", "take the original file, or cut it anew at a key frame"),
+    "lost": ("video files that are cut short or damaged", "take the original file, or cut it anew at a key frame"),
     "frames": ("more or fewer frames than the publisher counts", "the video is incomplete or altered: unpack it again"),
     "duplicate": ("sequences that occur twice", "remove one of them"),
     "twin": ("sequences with the same boxes as another", "look whether one is a copy of the other"),

@@ -10,7 +10,6 @@ What a file says about itself is not trusted where it was found wrong:
 
 import os
 import stat
-from array import array
 from collections.abc import Iterator
 from itertools import chain, islice, pairwise
 from pathlib import Path
@@ -25,14 +24,15 @@ from av.stream import Disposition
 from av.video.frame import PictureType
 from jaxtyping import Int64, Shaped
 
+from seqtrack_lit.checks import printable
 from seqtrack_lit.crops import Image
+from seqtrack_lit.data.containers import INDEXED, READ, STAMPED, cut_short, read_packets
 from seqtrack_lit.data.pixels import MAX_PIXELS, Range, check_size, spread, to_rgb8, upright, value_range
 
 VIDEO_SUFFIXES = (".mp4", ".avi", ".mkv", ".mov", ".webm", ".m4v", ".mpg", ".mpeg")
-_STAMPED = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm")  # containers that store when a frame is shown, and an index
-_INDEXED = (*_STAMPED, "avi")
 # Beside those whose every frame is a key frame. Others keep a state over key frames, or their marks are not certain.
 _RESTARTING = ("h264", "hevc", "vp8", "vp9", "av1", "libdav1d", "mpeg1video", "mpeg2video", "mpeg4")
+_LONGEST = 300  # letters of a name in a message
 _LOOKED_AT = 16  # frames decoded at opening; reordered ones come within a few
 _NO_VIDEO = Disposition.attached_pic | Disposition.timed_thumbnails | Disposition.still_image
 
@@ -64,6 +64,7 @@ class VideoFrames:
         self._stamps: Int64[np.ndarray, frames] | None = None  # of the frames; None: they are counted
         self._keys = np.empty((0, 2), np.int64)  # stamp, and where to seek, of the key frames; none: no seeking
         self._count, self._packets = -1, 0
+        self._damaged: set[int] = set()  # frames that came with errors
         self._shown: Range | None = None
         self._decoder: _Decoder | None = None
         try:
@@ -87,7 +88,8 @@ class VideoFrames:
     def __getitem__(self, index: int) -> Image:
         if not -len(self) <= index < len(self):
             raise IndexError(f"frame {index} of {self.path}, which has {len(self)} frames")
-        return self._image(self._opened().read(index % len(self)), index)
+        index %= len(self)
+        return self._image(self._opened().read(index), index)
 
     def __iter__(self) -> Iterator[Image]:
         """All frames in order."""
@@ -119,6 +121,8 @@ class VideoFrames:
                 f"off, or changes its size there; write it anew, for example ffmpeg -i {self.path.name} fixed.mp4"
             )
         check_size(frame.width, frame.height, f"frame {index} of {self.path}")
+        if frame.is_corrupt:
+            self._tell_damaged(index)
         return as_image(frame, self._shown_values() if _is_deep(frame) else None)
 
     def _shown_values(self) -> Range:
@@ -136,10 +140,11 @@ class VideoFrames:
             codec = stream.codec_context.codec
             restarts = codec.name in _RESTARTING or bool(codec.properties & Properties.INTRA_ONLY.value)
             reorders = bool(codec.properties & Properties.REORDER.value)
-            indexed = container.format.name in _INDEXED and restarts
-            trusted = container.format.name in _STAMPED or (container.format.name == "avi" and not reorders)
+            indexed = container.format.name in INDEXED and restarts
+            trusted = container.format.name in STAMPED or (container.format.name == "avi" and not reorders)
             declared, base = stream.average_rate or 0, float(stream.time_base or 0)
-            stamps, packets, keys = _read_packets(container, stream, by_dts=container.format.name == _STAMPED[0])
+            stamps, packets, keys = read_packets(container, stream, by_dts=container.format.name == STAMPED[0])
+            self.notes += cut_short(self.path, container.format.name, packets, stream.frames)
         head = [frame.pts for frame in islice(_Decoder(self.path).frames, _LOOKED_AT)]
         if not head:
             raise ValueError(f"{self.path} holds no frame that can be decoded")
@@ -152,7 +157,7 @@ class VideoFrames:
                 f"{self.path} begins in the middle of a scene: its first {leading} frames cannot be decoded and are "
                 "left out"
             )
-        self._packets = packets - leading
+        self._packets = packets.shown - leading
         stamps = np.sort(stamps)[leading:]
         ordered = len(stamps) == self._packets and bool((np.diff(stamps) > 0).all())
         self.frame_rate = _rate(stamps, base, float(declared)) if ordered else float(declared)
@@ -169,6 +174,18 @@ class VideoFrames:
         if len(self._keys) and None not in stamps and all(a < b for a, b in pairwise(stamps)):
             self._stamps = np.array(stamps, np.int64)
         self._decoder = None
+
+    def _tell_damaged(self, index: int) -> None:
+        """Note a frame that came with errors; one note for all of them."""
+        old = self._damage()
+        self._damaged.add(index)
+        if old in self.notes:
+            self.notes.remove(old)
+        self.notes.append(self._damage())
+
+    def _damage(self) -> str:
+        first = min(self._damaged, default=0)
+        return f"{self.path} is damaged: {len(self._damaged)} of its pictures came with errors, first frame {first}"
 
     def _tell_lost(self, count: int) -> None:
         """Note where packets gave no frame; it takes reading all of them to know."""
@@ -297,17 +314,28 @@ def require_file(path: Path) -> None:
     """
     try:
         mode = path.stat().st_mode
-    except OSError as error:
-        raise FileNotFoundError(f"no video file {path} ({error.strerror})") from None
+    except (OSError, ValueError) as error:  # a NUL in the name is a ValueError
+        reason = getattr(error, "strerror", None) or error
+        raise FileNotFoundError(f"no video file {printable(str(path))[:_LONGEST]} ({reason})") from None
     if not stat.S_ISREG(mode):
         what = "a folder" if stat.S_ISDIR(mode) else "a pipe or socket" if not stat.S_ISCHR(mode) else "a device"
         raise ValueError(f"{path} is {what}, no video file; write its frames to a file first")
 
 
 def _open(path: Path) -> Any:
-    """The file through FFmpeg, whatever its name looks like; it may lead to no other place."""
-    options = {"protocol_whitelist": "file", "max_pixels": str(MAX_PIXELS)}
-    return av.open(f"file:{path}", options=options, metadata_errors="replace")
+    """The file through FFmpeg, whatever its name looks like; it may lead to no other place.
+
+    Raises:
+        ValueError: of a format that is not read.
+    """
+    options = {"protocol_whitelist": "file", "format_whitelist": ",".join(READ), "max_pixels": str(MAX_PIXELS)}
+    try:
+        return av.open(f"file:{path}", options=options, metadata_errors="replace")
+    except av.error.ArgumentError:
+        raise ValueError(
+            f"cannot open {path} as a video: it is no video file, or one that names other files (a playlist), which "
+            f"are not followed; expected {' '.join(VIDEO_SUFFIXES)} or a folder of images"
+        ) from None
 
 
 def _best_stream(container: Any, path: Path) -> Any:
@@ -328,34 +356,6 @@ def _best_stream(container: Any, path: Path) -> Any:
         raise ValueError(f"{path} holds a video that this FFmpeg cannot decode; convert it to H.264 in MP4")
     check_size(max(stream.codec_context.width, 1), max(stream.codec_context.height, 1), path)
     return stream
-
-
-def _read_packets(
-    container: Any, stream: Any, *, by_dts: bool
-) -> tuple[Int64[np.ndarray, "packets"], int, Int64[np.ndarray, "keys 2"]]:
-    """Stamps of packets that show something, as they come; how many these are; key frames: stamp, and where to seek.
-
-    Nothing else is kept of a packet: an hour of video is 100,000 of them.
-    """
-    stamps, keys, shown = array("q"), array("q"), 0
-    hides = stream.codec_context.codec.canonical_name == "vp8"
-    try:
-        for packet in container.demux(stream):
-            if not packet.size:
-                continue
-            pts, dts = packet.pts, packet.dts
-            if packet.is_keyframe and pts is not None:
-                keys.extend((pts, dts if by_dts and dts is not None else pts))
-            # Outside of an edit list; or a frame of VP8 that only serves others (RFC 6386, 9.1: bit 4).
-            if packet.is_discard or (hides and not memoryview(packet)[0] & 0x10):
-                continue
-            shown += 1
-            if pts is not None:
-                stamps.append(pts)
-    except av.error.FFmpegError:
-        if not shown:
-            raise
-    return np.array(stamps, np.int64), shown, np.array(keys, np.int64).reshape(-1, 2)
 
 
 def _rate(stamps: Int64[np.ndarray, "frames"], base: float, declared: float) -> float:
