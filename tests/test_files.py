@@ -136,6 +136,22 @@ def test_fields_of_a_json_have_their_type(tmp_path: Path, text: str, message: st
 
 
 @pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('{"a": 1, "environment": {"versions": [1, {"torch": NaN}]}}', "environment.versions.1.torch: .* got nan"),
+        ('{"budget": {"steps": -Infinity}}', "budget.steps: .* got -inf"),
+        ('{"else": 1e999}', "else: .* got inf"),
+        ('{"else\\u001b": NaN}', r"else\\x1b: .* got nan"),
+    ],
+)
+def test_a_json_holds_finite_numbers_where_its_type_says_nothing(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "run.json"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=rf"run\.json: {message}; train again$"):
+        read_json(path, dict[str, object], "train again")
+
+
+@pytest.mark.parametrize(
     ("value", "message"),
     [
         (

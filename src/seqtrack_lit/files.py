@@ -3,9 +3,11 @@
 Everything here raises ValueError or FileNotFoundError with the file, the field, what was expected and what to do.
 """
 
+import math
 import os
 import re
 import stat
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,22 @@ from seqtrack_lit.checks import path_part, printable, shown
 
 LARGEST = 64_000_000  # bytes; scores.json of TrackingNet's 511 videos by seven conventions is below 1 MB
 _DEEPEST = 50  # levels of a YAML
+
+
+def there(path: Path) -> bool:
+    """Whether there is something of this name; a name that no file can have is the name of nothing."""
+    return not why_not_there(path)
+
+
+def why_not_there(path: Path) -> str:
+    """Why nothing of this name can be opened, in a few words; empty where there is something."""
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return "no such file or folder"
+    except (OSError, ValueError) as error:  # too long, a circle of links, a NUL
+        return str(getattr(error, "strerror", None) or error)
+    return ""
 
 
 def read_bytes(path: Path, *, largest: int = LARGEST) -> bytes:
@@ -32,7 +50,7 @@ def read_bytes(path: Path, *, largest: int = LARGEST) -> bytes:
     except (FileNotFoundError, NotADirectoryError):
         raise FileNotFoundError(f"no file {path}") from None
     except (OSError, ValueError) as error:  # a name that is too long, a circle of links, a NUL
-        raise ValueError(f"{shown(path)} cannot be read: {error}") from None
+        raise ValueError(f"{shown(str(path))} cannot be read: {getattr(error, 'strerror', None) or error}") from None
     if not stat.S_ISREG(known.st_mode):
         raise ValueError(f"{path} is no regular file but a folder, a pipe or a device; give the file itself")
     data, size = bytearray(), known.st_size
@@ -68,14 +86,27 @@ def read_json(path: Path, kind: Any, remedy: str, *, largest: int = LARGEST) -> 
         ValueError: it is no JSON, or a field is of another type; names file and field.
     """
     from pydantic import ValidationError
+    from pydantic_core import from_json
 
     data = read_bytes(path, largest=largest)
     if re.search(rb"\d{400}", data):  # Python refuses to write such a number down again
         raise ValueError(f"{path}: a number of hundreds of digits; {remedy}")
     try:
-        return _model(kind).model_validate_json(data).root
+        content = _model(kind).model_validate_json(data).root
     except ValidationError as error:
         raise ValueError(f"{path}: {_first(error)}; {remedy}") from None
+    for field, value in _not_finite(from_json(data)):  # where the type leaves open what a field holds
+        raise ValueError(f"{path}: {printable(field)[:200]}: Input should be a finite number, got {value}; {remedy}")
+    return content
+
+
+def _not_finite(value: object, above: str = "") -> Iterator[tuple[str, float]]:
+    """The fields of plain data that are NaN or infinite."""
+    if isinstance(value, dict | list):
+        for key, child in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from _not_finite(child, f"{above}.{key}" if above else str(key))
+    elif isinstance(value, float) and not math.isfinite(value):
+        yield above, value
 
 
 def typed(value: object, kind: Any, where: str, remedy: str = "") -> Any:

@@ -103,6 +103,10 @@ ATTACKS: dict[str, tuple[Callable[[Path], None], str]] = {
         lambda run: [link("report/media", "ours")(run), (run / "report" / "index.html").write_text("")],
         "media is a link",
     ),
+    "a number that is none, where anything may stand": (
+        lambda run: (run / "run.json").write_text('{"environment": {"machine": [NaN]}}'),
+        "run.json: environment.machine.0: Input should be a finite number, got nan",
+    ),
     "a bomb": (
         lambda run: (run / "run.json").write_text('{"a":' * 100_000),
         "run.json: Invalid JSON: recursion limit exceeded",

@@ -131,6 +131,17 @@ def test_without_a_box_the_first_frame_is_shown(tmp_path: Path, run, capsys: pyt
     assert cv2.imread(str(picture)).shape == (144, 176, 3)
 
 
+def test_the_first_frame_is_not_written_through_a_link(tmp_path: Path, run) -> None:
+    (tmp_path / "runs" / "track").mkdir(parents=True)
+    (tmp_path / "mine.txt").write_text("mine")
+    picture = tmp_path / "runs" / "track" / "carphone_pristine_first.png"
+    picture.symlink_to(tmp_path / "mine.txt")
+    assert run(f"source={CLIPS / 'carphone_pristine.mp4'}", "baseline=static") == 2
+    assert (tmp_path / "mine.txt").read_text() == "mine"
+    assert not picture.is_symlink()
+    assert cv2.imread(str(picture)).shape == (144, 176, 3)
+
+
 def test_the_source_is_never_written_over(tmp_path: Path, run) -> None:
     shutil.copy(CLIPS / "carphone_pristine.mp4", tmp_path / "a.mp4")
     before = (tmp_path / "a.mp4").read_bytes()
@@ -164,6 +175,28 @@ def test_what_a_video_leaves_out_is_told(tmp_path: Path, run, capsys: pytest.Cap
     assert "Note: from frame 32 on pictures are 96 x 64 instead of 64 x 48: they are scaled" in told
     assert len(rows_of(tmp_path / "runs" / "track" / "a: _[31mred_tracked.csv")) == 40
     assert "\x1b" not in told
+
+
+def test_a_video_cut_short_and_damaged_is_told_once(tmp_path: Path, run, capsys: pytest.CaptureFixture[str]) -> None:
+    path = encode(tmp_path / "a.mp4", "mpeg4", options={"movflags": "faststart"})
+    data = bytearray(path.read_bytes()[:-1500])
+    data[len(data) // 2 : len(data) // 2 + 60] = np.random.default_rng(0).bytes(60)
+    path.write_bytes(data)
+    assert run("source=a.mp4", "box=[5,5,20,20]", "baseline=static", "video=false") == 0
+    notes = [line for line in capsys.readouterr().out.splitlines() if line.startswith("Note: ")]
+    rows = len(rows_of(tmp_path / "runs" / "track" / "a_tracked.csv"))
+    assert notes[0] == f"Note: a.mp4 is cut short: its last 1,500 bytes are missing; {rows} of 40 pictures are whole"
+    assert "Note: a.mp4 is damaged: " in notes[1]
+    assert len(notes) == 2
+
+
+@pytest.mark.parametrize("name", ["a" * 5000, "a" * 300 + ".mp4", "9" * 5000, "x/" * 3000 + "a.mp4"])
+def test_names_that_no_file_has(name: str, run, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(f"source={name}", "box=[5,5,20,20]", "baseline=static") == 2
+    told = capsys.readouterr().err
+    assert len(told.splitlines()) == 1
+    assert "source=" in told
+    assert len(told) < 600
 
 
 def test_a_full_disk_keeps_the_numbers(
@@ -230,7 +263,7 @@ def test_a_camera_is_read_until_the_number_of_frames(tmp_path: Path, run, monkey
         (["source=CLIP", "box=[10,20,1e6,1e6]", "baseline=kcf"], "is far larger than the first frame of 176 x 144"),
         (["source=CLIP", "boxes=[[9,9,9,9],[9,9,9,0.1]]", "baseline=kcf"], "boxes 2: first box x,y,w,h = 9,9,9,0.1 is"),
         (["source=123456789012", "box=[1,2,3,4]", "baseline=kcf"], "no camera of this number"),
-        ([f"source={'d' * 300}", "box=[1,2,3,4]", "baseline=kcf"], "File name too long: ddd"),
+        ([f"source={'d' * 300}", "box=[1,2,3,4]", "baseline=kcf"], "dddd: File name too long"),
         (["source=CLIP", f"box={'[' * 99}1{']' * 99}", "baseline=kcf"], "box: more than 50 brackets within each other"),
         (["source=CLIP", "box=[1,2,3,4]", *checkpoint("s1"), "device=mps"], "device=mps: trackers run on cpu and"),
         (["source=CLIP", "box=[1,2,3,4]", *checkpoint("s1"), "device=cuda:99"], "device=cuda:99: PyTorch finds"),

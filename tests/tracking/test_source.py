@@ -97,6 +97,22 @@ def test_what_is_a_stream(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     assert without_password("a@b.mp4") == "a@b.mp4"
 
 
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("a" * 5000, "File name too long"), ("a" * 300 + ".mp4", "File name too long"), ("a\0b.mp4", "null byte"),
+        ("file://" + "a" * 5000, "File name too long"), ("9" * 5000, "no camera"), ("9" * 300, "no camera"),
+        ("rtsp://127.0.0.1:1/" + "a" * 5000, "cannot be opened"), ("rtsp://127.0.0.1:1/a\0b", "cannot be opened"),
+    ],
+    ids=["long", "300 letters", "NUL", "file", "number", "number of 300", "address", "address with NUL"],
+)  # fmt: skip
+def test_names_that_nothing_has(name: str, reason: str) -> None:
+    with pytest.raises(FileNotFoundError, match=reason) as caught:
+        open_source(name)
+    assert str(caught.value).isprintable()
+    assert len(str(caught.value)) < 600
+
+
 def test_what_is_no_source(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.mp4")
     for path, reason in [

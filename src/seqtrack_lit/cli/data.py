@@ -103,15 +103,15 @@ def show_dataset(config: DictConfig, name: str, node: DictConfig) -> None:
     import cv2
 
     from seqtrack_lit.data.contact_sheet import samples_sheet, sequences_sheet
+    from seqtrack_lit.evaluation.results import write_atomic
 
     whole("", 1, sequences=config.sequences, samples=config.samples)
     recipe = instantiate(config.recipe)
     videos: Videos = instantiate(node)
     folder = Path(config.out).expanduser() / name
-    folder.mkdir(parents=True, exist_ok=True)
 
     def save(file: str, picture: Any) -> None:
-        (folder / file).write_bytes(cv2.imencode(".png", picture[..., ::-1])[1].tobytes())
+        write_atomic(folder / file, cv2.imencode(".png", picture[..., ::-1])[1].tobytes())
         print(f"Written to {folder / file}")
 
     save("sequences.png", sequences_sheet(videos, count=config.sequences))
@@ -164,9 +164,10 @@ def build_pool(config: DictConfig) -> None:
 
 
 def _write(config: DictConfig, name: str, file: str, text: str) -> Path:
+    from seqtrack_lit.evaluation.results import write_atomic
+
     path = Path(config.out).expanduser() / name / file
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text, encoding="utf-8")
+    write_atomic(path, text)
     return path
 
 

@@ -18,6 +18,8 @@ from hydra.errors import HydraException, MissingConfigException, OverrideParseEx
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from seqtrack_lit.files import there
+
 # Parts of the configuration that take keys of the user's own; tracker.* are checked by their constructor.
 _FREE = ("hydra", "paths", "tracker", "callbacks.extra")
 # Hydra's own option letters that stand alone; everything with "=" and no leading dash is an override.
@@ -129,13 +131,13 @@ def _quoted(argument: str, sweep: bool) -> str:
     if not equals or not value or argument.startswith(("-", "~")):
         return argument
     override = _parse(argument)
-    if override is None and sweep and "," in value and not Path(value).expanduser().exists():
+    if override is None and sweep and "," in value and not there(Path(value).expanduser()):
         single = [_quoted(f"{key}={item}", False).partition("=")[2] for item in value.split(",")]
         argument = f"{key}={','.join(single)}"
         override = _parse(argument)
-    if override is not None and not (override.is_sweep_override() and Path(value).expanduser().exists()):
+    if override is not None and not (override.is_sweep_override() and there(Path(value).expanduser())):
         return argument
-    if override is None and value.startswith(("[", "{", "'", '"')) and not Path(value).exists():
+    if override is None and value.startswith(("[", "{", "'", '"')) and not there(Path(value)):
         return argument
     changed = f"{key}={quoted(value)}"
     return changed if _parse(changed) is not None else argument
@@ -199,7 +201,7 @@ def quoted(text: object) -> str:
 def _parse(argument: str) -> Override | None:
     try:
         return OverridesParser.create().parse_override(argument)
-    except HydraException:
+    except (HydraException, ValueError):  # Python's: a number of thousands of digits
         return None
 
 

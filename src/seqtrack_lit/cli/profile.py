@@ -35,6 +35,7 @@ def body(config: DictConfig) -> None:
     import torch
 
     from seqtrack_lit.analysis.profile import count_macs, count_parameters, time_tracker
+    from seqtrack_lit.evaluation.results import write_atomic
 
     if config.threads is not None:
         torch.set_num_threads(config.threads)
@@ -55,9 +56,8 @@ def body(config: DictConfig) -> None:
         **({} if times is None else {"milliseconds": times.stages, "fps": times.fps}),
     }
     folder = Path(config.out)
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / f"{name}.json").write_text(json.dumps(facts, indent=2) + "\n")
-    (folder / f"{name}.md").write_text(markdown(facts))
+    write_atomic(folder / f"{name}.json", json.dumps(facts, indent=2) + "\n")
+    write_atomic(folder / f"{name}.md", markdown(facts))
     print(markdown(facts))
     print(f"Written to {folder / name}.md and .json")
 

@@ -46,6 +46,7 @@ from seqtrack_lit.cli.overrides import (
     quote_paths,
 )
 from seqtrack_lit.cli.slots import StoppedSweepError
+from seqtrack_lit.files import there, why_not_there
 
 OmegaConf.register_new_resolver("job_folder", job_folder, replace=True)  # conf/train.yaml
 
@@ -258,9 +259,9 @@ def existing(path: str | os.PathLike[str], key: str) -> Path:
         FileNotFoundError: it does not; the message names the configuration key.
     """
     found = Path(path).expanduser()
-    if not found.exists():
-        parent = next(folder for folder in [*found.absolute().parents] if folder.exists())
-        raise FileNotFoundError(f"{key}={path}: no such file or folder (the path exists up to {parent})")
+    if reason := why_not_there(found):
+        parent = next(folder for folder in [*found.absolute().parents] if there(folder))
+        raise FileNotFoundError(f"{key}={printable(str(path))[:300]}: {reason} (the path exists up to {parent})")
     return found
 
 

@@ -24,6 +24,7 @@ from omegaconf import DictConfig, OmegaConf
 from seqtrack_lit.checks import LONGEST_NAME, number, printable, whole
 from seqtrack_lit.cli.evaluate import BASELINES, devices_of, load_on, named_checkpoint, tracker_options
 from seqtrack_lit.cli.runtime import existing, inference_of, run
+from seqtrack_lit.files import there
 
 if TYPE_CHECKING:
     from seqtrack_lit.crops import Image
@@ -232,7 +233,7 @@ def _four_numbers(box: object) -> bool:
 def _check(config: DictConfig) -> None:
     """What can be refused before torch is imported."""
     source = str(config.source)
-    if Path(source).exists() or not (source.isdecimal() or "://" in source):  # a folder called 1234 before camera 1234
+    if there(Path(source)) or not (source.isdecimal() or "://" in source):  # a folder called 1234 before camera 1234
         existing(source, "source")
     if config.checkpoint is not None and config.baseline is not None:
         raise ValueError(f"give checkpoint=FILE or baseline={'|'.join(BASELINES)}, not both")
@@ -266,7 +267,7 @@ def where_of(source: object) -> str:
     from seqtrack_lit.tracking.source import without_password
 
     path = Path(str(source).removeprefix("file://")).expanduser()
-    return str(path.resolve()) if path.exists() else without_password(source)
+    return str(path.resolve()) if there(path) else without_password(source)
 
 
 def _require_unclaimed(base: Path, source: object) -> None:
@@ -309,9 +310,10 @@ def _ask_for_box(first: "Image", base: Path) -> str:
     """The first frame as a picture, to read the box from."""
     import cv2
 
+    from seqtrack_lit.evaluation.results import write_atomic
+
     path = base.with_name(f"{base.name.removesuffix('_tracked')}_first.png")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(cv2.imencode(".png", first[..., ::-1])[1].tobytes())
+    write_atomic(path, cv2.imencode(".png", first[..., ::-1])[1].tobytes())
     return (
         f"where is the target? give box=[x,y,w,h] in pixels of the first frame ({first.shape[1]} x {first.shape[0]}), "
         f"which is now in {path}"

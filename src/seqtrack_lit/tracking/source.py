@@ -16,9 +16,12 @@ from seqtrack_lit.crops import Image
 from seqtrack_lit.data.frames import ListedFrames
 from seqtrack_lit.data.layout import images_in
 from seqtrack_lit.data.pixels import MAX_PIXELS
-from seqtrack_lit.data.video import VideoFrames, as_image
+from seqtrack_lit.data.video import VideoFrames, as_image, require_file
+from seqtrack_lit.files import there
 
 _SECONDS = 15  # that a stream may take to begin, or to go on
+_LONGEST_NAME = 300  # letters of an address in a message
+_LONGEST_NUMBER = 4  # digits that no camera's number has
 
 
 @dataclass
@@ -54,13 +57,15 @@ def open_source(source: str | int, *, rate: float | None = None) -> Source:
     if rate is not None:
         number("", above=True, rate=rate)
     source = str(source)
-    if source.isdecimal() and not Path(source).exists():
-        return _camera(int(source), rate)
+    if source.isdecimal() and not there(Path(source)):
+        return _camera(source, rate)
     path = Path(source.removeprefix("file://")).expanduser()
     if is_stream(source):
         return _stream(source, rate)
+    if not there(path):
+        require_file(path)
     if path.is_char_device() and (device := re.fullmatch(r"/dev/video(\d+)", str(path.resolve()))):
-        return _camera(int(device[1]), rate)
+        return _camera(device[1], rate)
     if path.is_dir():
         listed, notes = ListedFrames(str(path), images_in(path)), list[str]()
         return Source(_name(path.resolve().name), _one_size(_in_order(listed), notes), len(listed), rate or 25.0, notes)
@@ -72,7 +77,7 @@ def open_source(source: str | int, *, rate: float | None = None) -> Source:
 
 def is_stream(source: object) -> bool:
     """Whether this is an address, as rtsp://camera/1, and no file of such a name."""
-    return bool(re.match(r"(?!file:)[a-z][a-z0-9+.-]*://", str(source))) and not Path(str(source)).exists()
+    return bool(re.match(r"(?!file:)[a-z][a-z0-9+.-]*://", str(source))) and not there(Path(str(source)))
 
 
 def without_password(source: object) -> str:
@@ -109,7 +114,7 @@ def _one_size(frames: Iterable[Image], notes: list[str]) -> Iterator[Image]:
 
 
 def _stream(address: str, rate: float | None) -> Source:
-    shown = without_password(address)
+    shown = printable(without_password(address))[:_LONGEST_NAME]
     options = {"max_pixels": str(MAX_PIXELS)}
     if address.startswith("rtsp"):
         options["rtsp_transport"] = "tcp"  # over UDP, pictures break where packets are lost
@@ -140,8 +145,9 @@ def _stream(address: str, rate: float | None) -> Source:
     return Source(name, _one_size(frames(), notes), None, rate or float(stream.average_rate or 25.0), notes)
 
 
-def _camera(number: int, rate: float | None) -> Source:
-    camera = cv2.VideoCapture(number) if number < 1000 else None
+def _camera(text: str, rate: float | None) -> Source:
+    number = int(text[:_LONGEST_NUMBER])
+    camera = cv2.VideoCapture(number) if len(text) < _LONGEST_NUMBER else None
     if camera is None or not camera.isOpened():
         raise FileNotFoundError(
             f"source={number}: no camera of this number can be opened; try 0, 1, ..., close other programs that use "

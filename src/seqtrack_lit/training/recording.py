@@ -15,6 +15,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 
 from seqtrack_lit.checks import whole
 from seqtrack_lit.crops import Image
+from seqtrack_lit.evaluation.results import write_atomic
 from seqtrack_lit.training.callbacks import step_done
 from seqtrack_lit.training.means import Sums
 from seqtrack_lit.training.module import SeqTrackModule
@@ -87,7 +88,7 @@ class RunFolder:
 
     def image(self, name: str, image: Image, step: int) -> None:
         """Write a PNG."""
-        cv2.imwrite(str(self._picture(name, step, ".png")), cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
+        write_atomic(self._picture(name, step, ".png"), cv2.imencode(".png", image[..., ::-1])[1].tobytes())
 
     def table(self, name: str, rows: Sequence[Mapping[str, object]], step: int) -> None:
         """Write a CSV file."""
