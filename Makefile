@@ -55,7 +55,7 @@ test-gpu: $(STAMP)  ## the tests that need a CUDA device
 bench-gpu: $(STAMP)  ## frames and training samples a second of the four models on the GPU at hand (8 minutes)
 	$(PY) experiments/tab1_profile/bench_gpu.py
 
-lock:  ## write requirements.lock anew: the newest versions that fit
+lock: $(STAMP)  ## write requirements.lock anew: the newest versions that fit
 	$(LOCK) --generate-hashes --upgrade -o requirements.lock
 
 outdated: $(STAMP)  ## which dependencies have moved on since requirements.lock (< locked, > newest)

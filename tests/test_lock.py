@@ -1,6 +1,8 @@
 """requirements.lock holds what pyproject.toml asks for, with hashes, from no particular place."""
 
 import re
+import shutil
+import subprocess
 import tomllib
 from pathlib import Path
 
@@ -33,6 +35,14 @@ def test_every_version_has_its_hashes_and_no_place() -> None:
     assert all("--hash=sha256:" in part for part in parts)
     assert "://" not in TEXT
     assert not re.search(r"--(index|extra|find|trusted)", TEXT)
+
+
+def test_locking_begins_with_a_venv(tmp_path: Path) -> None:
+    """In a fresh checkout, `make lock` needs uv, which only the installation brings."""
+    for name in ("Makefile", "pyproject.toml", "requirements.lock"):
+        shutil.copy(REPO / name, tmp_path)
+    done = subprocess.run(["make", "-n", "lock"], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert 0 <= done.stdout.find("-m venv .venv") < done.stdout.find("uv pip compile")
 
 
 def test_malicious_releases_are_out_of_bounds() -> None:
