@@ -7,7 +7,7 @@ What a name that came from a file may be is said here, too, and how foreign text
 import math
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 LONGEST_NAME = 200  # bytes; file systems take 255, and result files add endings
 # Windows takes these for devices, whatever ending follows
@@ -78,6 +78,20 @@ def _no_path_part(value: object) -> str:
     if value[-1] in ". ":
         return "it must not end with a dot or a blank"
     return "Windows takes it for a device" if _DEVICES.fullmatch(value) else ""
+
+
+def same_files(names: Collection[str]) -> Iterator[tuple[str, str]]:
+    """Pairs of sequences that would share a result file, as evaluation/results.py names them.
+
+    >>> list(same_files(["lap", "lap_time", "lap_2", "car_002_confidence", "car"]))
+    [('lap', 'lap_time'), ('car', 'car_002_confidence')]
+    """
+    known = set(names)
+    for name in names:
+        plain = re.sub(r"_(time|confidence)$", "", name)
+        for other in dict.fromkeys((plain, re.sub(r"_[0-9]{3,}$", "", plain))):
+            if other != name and other in known:
+                yield other, name
 
 
 def printable(text: str) -> str:

@@ -73,6 +73,17 @@ def test_exit_codes(
     assert "folder: no folder" in capsys.readouterr().err
 
 
+def test_sequences_whose_result_files_collide(
+    make_dataset: Callable[..., Made], run: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As seqtrack-evaluate refuses them."""
+    make_dataset("folder", names=("lap", "lap_time", "lap_2"))
+    assert run("check=folder", "fast=true") == 1
+    out = capsys.readouterr().out
+    assert "PROBLEM: sequences whose result files would be one, so that they cannot be evaluated: 1\n" in out
+    assert "first:  lap_time: a result file lap_time.txt could belong to lap, too\n  remedy: rename one of" in out
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

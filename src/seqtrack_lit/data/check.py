@@ -15,6 +15,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Float64, Int64
 
 from seqtrack_lit.boxes import misread
+from seqtrack_lit.checks import same_files
 from seqtrack_lit.data.facts import expected_frames
 from seqtrack_lit.data.frames import FramesPart, ListedFrames, NumberedFrames
 from seqtrack_lit.data.index import SequenceIndex
@@ -130,6 +131,7 @@ def check(
     problems.findings += _boxes(index, strict)
     problems.findings += _misread(index)
     problems.findings += _twins(index)
+    problems.findings += _same_files(index)
     if not fast:
         for findings in _images(index, every, workers, step):
             problems.findings += findings
@@ -192,6 +194,11 @@ def _twins(index: SequenceIndex) -> Iterator[Finding]:
             other = seen.setdefault(hashlib.sha256(boxes.tobytes()).digest(), index.name(i))
             if other != index.name(i):
                 yield Finding("twin", index.name(i), f"the boxes of {other}")
+
+
+def _same_files(index: SequenceIndex) -> Iterator[Finding]:
+    for other, name in same_files(index.names) if not index.repeats_image else ():
+        yield Finding("names", name, f"a result file {name}.txt could belong to {other}, too")
 
 
 def _images(index: SequenceIndex, every: int, workers: int | None, step: Step) -> Iterator[list[Finding]]:

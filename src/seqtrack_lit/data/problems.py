@@ -14,6 +14,7 @@ REMEDIES: dict[str, tuple[str, str]] = {
     "lost": ("video files that are cut short or damaged", "take the original file, or cut it anew at a key frame"),
     "frames": ("more or fewer frames than the publisher counts", "the video is incomplete or altered: unpack it again"),
     "duplicate": ("sequences that occur twice", "remove one of them"),
+    "names": ("sequences whose result files would be one, so that they cannot be evaluated", "rename one of the two"),
     "twin": ("sequences with the same boxes as another", "look whether one is a copy of the other"),
     "spare": ("videos with more images than boxes", "the last images are not used; if a row is lost, unpack again"),
     "zero": ("boxes without width or height", "write 0,0,0,0 or a flag where the target is absent"),
@@ -32,7 +33,7 @@ REMEDIES: dict[str, tuple[str, str]] = {
     ),
     "size": ("videos whose frames change size", "boxes are in pixels of their own frame: check that they are"),
 }
-NOTES = ("twin", "spare", "zero", "nan", "negative", "outside", "size", "fractions", "corners", "huge")
+NOTES = ("names", "twin", "spare", "zero", "nan", "negative", "outside", "size", "fractions", "corners", "huge")
 
 
 class Finding(NamedTuple):

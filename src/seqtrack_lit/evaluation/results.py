@@ -24,7 +24,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float64
 
-from seqtrack_lit.checks import path_part, shown
+from seqtrack_lit.checks import path_part, same_files, shown
 from seqtrack_lit.files import read_bytes
 
 PREFIXES = ("uav_", "nfs_", "otb_", "lasot_", "tnl2k_")
@@ -112,15 +112,11 @@ def require_own_files(names: Collection[str]) -> None:
     Raises:
         ValueError: names the two.
     """
-    known = set(names)
-    for name in names:
-        plain = re.sub(r"_(time|confidence)$", "", name)
-        for other in (plain, re.sub(r"_[0-9]{3,}$", "", plain)):
-            if other != name and other in known:
-                raise ValueError(
-                    f"two sequences are called {shown(other)} and {shown(name)}: a result file {name}.txt could belong "
-                    "to either; rename one"
-                )
+    for other, name in same_files(names):
+        raise ValueError(
+            f"two sequences are called {shown(other)} and {shown(name)}: a result file {name}.txt could belong to "
+            "either; rename one"
+        )
 
 
 def write_result(
