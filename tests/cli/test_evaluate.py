@@ -126,6 +126,7 @@ def test_a_bad_video_is_reported_and_costs_no_other(tmp_path: Path, run, capsys:
         (["baseline=mosse"], "baseline=mosse: no such baseline; allowed: static, kcf, csrt"),
         (["baseline=kcf", "benchmark=lasot"], "benchmark.root=data/lasot: no such file or folder"),
         (["baseline=kcf", "benchmark=losat"], "allowed:"),
+        (["checkpoint=small", "device=mps"], "device=mps: trackers run on cpu and cuda only"),
         (["baseline=kcf", "workers=0"], "workers must be a whole number >= 1, got 0"),
         (["baseline=kcf", "tracker.windows=false"], "unknown key tracker.windows"),
         (["baseline=kcf", "tracker.name=a/b"], "tracker.name is 'a/b', which cannot name a file or folder"),
@@ -282,6 +283,26 @@ def test_a_checkpoints_name_leads_nowhere(name: str, tmp_path: Path, run, capsys
     assert "tracker.name is '" in message
     assert "\x1b" not in message
     assert sorted(one.name for one in tmp_path.iterdir()) in (["deep", "theirs.ckpt"], ["theirs.ckpt"])
+
+
+def test_a_checkpoints_name_is_replaced_by_the_command_lines(tmp_path: Path, run) -> None:
+    write_ours(tmp_path / "theirs.ckpt", {"name": "../../up", "update_interval": 0})
+    few = ["benchmark.count=1", "+benchmark.length=3", "out=deep/er/results", "device=cpu", "media=false"]
+    assert run("checkpoint=theirs.ckpt", *few, "tracker.name=mine", "tracker.update_interval=5") == 0
+    assert [one.name for one in (tmp_path / "deep/er/results").iterdir()] == ["mine"]
+
+
+@pytest.mark.parametrize("name", ["kcf", "Static"])
+def test_a_checkpoint_is_not_taken_for_a_baseline(name: str, tmp_path: Path, run, capsys) -> None:
+    write_ours(tmp_path / "theirs.ckpt", {"name": name})
+    few = ["benchmark.count=1", "+benchmark.length=3", "out=out", "device=cpu", "media=false"]
+    told = f"seqtrack-evaluate: the checkpoint's tracker is called {name}, as a baseline is; give another tracker.name="
+    for arguments in ([], [f"tracker.name={name}"]):
+        assert run("checkpoint=theirs.ckpt", *few, *arguments) == 2
+        assert capsys.readouterr().err == f"{told}\n"
+    assert not list(tmp_path.glob("out/*"))
+    assert run("checkpoint=theirs.ckpt", *few, "tracker.name=mine", "baseline=static") == 0
+    assert sorted(one.name for one in (tmp_path / "out").iterdir()) == ["mine", "static"]
 
 
 def test_which_checkpoint_of_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -59,6 +59,7 @@ def body(config: DictConfig) -> None:
         tracker = load("cpu" if config.workers > 1 else devices[0])
         if inference is not None:
             _name_by(inference, tracker, options)
+        _no_baseline(tracker.name)
         identity: dict[str, object] = {
             "weights": _digest(checkpoint),
             "tracker": tracker.settings,
@@ -251,11 +252,18 @@ def _check(config: DictConfig, checkpoint: Path | None, baselines: list[str]) ->
     if config.benchmark.get("root") is not None:
         existing(config.benchmark.root, "benchmark.root")
     whole("", 1, workers=config.workers)
-    name = config.tracker.name
-    if name in BASELINES:
-        raise ValueError(f"tracker.name={name} is a baseline's name; give another")
-    if name is not None:
-        path_part("tracker.name", str(name))
+    if config.tracker.name is not None:
+        _no_baseline(path_part("tracker.name", str(config.tracker.name)))
+
+
+def _no_baseline(name: str) -> None:
+    """Results of a checkpoint are not taken for a baseline's, also where a file system knows no capitals.
+
+    Raises:
+        ValueError: the tracker is called like a baseline.
+    """
+    if name.lower() in BASELINES:
+        raise ValueError(f"the checkpoint's tracker is called {name}, as a baseline is; give another tracker.name=")
 
 
 def _differing(tracker: "SeqTrackTracker", options: dict[str, Any]) -> str:

@@ -240,11 +240,11 @@ def load_tracker(
     path = SMALL if path is None else path
     where = device_of(device if device is not None else "cuda" if torch.cuda.is_available() else "cpu")
     loaded = load_model(path, official_config=official_config, tokenizer=tokenizer, model=model)
+    settings = {**loaded.tracker, **overrides}
     try:
-        check_settings(loaded.tracker)
+        check_settings(settings)
     except ValueError as error:
         raise ValueError(f"{path}: its description of the tracker: {error}") from None
-    settings = {**loaded.tracker, **overrides}
     tracker = SeqTrackTracker(loaded.model.to(where), device=where, **settings)  # type: ignore[arg-type]
     tracker.stored = loaded.tracker
     return tracker
