@@ -4,6 +4,7 @@ import csv
 import errno
 import json
 import os
+import signal
 import sys
 import zipfile
 from collections.abc import Callable
@@ -13,7 +14,9 @@ import cv2
 import numpy as np
 import pytest
 
+from seqtrack_lit.analysis import report as analysis
 from seqtrack_lit.cli import report
+from seqtrack_lit.cli.runtime import ENDED
 from seqtrack_lit.data.generated import held_out
 from seqtrack_lit.evaluation.results import write_result
 from seqtrack_lit.evaluation.scores import Scores
@@ -209,6 +212,27 @@ def test_runs_are_compared(run: Go, tmp_path: Path, capsys: pytest.CaptureFixtur
     assert "<h1>sweep: 2 runs of 1 configuration</h1>" in (tmp_path / "runs/sweep/comparison/index.html").read_text()
     assert run("runs=runs/sweep/lr-1__seed-0", "page=else") == 0
     assert (tmp_path / "else" / "index.html").is_file()
+
+
+def test_sigterm_leaves_no_page_that_looks_whole(
+    run: Go, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    """Also in the place of a former one; the same command makes it anew."""
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "metrics.csv").write_text("step,samples,val/auc\n10,480,40.5\n20,960,50\n")
+    page = tmp_path / "run" / "report" / "index.html"
+    for attempt in range(2):
+        with monkeypatch.context() as patch:
+            patch.setattr(analysis, "write_document", lambda *_, **__: os.kill(os.getpid(), signal.SIGTERM))
+            assert run("run=run") == 143, attempt
+        printed = capsys.readouterr()
+        assert printed.out == ""
+        assert printed.err == f"seqtrack-report: {ENDED}\n"
+        assert "This page was interrupted; make it again." in page.read_text()
+        assert run("run=run") == 0
+        assert page.read_text().endswith("</html>\n")
+        assert "interrupted" not in page.read_text()
+        capsys.readouterr()
 
 
 MISTAKES = {

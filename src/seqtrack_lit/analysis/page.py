@@ -37,7 +37,8 @@ def fresh_folder(folder: Path, *, theirs: bool = False) -> None:
     if there and (not index.is_file() or there - {"index.html", "media", "plots"}):
         raise ValueError(f"{folder} is not empty and holds no report, or more than one; give another folder")
     folder.mkdir(parents=True, exist_ok=True)
-    index.write_text("")  # first, so that a page that is interrupted can be made again
+    # first, so that a page that is interrupted can be made again
+    index.write_text("<!doctype html>\n<title>Not finished</title>\n<p>This page was interrupted; make it again.\n")
     remove_leftovers(folder)
     for name in ("media", "plots"):
         shutil.rmtree(folder / name, ignore_errors=True)
