@@ -332,10 +332,49 @@ def test_sweep_goes_on_after_a_failed_job_and_exits_1(
     logs = [tmp_path / f"sweep/{number}/train.log" for number in range(3)]
     assert f"job 1 (train.samples=2) failed: two is wrong; its log: {logs[1]}\n" in error
     assert f"job 2 (train.samples=3) failed: RuntimeError: a bug; its log: {logs[2]}\n" in error
-    assert error.splitlines()[-1].startswith("seqtrack-train: some jobs of the sweep failed; the first: job 1 ")
+    last = f"seqtrack-train: some jobs of the sweep failed, the first was job 1 in {logs[1].parent}"
+    assert error.splitlines()[-1] == last
+    told = [line for line in error.splitlines() if "train.samples" in line]
+    assert [line.partition(" failed")[0] for line in told] == [
+        f"seqtrack-train: job {job} (train.samples={job + 1})" if job == 1 else f"job {job} (train.samples={job + 1})"
+        for job in (1, 2)
+    ]  # each once
+    assert "Error executing" not in error
     assert not logs[0].read_text()
     assert "Traceback" not in logs[1].read_text()
     assert "Traceback" in logs[2].read_text()
+
+
+def test_a_single_failed_job_is_named_by_all_its_overrides(
+    run: Callable[..., int], capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    def body(config: DictConfig) -> None:
+        raise ValueError("wrong")
+
+    assert run("-m", "train.samples=2", "name=y", f"hydra.sweep.dir={tmp_path}/sweep", body=body) == 1
+    folder = tmp_path / "sweep/0"
+    assert capsys.readouterr().err.splitlines() == [
+        f"seqtrack-train: job 0 (train.samples=2, name=y) failed: wrong; its log: {folder}/train.log",
+        f"seqtrack-train: some jobs of the sweep failed, the first was job 0 in {folder}",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (["-m", "train.samples=1,2", "--cfg", "job"], "--cfg shows one configuration: leave out -m"),
+        (["--multirun", "train.samples=1,2", "-c=job"], "--cfg shows one configuration: leave out -m"),
+        (["-m", "train.samples=1,2", "--info", "config"], "Only one of --run, --multirun, --cfg, --info"),
+        (["--resolve"], "The --resolve flag can only be used"),
+    ],
+)
+def test_options_of_hydra_that_do_not_go_together(
+    run: Callable[..., int], capsys: pytest.CaptureFixture[str], arguments: list[str], text: str
+) -> None:
+    assert run(*arguments, body=runtime_body) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"seqtrack-train: {text}")
+    assert error.count("\n") == 1
 
 
 def test_a_launcher_that_is_not_installed() -> None:
@@ -397,7 +436,13 @@ def test_existing_names_the_key(tmp_path: Path) -> None:
         runtime.existing(tmp_path / "a" / "b.ckpt", "checkpoint")
 
 
-@pytest.mark.parametrize("argument", ["train.smaples=1", "model=nothing", "resume=/no/such/run", "--help"])
+LIGHT = [
+    "train.smaples=1", "model=nothing", "resume=/no/such/run", "train.tf32=yes", "train.precision=fp8", "which=newest",
+    "seed=x", "--help",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("argument", LIGHT)
 def test_user_mistakes_never_import_torch(argument: str, tmp_path: Path) -> None:
     """In a process of its own: a mistake must not cost the import of torch."""
     code = (

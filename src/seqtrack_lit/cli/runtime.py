@@ -29,6 +29,7 @@ from typing import Any, NoReturn
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.utils import JobReturn
 from hydra.errors import HydraException, InstantiationException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
@@ -89,6 +90,9 @@ def _run(config_name: str, body: Body, command: str, arguments: list[str]) -> No
         leave(command, "--experimental-rerun reads a pickle, which can run code; resume=FOLDER goes on with a run", 2)
     if deep := next((item for item in arguments if _depth(item) > _DEEPEST), ""):
         leave(command, f"{deep.partition('=')[0]}: more than {_DEEPEST} brackets within each other", 2)
+    names = {item.partition("=")[0] for item in arguments if item.startswith("-")}
+    if names & {"-m", "--multirun"} and names & {"-c", "--cfg"}:
+        leave(command, "--cfg shows one configuration: leave out -m, and give each key one value", 2)
     # Lightning starts further processes from sys.argv, so the quoted form must be there too.
     quoted = quote_paths(options_first(arguments), _never_null(folder / f"{config_name}.yaml"))
     try:
@@ -100,7 +104,7 @@ def _run(config_name: str, body: Body, command: str, arguments: list[str]) -> No
     task = partial(_job, body, command, everything, constant_keys(quoted))
     task.__module__ = f"seqtrack_lit.cli.{config_name}"  # names the job
     try:
-        with _ending_on_request(command):
+        with _ending_on_request(command), _failures_told_once():
             hydra.main(version_base="1.3", config_path=str(folder), config_name=config_name)(task)()
     except _EndedError:
         leave(command, ENDED, 143)
@@ -109,7 +113,7 @@ def _run(config_name: str, body: Body, command: str, arguments: list[str]) -> No
     except StoppedSweepError:
         leave(command, "stopped; the same command goes on", 130)
     except _FailedJob as error:
-        leave(command, f"some jobs of the sweep failed; the first: {error}", 1)
+        leave(command, f"some jobs of the sweep failed, the first was {error}", 1)
     except (HydraException, OmegaConfBaseException) as error:
         if everything:
             raise
@@ -119,6 +123,10 @@ def _run(config_name: str, body: Body, command: str, arguments: list[str]) -> No
         if everything or _ran(error):
             raise
         leave(command, f"cannot make the folder for results: {one_line(error)}; give another out= or paths.runs=", 2)
+    except ValueError as error:  # options of Hydra's own that do not go together
+        if everything or _ran(error):
+            raise
+        leave(command, one_line(error), 2)
     finally:
         if not everything:
             os.environ.pop("HYDRA_FULL_ERROR", None)
@@ -187,6 +195,23 @@ class _FailedJob(Exception):  # noqa: N818 - carries a failed sweep job through 
     """A job of a sweep failed and has been reported; the others go on."""
 
 
+@contextmanager
+def _failures_told_once() -> Iterator[None]:
+    """While inside, Hydra does not print all overrides of a failed job that has been reported."""
+    former: Any = vars(JobReturn)["return_value"]
+
+    def value(job: JobReturn) -> Any:
+        if isinstance(job._return_value, _FailedJob):
+            raise job._return_value
+        return former.fget(job)
+
+    setattr(JobReturn, "return_value", property(value, former.fset))  # noqa: B010
+    try:
+        yield
+    finally:
+        setattr(JobReturn, "return_value", former)  # noqa: B010
+
+
 def _job(body: Body, command: str, everything: bool, constant: list[str], config: DictConfig) -> Any:
     """One run: check what can be checked without torch, run the body, report in one line what a user can mend."""
     sweep = HydraConfig.get().mode == RunMode.MULTIRUN
@@ -206,13 +231,15 @@ def _job(body: Body, command: str, everything: bool, constant: list[str], config
             leave(command, text, 2)
         settings = HydraConfig.get()
         path = Path(settings.runtime.output_dir) / f"{settings.job.name}.log"
-        own = ", ".join(str(item) for item in settings.overrides.task if key_of(str(item)) not in constant)
-        text = f"job {settings.job.num} ({own}) failed: {text}; its log: {path}"
+        given = [str(item) for item in settings.overrides.task]
+        own = [item for item in given if key_of(item) not in constant] or given  # a single job has none of its own
+        job = f"job {settings.job.num}"
+        text = f"{job} ({', '.join(own) or 'no overrides'}) failed: {text}; its log: {path}"
         shown = printable(text) if mistake else f"{traceback.format_exc()}{text}"
         with path.open("a") as file:
             file.write(f"{shown}\n")
         print(f"{command}: {shown}", file=sys.stderr, flush=True)
-    raise _FailedJob(text)  # here, so that it does not keep alive what the job held
+    raise _FailedJob(f"{job} in {path.parent}")  # here, so that it does not keep alive what the job held
 
 
 def _check(config: DictConfig) -> None:
