@@ -1,7 +1,10 @@
 """Shared by all tests: runtime type and shape checks, quiet services, one thread."""
 
+import atexit
 import os
+import shutil
 import sys
+import tempfile
 import types
 
 os.environ.update(
@@ -10,6 +13,7 @@ os.environ.update(
     HF_HUB_OFFLINE="1",
     NO_ALBUMENTATIONS_UPDATE="1",
     MPLBACKEND="Agg",
+    XDG_CONFIG_HOME=tempfile.mkdtemp(prefix="seqtrack_tests_"),  # where seqtrack-train keeps its key
     OMP_NUM_THREADS="1",  # threads that wait for each other on a busy machine take twenty times as long
 )
 
@@ -17,6 +21,8 @@ import pytest
 import torch
 from beartype import BeartypeConf, beartype
 from jaxtyping import install_import_hook
+
+atexit.register(shutil.rmtree, os.environ["XDG_CONFIG_HOME"], ignore_errors=True)
 
 # Annotations and jaxtyping shapes are checked on every call; an int passes for a float, as in mypy.
 _checker = types.ModuleType("seqtrack_typechecker")

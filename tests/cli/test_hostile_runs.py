@@ -9,9 +9,11 @@ from typing import Any
 
 import pytest
 from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
 
 from seqtrack_lit.cli import train
 from seqtrack_lit.cli.overrides import recorded
+from seqtrack_lit.cli.record import is_own, seal_of
 from seqtrack_lit.cli.runtime import config_folder
 
 CODE = "{_target_: pathlib.Path.touch, self: {_target_: pathlib.Path, _args_: [%s]}}"
@@ -168,6 +170,72 @@ def test_pickles_of_slurm_jobs_lie_outside_of_the_sweep() -> None:
         config = compose("train", ["launcher=slurm", "name=theirs"], return_hydra_config=True)
     assert config.hydra.launcher.submitit_folder == "runs/.slurm/%j"
     assert config.hydra.sweep.dir == "runs/theirs"
+
+
+# What a run.json may name of this machine and its accounts, with what the configuration says without it.
+PLACES = {
+    "logger=wandb": ("logger.service", None),
+    "logger.files=false": ("logger.files", True),
+    "launcher=slurm": ("slots", None),
+    "paths.data=theirs/data": ("paths.data", "data"),
+    "paths.runs=theirs": ("paths.runs", "runs"),
+    "folder.root=theirs/videos": ("folder.root", "data/folder"),
+    "folder.annotations=theirs.json": ("folder.annotations", None),
+    "data.train.folder.open.open.root=theirs": ("data.train.folder.open.open.root", "data/folder"),
+}
+
+
+@pytest.mark.parametrize("sealed", ["no seal", "another key's", "its own"])
+def test_services_and_places_are_taken_from_own_runs_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], sealed: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("SEQTRACK_DATA", raising=False)
+    monkeypatch.delenv("SEQTRACK_RUNS", raising=False)
+    items = ["data=folder", "seed=3", "train.samples=1000", *PLACES]
+    own = seal_of(items)
+    assert own is not None
+    write({"overrides": items, **({} if sealed == "no seal" else {"seal": own if sealed == "its own" else own[::-1]})})
+    arguments = ["seqtrack-train", "resume=theirs", "--cfg", "job", "--resolve"]
+    monkeypatch.setattr(sys, "argv", arguments)
+    train.main()
+    said = capsys.readouterr().out
+    told, _, text = said.rpartition("; write those you need on the command line\n")
+    config = OmegaConf.create(text)
+    assert (config.seed, config.train.samples, config.resume) == (3, 1000, "auto")
+    found = {item for item, (key, plain) in PLACES.items() if OmegaConf.select(config, key) == plain}
+    if sealed == "its own":
+        assert not told
+        assert found == {"launcher=slurm"}  # of a sweep, which this run is not
+        assert config.paths.data == "theirs/data"
+        assert config.logger.service.project == "seqtrack"
+    else:
+        assert told.startswith("theirs/run.json is somebody else's")
+        assert told.count("\n") == 0
+        assert all(item in told for item in PLACES if item != "launcher=slurm")
+        assert found == set(PLACES)
+
+
+def test_a_seal_needs_the_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The key is made once, for its user alone; another home has another one, and none at all seals nothing."""
+    facts = {"overrides": ["seed=1"]}
+    seals = []
+    for home in ("a", "b"):
+        monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / home))
+        seals.append(seal_of(facts["overrides"]))
+        assert seal_of(facts["overrides"]) == seals[-1]
+        (key,) = (tmp_path / home / "seqtrack_lit").iterdir()
+        assert key.stat().st_mode & 0o077 == 0
+    assert seals[0] != seals[1]
+    assert is_own({**facts, "seal": seals[1]})
+    assert not is_own({**facts, "seal": seals[0]})
+    assert not is_own({"overrides": ["seed=2"], "seal": seals[1]})
+    assert not is_own(facts)
+    key.write_bytes(b"")
+    assert seal_of(facts["overrides"]) is None
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(key))
+    assert seal_of(facts["overrides"]) is None
+    assert not is_own({**facts, "seal": None})
 
 
 def test_what_a_run_may_say() -> None:

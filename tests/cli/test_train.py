@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import torch
@@ -17,8 +17,9 @@ from omegaconf import OmegaConf
 
 from seqtrack_lit import load_tracker
 from seqtrack_lit.cli import launch, train
-from seqtrack_lit.cli.record import read_facts, write_facts
+from seqtrack_lit.cli.record import is_own, read_facts, write_facts
 from seqtrack_lit.models.weights import load_model
+from seqtrack_lit.training.precision import Precision
 from seqtrack_lit.training.recording import read_metrics
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*GPU available.*", "ignore:Starting from v1.9.0.*tensorboardX.*")
@@ -105,6 +106,7 @@ def test_a_run_leaves_everything_behind(run: Callable[..., int], tmp_path: Path,
     }  # fmt: skip
     facts = json.loads((out / "run.json").read_text())
     assert facts["status"] == "finished"
+    assert is_own(facts)
     assert facts["budget"]["steps"] == 8
     assert facts["environment"]["versions"]["torch"] == torch.__version__.partition("+")[0]
     assert len(facts["environment"]["revision"]["commit"]) == 40
@@ -430,6 +432,8 @@ WRONG = {
     "train.tf32=yes": "train.tf32 must be true or false, got 'yes'",
     "train.dense_weight=3 model.dense_head=false": "train.dense_weight = 3 needs model.dense_head=true",
     "tracker.update_interval=-1": "update_interval",
+    "which=newest": "which must be one of best, last, got 'newest'",
+    "trainer.accelerator=mps": "trainer.accelerator=mps: Apple's GPUs (MPS) have no float64",
     "seed=x": "seed must be a whole number >= 0, got 'x'",
     "model.encoder.search_size=50": "model.encoder.search_size must be a multiple of the patch size 8, got 50",
     "+model.encoder.widht=3": "unknown key model.encoder.widht",
@@ -449,6 +453,21 @@ WRONG = {
 }
 if not torch.cuda.is_available():
     WRONG["trainer.accelerator=gpu"] = "finds no GPU here"
+
+
+def test_the_words_for_precision() -> None:
+    assert set(train._PRECISIONS) == {*get_args(Precision), "auto"}
+
+
+def test_ddp_with_one_device_is_plain_training(
+    run: Callable[..., int], tmp_path: Path, recwarn: pytest.WarningsRecorder
+) -> None:
+    one = tiny("one", "trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=1")
+    assert run(*[item for item in one if item != "trainer=cpu"]) == 0
+    assert not [str(warning.message) for warning in recwarn if "sync_dist" in str(warning.message)]
+    assert run(*tiny("plain")) == 0
+    first, second = (weights(tmp_path / name / "checkpoints/last.ckpt") for name in ("one", "plain"))
+    assert all(torch.equal(first[name], second[name]) for name in first)
 
 
 def test_wrong_values_are_one_line_and_exit_2(tmp_path: Path) -> None:

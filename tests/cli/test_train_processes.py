@@ -163,6 +163,7 @@ def test_two_processes_learn_what_one_does(tmp_path: Path) -> None:
     assert finish(start(tmp_path, *one))[0] == 0
     code, screen = finish(start(tmp_path, *TWO, "model.decoder.dropout=0.0", "hydra.run.dir=two"))
     assert code == 0, screen
+    assert "sync_dist" not in screen
     assert "2 device(s) x 4 x 1 accumulated" in screen
     single, pair = last(tmp_path / "one"), last(tmp_path / "two")
     for name, value in single["state_dict"].items():

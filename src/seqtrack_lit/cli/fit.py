@@ -6,6 +6,7 @@ import time
 import warnings
 from collections.abc import Mapping
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,14 +15,13 @@ import torch
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from lightning.pytorch import Callback, Trainer, seed_everything
-from lightning.pytorch.strategies import FSDPStrategy, ModelParallelStrategy
+from lightning.pytorch.strategies import DDPStrategy, FSDPStrategy, ModelParallelStrategy
 from omegaconf import DictConfig, OmegaConf
 
-from seqtrack_lit.checks import one_of, whole
 from seqtrack_lit.cli.dry_run import dry_run
 from seqtrack_lit.cli.launch import first_process, only_here, processes
 from seqtrack_lit.cli.outside import check_processes
-from seqtrack_lit.cli.record import differences, environment, read_facts, write_facts
+from seqtrack_lit.cli.record import differences, environment, read_facts, seal_of, write_facts
 from seqtrack_lit.cli.runtime import instantiate, without_start
 from seqtrack_lit.data.datamodule import TrackingData
 from seqtrack_lit.models.description import FORMAT
@@ -66,8 +66,6 @@ def fit(config: DictConfig, folder: Path, *, group: str | None) -> float | None:
     _quiet()
     plain: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
     with processes(), only_here(folder), tf32(config.train.tf32):
-        whole("", 0, seed=config.seed)
-        one_of("", ("best", "last"), which=config.which)
         seed_everything(config.seed, verbose=False)
         accelerator = _accelerator(config.trainer.accelerator)
         resume = not config.overwrite and (config.resume is not None or group is not None)
@@ -115,7 +113,7 @@ def _fit(
     derived = {"start": _start(config, plain), **_derived(module, data, trainer, precision)}
     overrides = [str(item) for item in HydraConfig.get().overrides.task]
     facts = {"group": group, "seed": config.seed, "which": config.which, **derived, "overrides": overrides}
-    facts["environment"] = environment()
+    facts |= {"seal": seal_of(overrides), "environment": environment()}
     first = trainer.is_global_zero
     if checkpoint is not None:  # in every process: one that failed alone would leave the others waiting
         _check_going_on(folder, checkpoint, module.budget, facts)
@@ -181,7 +179,8 @@ def _parts(
 
 
 def _trainer(config: DictConfig, folder: Path, precision: str, accelerator: str) -> Trainer:
-    trainer: Trainer = instantiate(
+    make = partial(
+        instantiate,
         config.trainer,
         accelerator=accelerator,
         default_root_dir=str(folder),
@@ -193,6 +192,9 @@ def _trainer(config: DictConfig, folder: Path, precision: str, accelerator: str)
         use_distributed_sampler=False,
         num_sanity_val_steps=0,
     )
+    trainer: Trainer = make()
+    if isinstance(trainer.strategy, DDPStrategy) and trainer.world_size == 1:
+        trainer = make(strategy="auto")  # nobody to agree with
     check_processes(trainer.num_devices * trainer.num_nodes)  # as configured; world_size is what Slurm says
     if isinstance(trainer.strategy, (FSDPStrategy, ModelParallelStrategy)):
         raise ValueError(

@@ -34,6 +34,10 @@ _TEXT = (
 _NO_TEXT = "model.encoder.checkpoint"
 # How a sweep is run, not what; a job's folder is not named by it.
 _NOT_NAMING = ("resume", "overwrite", "slots")
+# Parts of seqtrack-train's configuration that name a service or a place: they are the reader's own, not a file's.
+# init_from and model.encoder.pretrained stay: the result depends on them.
+_OWN_GROUPS = ("logger", "launcher", "local", "paths")
+_OWN_KEYS = ("root", "annotations", "cache", "pool", "out", "dir")
 _LONGEST = 150  # letters of a folder's name
 
 _PLUGINS = ("joblib", "submitit_slurm", "submitit_local", "optuna")
@@ -172,6 +176,12 @@ def recorded(items: Sequence[str], *, source: str, folder: Path, without: Contai
             )
         kept.append(item)
     return kept
+
+
+def names_a_place(override: str) -> bool:
+    """Whether it names a service, a launcher or a place on a machine, such as `logger=wandb` and `paths.data=/data`."""
+    parts = re.split("[./]", key_of(override))
+    return parts[0] in _OWN_GROUPS or parts[-1] in _OWN_KEYS
 
 
 def _is_plain(override: Override, groups: Container[str], folder: Path) -> bool:

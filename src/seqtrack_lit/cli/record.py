@@ -1,7 +1,10 @@
 """What a run remembers of where it came from: run.json and config.yaml."""
 
+import hmac
 import json
+import os
 import platform
+import secrets
 import subprocess
 import sys
 from collections.abc import Container, Mapping, Sequence
@@ -28,6 +31,7 @@ class Facts(TypedDict, total=False):
     status: str
     group: str | None
     overrides: list[str]
+    seal: str | None
     best: float | None
     seconds: float
     precision: str
@@ -130,6 +134,35 @@ def read_settings(folder: Path) -> dict[str, Any]:
     except FileNotFoundError:
         return {}
     return settings
+
+
+def seal_of(overrides: Sequence[str]) -> str | None:
+    """What shows later that this user gave these overrides: a code that only a key in the home folder can make.
+
+    Runs of somebody else, whose run.json may say anything, have none that fits. None where no key can be kept.
+    """
+    try:
+        path = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config").expanduser() / "seqtrack_lit" / "key"
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            part = path.with_name(f".{secrets.token_hex(8)}")
+            part.touch(mode=0o600)
+            part.write_text(secrets.token_hex(32))
+            with suppress(FileExistsError):
+                os.link(part, path)  # another process may be as far
+            part.unlink()
+        key = path.read_bytes()
+        if not key:
+            return None  # lost in a crash: anybody has this one
+    except (OSError, RuntimeError):  # no home folder, or none that can be written to
+        return None
+    return hmac.new(key, json.dumps(list(overrides)).encode(), "sha256").hexdigest()
+
+
+def is_own(facts: Mapping[str, Any]) -> bool:
+    """Whether this user gave the overrides in a run.json."""
+    seal, expected = facts.get("seal"), seal_of(facts.get("overrides", []))
+    return seal is not None and expected is not None and hmac.compare_digest(seal, expected)
 
 
 def differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:

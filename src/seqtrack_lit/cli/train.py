@@ -5,7 +5,8 @@
     seqtrack-train ... model.encoder.pretrained=false   its encoder from random weights instead of MAE's
     seqtrack-train ... resume=auto                   go on with the newest run of this name, bitwise the same
     seqtrack-train resume=runs/seqtrack/DATE         go on with this run, with its own settings
-                                                     (plain ones: what was added by + or names code is typed again)
+                                                     (plain ones: what was added by + or names code is typed again,
+                                                     for somebody else's run also logger, paths and data roots)
     seqtrack-train -m tokenizer.bins=100,1000,4000   a sweep; repeated, it finishes what is missing
     seqtrack-train -m seed=0,1,2,3 launcher=local    a sweep with one job per GPU at a time; launcher=slurm on a cluster
 
@@ -43,10 +44,18 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from seqtrack_lit.checks import flag
+from seqtrack_lit.checks import flag, one_of, printable, whole
 from seqtrack_lit.cli.outside import agree_on_start, slurm_job
-from seqtrack_lit.cli.overrides import constant_keys, key_of, options_first, quote_paths, quoted, recorded
-from seqtrack_lit.cli.record import check_same, read_facts, write_facts
+from seqtrack_lit.cli.overrides import (
+    constant_keys,
+    key_of,
+    names_a_place,
+    options_first,
+    quote_paths,
+    quoted,
+    recorded,
+)
+from seqtrack_lit.cli.record import check_same, is_own, read_facts, write_facts
 from seqtrack_lit.cli.runtime import (
     USER_ERRORS,
     check_encoder,
@@ -60,6 +69,8 @@ from seqtrack_lit.cli.runtime import (
 from seqtrack_lit.cli.slots import train_apart
 
 log = logging.getLogger(__name__)
+_PRECISIONS = ("fp32", "bf16", "fp16", "auto")  # as training/precision.py, which imports torch
+_LONGEST = 1000  # letters of overrides that are shown
 # What a result depends on: a run goes on, or counts as done, only if all of it is the same ...
 _DECISIVE = ("seed", "train", "tokenizer", "model", "optimizer", "data", "tracker", "init_from")
 # ... but for where the data lie, who reads them and how much fits into memory.
@@ -93,6 +104,10 @@ def body(config: DictConfig) -> float | None:
     settings = HydraConfig.get()
     folder = Path(settings.runtime.output_dir)
     flag("", dry_run=config.dry_run, overwrite=config.overwrite)
+    flag("train", tf32=config.train.tf32)
+    one_of("train", _PRECISIONS, precision=config.train.precision)
+    one_of("", ("best", "last"), which=config.which)
+    whole("", 0, seed=config.seed)
     sweep = settings.mode == RunMode.MULTIRUN
     if not str(config.name or "").strip("./ "):
         raise ValueError(f"name={config.name!s} cannot name the folder of a run; give it a word, as in name=first_try")
@@ -161,7 +176,8 @@ def continued(arguments: list[str]) -> list[str]:
     folder = _newest(arguments) if wanted == "auto" else existing(wanted, "resume")
     if folder is None:
         return arguments
-    former = read_facts(folder).get("overrides")  # Hydra's own list would be that of a refused attempt, too
+    facts = read_facts(folder)
+    former = facts.get("overrides")  # Hydra's own list would be that of a refused attempt, too
     if former is None:
         raise FileNotFoundError(
             f"resume={wanted}: {folder} is not the folder of a run, it has no run.json with overrides"
@@ -172,6 +188,10 @@ def continued(arguments: list[str]) -> list[str]:
 
     own = {*given, *_OF_A_SWEEP, "overwrite"}
     kept = recorded(former, source=f"resume={wanted}: {folder / 'run.json'}", folder=config_folder(), without=own)
+    if places := [] if is_own(facts) else [item for item in kept if names_a_place(item)]:
+        kept = [item for item in kept if item not in places]
+        text = f"{folder / 'run.json'} is somebody else's, so its services and places are not taken: {' '.join(places)}"
+        print(f"{printable(text)[:_LONGEST]}; write those you need on the command line", flush=True)
     rest = [item for item in arguments if key_of(item) != "resume"]
     return [*kept, *rest, *_in(folder)]
 

@@ -137,8 +137,11 @@ class SeqTrackModule(LightningModule):
         losses = self.losses(self.net, batch)
         self._step.append((batch, losses["loss"].detach()))
         self.means.add({f"train/{name}": loss.detach() for name, loss in losses.items()})
+        size, several = len(batch.box), self.trainer.world_size > 1
         # for the line after each epoch
-        self.log("train/loss", losses["loss"].detach(), on_step=False, on_epoch=True, batch_size=len(batch.box))
+        self.log(
+            "train/loss", losses["loss"].detach(), on_epoch=True, on_step=False, batch_size=size, sync_dist=several
+        )
         # a loss that is no number makes the gradient none, so that all processes see it in the norm
         return losses["loss"] * torch.where(losses["loss"].isfinite(), 1.0, torch.nan)
 
