@@ -10,9 +10,9 @@ from hydra import compose, initialize_config_dir
 from nbclient import NotebookClient
 from omegaconf import OmegaConf
 
-from seqtrack_lit.cli.runtime import config_folder
+from seqtrack_lit.cli.hydra.runtime import config_folder
+from seqtrack_lit.models.checkpoint import build_model
 from seqtrack_lit.models.description import FORMAT
-from seqtrack_lit.models.weights import build_model
 
 NOTEBOOKS = sorted((config_folder().parent / "notebooks").glob("*.ipynb"))
 

@@ -91,7 +91,7 @@ def test_window_is_numpy_hanning():
 
 @pytest.mark.parametrize(("order", "slots"), [("cxcywh", (0, 1)), ("xyxy", (0, 1)), ("whcxcy", (2, 3))])
 def test_window_slots(order, slots):
-    assert BoxTokenizer(10, order).window_slots == slots
+    assert BoxTokenizer(10, order).window_positions == slots
 
 
 @pytest.mark.parametrize(("field", "value"), [("bins", 1), ("bins", 2.5), ("order", "xywh"), ("rounding", "up")])

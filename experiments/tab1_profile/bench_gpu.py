@@ -25,16 +25,16 @@ from typing import Any
 import numpy as np
 import torch
 
-from seqtrack_lit.analysis.profile import count_macs
-from seqtrack_lit.data.sampling import Batch
+from seqtrack_lit.data.samples.batch import Batch
 from seqtrack_lit.models.decoder import Decoder
 from seqtrack_lit.models.encoder import ViTEncoder
 from seqtrack_lit.models.lean_decoder import LeanDecoder
 from seqtrack_lit.models.seqtrack import SeqTrack, normalise
+from seqtrack_lit.profile import count_macs
 from seqtrack_lit.tokens import BoxTokenizer
-from seqtrack_lit.tracking.captured import CapturedGeneration
+from seqtrack_lit.tracking.cuda_graph import CapturedGeneration
 from seqtrack_lit.tracking.seqtrack import SeqTrackTracker, load_tracker
-from seqtrack_lit.training.losses import sentence_loss
+from seqtrack_lit.training.losses import token_loss
 from seqtrack_lit.training.optim import AdamWRecipe
 
 BASE, LARGE = {"width": 768, "depth": 12, "heads": 12}, {"width": 1024, "depth": 24, "heads": 16}
@@ -200,7 +200,7 @@ def training(
         inputs, _ = net.tokenizer.teacher(sample.box)
         with torch.autocast("cuda", torch.bfloat16, enabled=precision == "bf16"):
             logits = net(normalise(sample.templates), normalise(sample.search), inputs)
-            loss = sentence_loss(logits.tokens.float(), sample.box, net.tokenizer).total
+            loss = token_loss(logits.tokens.float(), sample.box, net.tokenizer).total
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(net.parameters(), recipe.clip)

@@ -55,7 +55,7 @@ class BoxTokenizer:
         return self.bins + 2
 
     @property
-    def window_slots(self) -> tuple[int, int]:
+    def window_positions(self) -> tuple[int, int]:
         """The two of the four positions a window penalty applies to: the target's place, not its size."""
         return (2, 3) if self.order == "whcxcy" else (0, 1)
 

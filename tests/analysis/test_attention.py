@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from seqtrack_lit.analysis.attention import Look, attention_maps, bars, look_at, overlay, strip
+from seqtrack_lit.attention import Look, attention_maps, bars, look_at, overlay, strip
 from seqtrack_lit.models.decoder import Decoder
 from seqtrack_lit.models.encoder import ViTEncoder
 from seqtrack_lit.models.seqtrack import SeqTrack

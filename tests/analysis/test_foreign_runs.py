@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from seqtrack_lit.analysis.comparison import summary, write_comparison
-from seqtrack_lit.analysis.report import write_page
-from seqtrack_lit.analysis.run import read_metrics
-from seqtrack_lit.analysis.runs import read_runs
 from seqtrack_lit.cli import report
-from seqtrack_lit.evaluation.overlap import Truth
+from seqtrack_lit.evaluation.ope import GroundTruth
 from seqtrack_lit.evaluation.scores import Scores, score_sequences
-from seqtrack_lit.tracking.video import VideoWriter
+from seqtrack_lit.reports.comparison import summary, write_comparison
+from seqtrack_lit.reports.run import write_page
+from seqtrack_lit.runs.compare import read_runs
+from seqtrack_lit.runs.read import read_metrics
+from seqtrack_lit.tracking.video_io import VideoWriter
 
 SECRET = "the key of another house"
 RED = "\x1b[31mred\x1b]0;title\x07"
@@ -52,7 +52,7 @@ def media(run: Path, **clip: Any) -> None:
 
 def scores(tracker: str, benchmark: str) -> Scores:
     boxes = np.array([[10.0, 10, 20, 20]] * 4)
-    return score_sequences([Truth("v", boxes)], {"v": boxes}, tracker=tracker, benchmark=benchmark)
+    return score_sequences([GroundTruth("v", boxes)], {"v": boxes}, tracker=tracker, benchmark=benchmark)
 
 
 def link(at: str, to: str) -> Callable[[Path], None]:

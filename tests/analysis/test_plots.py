@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from seqtrack_lit.analysis import plots
-from seqtrack_lit.evaluation.overlap import Truth
+from seqtrack_lit.evaluation.ope import GroundTruth
 from seqtrack_lit.evaluation.scores import CONVENTIONS, Scores, score_sequences
+from seqtrack_lit.reports import plots
 
 ATTRIBUTES = ("IV", "POC", "DEF", "MB")
 
@@ -18,7 +18,7 @@ def made(tracker: str, noise: float, convention: str = "seqtrack") -> Scores:
     truths, results = [], {}
     for i in range(4):
         boxes = np.concatenate([rng.uniform(20, 80, (30, 2)), rng.uniform(20, 40, (30, 2))], axis=1)
-        truths.append(Truth(f"v{i}", boxes, resolution=(192, 144), attributes=ATTRIBUTES[: i + 1]))
+        truths.append(GroundTruth(f"v{i}", boxes, resolution=(192, 144), attributes=ATTRIBUTES[: i + 1]))
         results[f"v{i}"] = np.abs(boxes + rng.normal(0, noise, boxes.shape))
     return score_sequences(truths, results, convention=convention, tracker=tracker, benchmark="toy")
 

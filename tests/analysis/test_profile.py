@@ -1,10 +1,10 @@
 import pytest
 import torch
 
-from seqtrack_lit.analysis.profile import count_macs, count_parameters, time_tracker
 from seqtrack_lit.models.decoder import Decoder
 from seqtrack_lit.models.encoder import ViTEncoder
 from seqtrack_lit.models.seqtrack import SeqTrack
+from seqtrack_lit.profile import count_macs, count_parameters, time_tracker
 from seqtrack_lit.tokens import BoxTokenizer
 from seqtrack_lit.tracking.seqtrack import SeqTrackTracker
 

@@ -9,14 +9,14 @@ from urllib.parse import unquote
 import numpy as np
 import pytest
 
-from seqtrack_lit.analysis import plots
-from seqtrack_lit.analysis.page import fresh_folder
-from seqtrack_lit.analysis.report import write_page
-from seqtrack_lit.analysis.run import read_metrics, read_run
-from seqtrack_lit.evaluation.overlap import Truth
+from seqtrack_lit.evaluation.ope import GroundTruth
 from seqtrack_lit.evaluation.results import write_atomic
 from seqtrack_lit.evaluation.scores import score_sequences
-from seqtrack_lit.tracking.video import VideoWriter
+from seqtrack_lit.reports import plots
+from seqtrack_lit.reports.page import fresh_folder
+from seqtrack_lit.reports.run import write_page
+from seqtrack_lit.runs.read import read_metrics, read_run
+from seqtrack_lit.tracking.video_io import VideoWriter
 
 VOID = {"meta", "img", "source", "br"}
 
@@ -48,7 +48,9 @@ class Page(HTMLParser):
 def score(run: Path, tracker: str, noise: float, benchmark: str = "generated") -> Path:
     rng = np.random.default_rng(3)
     boxes = [rng.uniform(20, 60, (10, 4)) for _ in range(3)]
-    truths = [Truth(f"v{i}", one, resolution=(192, 144), attributes=("A", "B", "C")) for i, one in enumerate(boxes)]
+    truths = [
+        GroundTruth(f"v{i}", one, resolution=(192, 144), attributes=("A", "B", "C")) for i, one in enumerate(boxes)
+    ]
     results = {t.name: np.abs(t.boxes + rng.normal(0, noise, t.boxes.shape)) for t in truths}
     folder = run / "results" / tracker / benchmark
     for convention in ("seqtrack", "got10k_ao"):

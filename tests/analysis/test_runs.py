@@ -12,10 +12,10 @@ from urllib.parse import unquote
 import pytest
 from tests.analysis.test_report import Page
 
-from seqtrack_lit.analysis import plots
-from seqtrack_lit.analysis.comparison import scores_of, summary, write_comparison
-from seqtrack_lit.analysis.runs import Comparison, environments, read_runs, warnings
 from seqtrack_lit.evaluation.scores import Scores
+from seqtrack_lit.reports import plots
+from seqtrack_lit.reports.comparison import scores_of, summary, write_comparison
+from seqtrack_lit.runs.compare import Comparison, environments, read_runs, warnings
 
 FACTS: dict[str, Any] = {
     "status": "finished",

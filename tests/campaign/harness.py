@@ -23,7 +23,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from seqtrack_lit.cli.runtime import USER_ERRORS, one_line
+from seqtrack_lit.cli.hydra.runtime import USER_ERRORS, one_line
 
 SECRET = "the key of another house"
 SECONDS = float(os.environ.get("CAMPAIGN_SECONDS", "60"))  # a reader takes less than one; machines may be busy

@@ -34,7 +34,7 @@ from tests.campaign.pages import a_run
 from tests.campaign.weights import ours
 from tests.data import fixtures
 
-from seqtrack_lit.training.recording import read_metrics
+from seqtrack_lit.training.callbacks.metrics import read_metrics
 
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 LIMIT = 300  # seconds for a command to end

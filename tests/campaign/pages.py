@@ -10,25 +10,25 @@ import numpy as np
 from tests.campaign.damage import HOSTILE_NAMES
 from tests.campaign.harness import SECRET, Reader
 
-from seqtrack_lit.analysis.comparison import scores_of, summary, write_comparison
-from seqtrack_lit.analysis.report import write_page
-from seqtrack_lit.analysis.runs import read_runs
-from seqtrack_lit.evaluation.overlap import Truth
+from seqtrack_lit.evaluation.ope import GroundTruth
 from seqtrack_lit.evaluation.results import read_result, write_result
 from seqtrack_lit.evaluation.scores import Scores, score_folder, score_sequences
-from seqtrack_lit.evaluation.submission import LARGEST, Expected, build_submission, check_submission
+from seqtrack_lit.evaluation.servers import LARGEST, Expected, build_submission, check_submission
 from seqtrack_lit.files import read_bytes
-from seqtrack_lit.tracking.run import claim
-from seqtrack_lit.tracking.video import VideoWriter
+from seqtrack_lit.reports.comparison import scores_of, summary, write_comparison
+from seqtrack_lit.reports.run import write_page
+from seqtrack_lit.runs.compare import read_runs
+from seqtrack_lit.tracking.benchmark import claim
+from seqtrack_lit.tracking.video_io import VideoWriter
 
 FRAMES = 12
 IDENTITY = {"weights": "0123456789abcdef", "tracker": {"search_factor": 4.0, "window": True}, "videos": "feedbeef"}
 
 
-def truths() -> list[Truth]:
+def truths() -> list[GroundTruth]:
     rng = np.random.default_rng(0)
     return [
-        Truth(name, rng.uniform(20, 60, (FRAMES, 4)).round(2), resolution=(192, 144), attributes=("A", "B", "C"))
+        GroundTruth(name, rng.uniform(20, 60, (FRAMES, 4)).round(2), resolution=(192, 144), attributes=("A", "B", "C"))
         for name in ("car", "bird")
     ]
 

@@ -11,11 +11,11 @@ import numpy as np
 from tests.campaign.harness import Reader
 from tests.data import fixtures
 
-from seqtrack_lit.data.folder import folder
-from seqtrack_lit.data.frames import read_image
-from seqtrack_lit.data.index import SequenceIndex, open_index
-from seqtrack_lit.data.readers import coco, got10k
-from seqtrack_lit.data.video import VideoFrames
+from seqtrack_lit.data.sets.folder import folder
+from seqtrack_lit.data.sets.training import coco, got10k
+from seqtrack_lit.data.video.file import VideoFrames
+from seqtrack_lit.data.video.frames import read_image
+from seqtrack_lit.data.video.index import SequenceIndex, open_index
 
 FRAMES = 6
 

@@ -14,9 +14,9 @@ from tests.campaign.damage import changed_trees
 from tests.campaign.harness import Reader
 from tests.campaign.pages import a_run
 
-from seqtrack_lit.cli.record import read_facts, read_settings
-from seqtrack_lit.models.compact import save_compact
-from seqtrack_lit.models.weights import build_model, read_checkpoint
+from seqtrack_lit.models.checkpoint import build_model, read_checkpoint
+from seqtrack_lit.models.quantised import save_compact
+from seqtrack_lit.runs.folder import read_facts, read_settings
 from seqtrack_lit.tracking.seqtrack import load_tracker
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "model" / "s1"

@@ -15,14 +15,14 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
 from seqtrack_lit.cli import train
-from seqtrack_lit.cli.overrides import options_of
-from seqtrack_lit.cli.runtime import config_folder
+from seqtrack_lit.cli.hydra.overrides import options_of
+from seqtrack_lit.cli.hydra.runtime import config_folder
 from seqtrack_lit.data.datamodule import TrackingData
-from seqtrack_lit.data.sequence import Sequence
+from seqtrack_lit.data.video.sequence import Video
 from seqtrack_lit.models.seqtrack import SeqTrack, normalise
 from seqtrack_lit.tracking.seqtrack import SeqTrackTracker
 from seqtrack_lit.tracking.tracker import run_tracker
-from seqtrack_lit.training.budget import Budget
+from seqtrack_lit.training.length import TrainingLength
 from seqtrack_lit.training.module import SeqTrackModule
 from seqtrack_lit.training.optim import AdamWRecipe
 
@@ -170,7 +170,9 @@ def test_a_row_learns_and_tracks(row: str) -> None:
     batch = next(iter(data.train_dataloader()))
     assert batch.templates.shape[1] == net.templates
     assert batch.past.shape == (4, net.past, 4)
-    module = SeqTrackModule(net, recipe=AdamWRecipe(lr=1e-2), budget=Budget(8, 4, 4), soft_bins=1.5, dense_weight=3.0)
+    module = SeqTrackModule(
+        net, recipe=AdamWRecipe(lr=1e-2), budget=TrainingLength(8, 4, 4), soft_bins=1.5, dense_weight=3.0
+    )
     optimizer = module.recipe.build(net, 4)
     losses = []
     for _ in range(4):
@@ -181,7 +183,7 @@ def test_a_row_learns_and_tracks(row: str) -> None:
     assert losses[-1] < losses[0]
 
     whole = data.val_sequences()[0]
-    video = Sequence(whole.name, [whole.frames[t] for t in range(12)], whole.boxes[:12], whole.visible[:12])
+    video = Video(whole.name, [whole.frames[t] for t in range(12)], whole.boxes[:12], whole.visible[:12])
     changes = {"update_interval": 5, "update_threshold": 0.0}
     track = run_tracker(SeqTrackTracker(net, **{**tracker, **changes}), video)
     assert np.isfinite(track.boxes).all()
@@ -203,7 +205,7 @@ def test_rounds_of_the_decoder(row: str, rounds: int, monkeypatch: pytest.Monkey
         return read(tokens, context, **rest)
 
     monkeypatch.setattr(net.decoder, "read", counted)
-    SeqTrackModule(net, recipe=AdamWRecipe(), budget=Budget(8, 4, 4)).boxes(batch)
+    SeqTrackModule(net, recipe=AdamWRecipe(), budget=TrainingLength(8, 4, 4)).boxes(batch)
     first = {"baseline": 1, "bidirectional": 4, "temporal": 17}[row]  # temporal: 4 boxes x 4 tokens and START
     assert calls == [first, 1, 1, 1][:rounds]
 
@@ -222,7 +224,7 @@ def test_separate_search_features_know_nothing_of_the_template() -> None:
 def test_past_boxes_of_a_batch_reach_the_loss() -> None:
     net, data, _ = small("temporal")
     batch = next(iter(data.train_dataloader()))
-    module = SeqTrackModule(net, recipe=AdamWRecipe(), budget=Budget(8, 4, 4))
+    module = SeqTrackModule(net, recipe=AdamWRecipe(), budget=TrainingLength(8, 4, 4))
     for place in range(4):
         other = batch._replace(past=batch.past.clone())
         other.past[:, place] = torch.tensor([0.2, 0.2, 0.1, 0.1])

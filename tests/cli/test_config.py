@@ -12,8 +12,8 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Glob, Override
 from omegaconf import OmegaConf
 
-from seqtrack_lit.cli.overrides import options_of, quote_paths
-from seqtrack_lit.cli.runtime import config_folder
+from seqtrack_lit.cli.hydra.overrides import options_of, quote_paths
+from seqtrack_lit.cli.hydra.runtime import config_folder
 
 CONF = config_folder()
 REPO = CONF.parent

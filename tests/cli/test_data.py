@@ -10,8 +10,8 @@ import pytest
 from tests.data.fixtures import MAKERS, Made
 
 from seqtrack_lit.cli import data
-from seqtrack_lit.cli.overrides import options_of
-from seqtrack_lit.cli.runtime import config_folder
+from seqtrack_lit.cli.hydra.overrides import options_of
+from seqtrack_lit.cli.hydra.runtime import config_folder
 
 BENCHMARKS = options_of(config_folder(), "benchmark")
 TRAINING = ["coco", "folder", "got10k_train", "lasot_train", "trackingnet_train"]

@@ -12,10 +12,10 @@ import torch
 from omegaconf import OmegaConf
 
 from seqtrack_lit.cli import evaluate
-from seqtrack_lit.cli.runtime import config_folder
+from seqtrack_lit.cli.hydra.runtime import config_folder
 from seqtrack_lit.evaluation.results import read_result
 from seqtrack_lit.evaluation.scores import Scores
-from seqtrack_lit.models.weights import build_model
+from seqtrack_lit.models.checkpoint import build_model
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "model"
 

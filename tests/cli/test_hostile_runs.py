@@ -12,9 +12,9 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from seqtrack_lit.cli import train
-from seqtrack_lit.cli.overrides import recorded
-from seqtrack_lit.cli.record import is_own, seal_of
-from seqtrack_lit.cli.runtime import config_folder
+from seqtrack_lit.cli.hydra.overrides import recorded
+from seqtrack_lit.cli.hydra.runtime import config_folder
+from seqtrack_lit.runs.folder import is_own, seal_of
 
 CODE = "{_target_: pathlib.Path.touch, self: {_target_: pathlib.Path, _args_: [%s]}}"
 # Overrides that would run code, reach Hydra, or add something of their own; %s is a file that must not appear.

@@ -7,8 +7,8 @@ import pytest
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
-from seqtrack_lit.cli.launch import job_command, processes
-from seqtrack_lit.cli.overrides import options_first
+from seqtrack_lit.cli.hydra.overrides import options_first
+from seqtrack_lit.cli.launch.processes import job_command, processes
 
 
 def test_command_of_a_further_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

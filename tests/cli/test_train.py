@@ -16,11 +16,12 @@ from lightning.pytorch import Callback
 from omegaconf import OmegaConf
 
 from seqtrack_lit import load_tracker
-from seqtrack_lit.cli import launch, train
-from seqtrack_lit.cli.record import is_own, read_facts, write_facts
-from seqtrack_lit.models.weights import load_model
+from seqtrack_lit.cli import train
+from seqtrack_lit.cli.launch import processes as launch
+from seqtrack_lit.models.checkpoint import load_model
+from seqtrack_lit.runs.folder import is_own, read_facts, write_facts
+from seqtrack_lit.training.callbacks.metrics import read_metrics
 from seqtrack_lit.training.precision import Precision
-from seqtrack_lit.training.recording import read_metrics
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*GPU available.*", "ignore:Starting from v1.9.0.*tensorboardX.*")
 TINY = [
@@ -277,7 +278,7 @@ def test_two_processes_cannot_train_in_one_folder(
 ) -> None:
     """The lock goes with its process, however that ends."""
     monkeypatch.setattr(launch, "_PATIENCE", 1)
-    hold = "from pathlib import Path\nfrom seqtrack_lit.cli.launch import only_here\n"
+    hold = "from pathlib import Path\nfrom seqtrack_lit.cli.launch.processes import only_here\n"
     hold += "with only_here(Path('out')):\n    print('held', flush=True)\n    input()"
     command = [sys.executable, "-c", hold]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
@@ -376,7 +377,7 @@ def test_sweep_over_bins_and_order(run: Callable[..., int], tmp_path: Path, caps
 def test_launchers_that_know_no_devices(
     run: Callable[..., int], capsys: Any, launcher: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("seqtrack_lit.cli.sweep.gpus", lambda: ["0", "1"])
+    monkeypatch.setattr("seqtrack_lit.cli.launch.sweep.gpus", lambda: ["0", "1"])
     assert run("-m", "seed=0,1", f"hydra/launcher={launcher}") == 2
     assert f"hydra/launcher={launcher} begins all jobs on the first GPU: use launcher=local" in capsys.readouterr().err
 

@@ -10,7 +10,7 @@ import torch
 from tests.cli.test_train import TINY, Stop, numbers, weights
 
 from seqtrack_lit.cli import train
-from seqtrack_lit.cli.record import read_facts
+from seqtrack_lit.runs.folder import read_facts
 
 # a new driver's or library's advice must not stop the only check that runs on a GPU
 pytestmark = [pytest.mark.gpu, pytest.mark.filterwarnings("default")]

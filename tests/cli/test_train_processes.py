@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 
-from seqtrack_lit.training.recording import read_metrics
+from seqtrack_lit.training.callbacks.metrics import read_metrics
 
 pytestmark = pytest.mark.slow
 TINY = [

@@ -23,8 +23,8 @@ from tests.cli.test_train import TINY
 from tests.cli.wandb_file import Logged, read
 
 from seqtrack_lit.cli import dashboard, train
-from seqtrack_lit.cli.runtime import config_folder
-from seqtrack_lit.training.recording import read_metrics
+from seqtrack_lit.cli.hydra.runtime import config_folder
+from seqtrack_lit.training.callbacks.metrics import read_metrics
 
 ENDS = {"stopped": [143, 0], "sweep/good": [0], "sweep/bad": [1], "sweep/other": [0]}
 FRAMES = 5

@@ -1,6 +1,6 @@
 """Tiny data sets in the exact layout of each publisher, odd ones included, for all tests.
 
-In a test:  `made = make_dataset("lasot")`  ->  made.root (folder), made.truth[name] (Truth: boxes, visible, shades).
+In a test:  `made = make_dataset("lasot")`  ->  made.root (folder), made.truth[name] (boxes, visible, shades).
 Each maker `make_<name>(root, ...)` can also be imported from `tests.data.fixtures`. `FOLDERS` says where below
 `paths.data` the configurations look for each. Frames show a grey background of a shade that tells the frame number
 (`shade_of`), and the target as a bright box.
@@ -20,7 +20,7 @@ W, H = 64, 48
 CYCLE = 24  # frames repeat after so many; further ones are hard links, which costs nothing
 
 
-class Truth(NamedTuple):
+class GroundTruth(NamedTuple):
     boxes: np.ndarray  # as written
     visible: np.ndarray  # by the flags alone
     shades: list[int]  # of the frames, in order
@@ -28,7 +28,7 @@ class Truth(NamedTuple):
 
 class Made(NamedTuple):
     root: Path
-    truth: dict[str, Truth]
+    truth: dict[str, GroundTruth]
 
 
 def shade_of(number: int) -> int:
@@ -95,7 +95,7 @@ def write(path: Path, text: str) -> None:
 
 def make_lasot(
     root: Path, names: Sequence[str] = ("airplane-1", "airplane-2", "bicycle-1", "monkey-17"), count: int = 24
-) -> dict[str, Truth]:
+) -> dict[str, GroundTruth]:
     """Flags on one line with commas; an absent frame with zeros, one with a stale box; monkey-17 has spare images."""
     truth = {}
     for seed, name in enumerate(names):
@@ -109,11 +109,11 @@ def make_lasot(
         write(place / "full_occlusion.txt", ",".join(map(str, occluded)))
         write(place / "out_of_view.txt", ",".join(map(str, outside)))
         write(place / "nlp.txt", "a grey thing")
-        truth[name] = Truth(boxes, (occluded + outside) == 0, shades[:count])
+        truth[name] = GroundTruth(boxes, (occluded + outside) == 0, shades[:count])
     return truth
 
 
-def make_lasot_ext(root: Path) -> dict[str, Truth]:
+def make_lasot_ext(root: Path) -> dict[str, GroundTruth]:
     return make_lasot(root, ("atv-1", "wingsuit-10"))
 
 
@@ -130,7 +130,7 @@ motion_adverb: slowly
 """
 
 
-def make_got10k(root: Path, numbers: Sequence[int] = (1, 2, 4, 9335), count: int = 24) -> dict[str, Truth]:
+def make_got10k(root: Path, numbers: Sequence[int] = (1, 2, 4, 9335), count: int = 24) -> dict[str, GroundTruth]:
     """train (000004 is forbidden by VOT), val and test; meta_info.ini with its lines in two orders."""
     truth = {}
     for split, chosen in (("Train", numbers), ("Val", (1, 2)), ("Test", (1, 2))):
@@ -142,7 +142,7 @@ def make_got10k(root: Path, numbers: Sequence[int] = (1, 2, 4, 9335), count: int
             shades = numbered(place, 1, count, 8, boxes=boxes)
             if split == "Test":
                 write(place / "groundtruth.txt", rows(boxes[:1], form=".4f"))
-                truth[name] = Truth(boxes[:1], np.ones(1, bool), shades)
+                truth[name] = GroundTruth(boxes[:1], np.ones(1, bool), shades)
                 continue
             absence, cover = np.zeros(count, int), np.full(count, 8)
             absence[3], cover[3], cover[4] = 1, 0, 0
@@ -154,11 +154,11 @@ def make_got10k(root: Path, numbers: Sequence[int] = (1, 2, 4, 9335), count: int
                 place / "meta_info.ini",
                 meta if seed % 2 else "\n".join(["[METAINFO]", *reversed(meta.splitlines()[1:])]),
             )
-            truth[name] = Truth(boxes, (absence == 0) & (cover > 0), shades)
+            truth[name] = GroundTruth(boxes, (absence == 0) & (cover > 0), shades)
     return truth
 
 
-def make_trackingnet(root: Path, parts: Sequence[int] = (0, 3), count: int = 24) -> dict[str, Truth]:
+def make_trackingnet(root: Path, parts: Sequence[int] = (0, 3), count: int = 24) -> dict[str, GroundTruth]:
     """Frames from 0 without padding (10.jpg after 9.jpg); the test set with the first box alone."""
     truth = {}
     videos = [(f"TRAIN_{part}", f"vid{part}-{k}_0") for part in parts for k in range(2)]
@@ -170,11 +170,11 @@ def make_trackingnet(root: Path, parts: Sequence[int] = (0, 3), count: int = 24)
         if part != "TEST":
             known[7] = 0
         write(root / part / "anno" / f"{name}.txt", rows(known))
-        truth[name] = Truth(known, np.ones(len(known), bool), shades)
+        truth[name] = GroundTruth(known, np.ones(len(known), bool), shades)
     return truth
 
 
-def make_coco(root: Path, images: int = 6, split: str = "train2017") -> dict[str, Truth]:
+def make_coco(root: Path, images: int = 6, split: str = "train2017") -> dict[str, GroundTruth]:
     """Polygons, a crowd with run lengths, an id gap, an image without annotation, a box of zero width."""
     truth, content = {}, {"images": [], "annotations": [], "categories": []}
     content["categories"] = [
@@ -197,14 +197,14 @@ def make_coco(root: Path, images: int = 6, split: str = "train2017") -> dict[str
             outline = {"counts": [3, 2], "size": [H, W]} if crowd else [[1.0, 2, 3, 4, 5, 6]]
             content["annotations"].append({**item, "iscrowd": int(crowd), "segmentation": outline})
             if not crowd:
-                truth[f"{key}-{item['id']}"] = Truth(
+                truth[f"{key}-{item['id']}"] = GroundTruth(
                     np.array([item["bbox"]]), np.array([item["bbox"][2] > 0]), [shade_of(k)]
                 )
     write(root / "annotations" / f"instances_{split}.json", json.dumps(content))
     return truth
 
 
-def make_tnl2k(root: Path, count: int = 24) -> dict[str, Truth]:
+def make_tnl2k(root: Path, count: int = 24) -> dict[str, GroundTruth]:
     """Irregular image names, .jpg and .png in one folder, Thumbs.db beside them; zeros where absent; negative x."""
     truth = {}
     for seed, name in enumerate(("Assian_video_Z03_done", "BF5_Blade_video_01-Done", "INF_bike")):
@@ -217,11 +217,11 @@ def make_tnl2k(root: Path, count: int = 24) -> dict[str, Truth]:
         (root / name / "imgs" / "Thumbs.db").write_bytes(b"\0")
         write(root / name / "groundtruth.txt", rows(boxes))
         write(root / name / "language.txt", "the grey thing")
-        truth[name] = Truth(boxes, np.ones(count, bool), shades)
+        truth[name] = GroundTruth(boxes, np.ones(count, bool), shades)
     return truth
 
 
-def make_nfs(root: Path, count: int = 8, names: Sequence[str] = ("Gymnastics", "airboard_1")) -> dict[str, Truth]:
+def make_nfs(root: Path, count: int = 8, names: Sequence[str] = ("Gymnastics", "airboard_1")) -> dict[str, GroundTruth]:
     """Both layouts in one root: VATIC corners (240 rows in the folder of 30, too), and the repacked tab-separated xywh.
 
     The truth has three entries a sequence: <name>@30, <name>@240, <name>@pytracking. The first video has one row less
@@ -239,16 +239,16 @@ def make_nfs(root: Path, count: int = 8, names: Sequence[str] = ("Gymnastics", "
             write(root / name / str(fps) / f"{name}.txt", "".join(lines))
         slow = numbered(root / name / "30" / name, 1, count, 5, boxes=boxes[::8])
         fast = numbered(root / name / "240" / name, 1, many, 5, boxes=boxes)
-        truth[f"{name}@30"] = Truth(boxes[::8], np.ones(len(boxes[::8]), bool), slow[: len(boxes[::8])])
-        truth[f"{name}@240"] = Truth(boxes, np.ones(many, bool), fast)
+        truth[f"{name}@30"] = GroundTruth(boxes[::8], np.ones(len(boxes[::8]), bool), slow[: len(boxes[::8])])
+        truth[f"{name}@240"] = GroundTruth(boxes, np.ones(many, bool), fast)
         packed = boxes_for(count, seed + 5, decimals=2)
         write(root / "anno" / f"nfs_{name}.txt", rows(packed, "\t"))
         shades = numbered(root / "sequences" / name, 1, count, 5, boxes=packed)
-        truth[f"{name}@pytracking"] = Truth(packed, np.ones(count, bool), shades)
+        truth[f"{name}@pytracking"] = GroundTruth(packed, np.ones(count, bool), shades)
     return truth
 
 
-def make_uav123(root: Path) -> dict[str, Truth]:
+def make_uav123(root: Path) -> dict[str, GroundTruth]:
     """Two sequences cut out of one folder (frames 1-253 and 775-1477 of bird1), NaN where out of view."""
     truth = {}
     numbered(root / "data_seq/UAV123/bird1", 1, 1500, 6)
@@ -256,11 +256,13 @@ def make_uav123(root: Path) -> dict[str, Truth]:
         boxes = boxes_for(last - first + 1, seed)
         boxes[9:12] = np.nan
         write(root / "anno/UAV123" / f"{name}.txt", rows(boxes).replace("nan", "NaN"))
-        truth[name] = Truth(boxes, np.ones(len(boxes), bool), [shade_of(number) for number in range(first, last + 1)])
+        truth[name] = GroundTruth(
+            boxes, np.ones(len(boxes), bool), [shade_of(number) for number in range(first, last + 1)]
+        )
     return truth
 
 
-def make_otb100(root: Path) -> dict[str, Truth]:
+def make_otb100(root: Path) -> dict[str, GroundTruth]:
     """Commas, tabs, blanks; Jogging_1/_2 in one folder; David from frame 300; Board with 5 digits; Tiger1 skips 5."""
     truth = {}
     cases = [
@@ -279,13 +281,13 @@ def make_otb100(root: Path) -> dict[str, Truth]:
             numbered(images, 1, last, digits, ".png" if name == "KiteSurf" else ".jpg")
         write(root / folder / file, rows(boxes, separator))
         shades = [shade_of(number) for number in range(first + skip, last + 1)]
-        truth[name] = Truth(boxes[skip:], np.ones(len(boxes) - skip, bool), shades)
+        truth[name] = GroundTruth(boxes[skip:], np.ones(len(boxes) - skip, bool), shades)
     return truth
 
 
 def make_folder(
     root: Path, names: Sequence[str] = ("cat", "größer hund", "images below", "clip"), count: int = 24
-) -> dict[str, Truth]:
+) -> dict[str, GroundTruth]:
     """Own videos: numbered images; other names and a blank in the path; images in img/ with flags; a video file."""
     truth = {}
     for seed, name in enumerate(names):
@@ -303,7 +305,7 @@ def make_folder(
         else:
             shades = write_video(place / "clip.mp4", [image(k, boxes[k]) for k in range(count)])
         write(place / "groundtruth.txt", rows(boxes).replace("nan", "NaN"))
-        truth[name] = Truth(np.where(np.isnan(boxes), 0, boxes), ~absent, shades)
+        truth[name] = GroundTruth(np.where(np.isnan(boxes), 0, boxes), ~absent, shades)
     return truth
 
 
@@ -326,7 +328,7 @@ def write_video(
     return [int(picture[0, 0, 0]) for picture in pictures]
 
 
-MAKERS: dict[str, Callable[..., dict[str, Truth]]] = {
+MAKERS: dict[str, Callable[..., dict[str, GroundTruth]]] = {
     "coco": make_coco,
     "folder": make_folder,
     "got10k": make_got10k,

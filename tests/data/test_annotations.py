@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from seqtrack_lit.data.annotations import has_area, read_boxes, read_flags, read_meta, read_vatic
+from seqtrack_lit.data.sets.annotations import has_area, read_boxes, read_flags, read_meta, read_vatic
 
 
 @pytest.mark.parametrize(

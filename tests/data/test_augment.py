@@ -8,7 +8,14 @@ import pytest
 import torch
 
 from seqtrack_lit.boxes import cxcywh_to_xywh
-from seqtrack_lit.data.augment import Augmentation, Jitter, JitterSchedule, Joint, Windows, brightness
+from seqtrack_lit.data.samples.augment import (
+    Augmentation,
+    Jitter,
+    JitterSchedule,
+    SharedAugmentation,
+    Windows,
+    brightness,
+)
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "model" / "train" / "golden.npz"
 
@@ -42,7 +49,7 @@ def test_joint_flip_moves_the_target_with_its_pixels() -> None:
     # a white rectangle over the pixels x = 2..4, y = 1..2 of a picture 10 wide: box 2, 1, 3, 2
     image = np.zeros((6, 10, 3), np.uint8)
     image[1:3, 2:5] = 255
-    joint = Joint(grey=False, flip=True)
+    joint = SharedAugmentation(grey=False, flip=True)
     flipped = joint.image(image)
     y, x = np.nonzero(flipped[..., 0])
     # mirrored: pixel x goes to 9 - x, so 5..7; the box is 10 - 2 - 3 = 5, 1, 3, 2
@@ -51,12 +58,12 @@ def test_joint_flip_moves_the_target_with_its_pixels() -> None:
     assert joint.boxes(box, 10).tolist() == [[5, 1, 3, 2]]
     assert joint.boxes(box, 10, 1.0).tolist() == [[4, 1, 3, 2]]  # official: one pixel too far left
     assert box.tolist() == [[2, 1, 3, 2]]
-    assert Joint(grey=False, flip=False).boxes(box, 10) is box
+    assert SharedAugmentation(grey=False, flip=False).boxes(box, 10) is box
 
 
 def test_grey_keeps_three_channels() -> None:
     image = np.random.default_rng(0).integers(0, 256, (5, 7, 3), np.uint8)
-    grey = Joint(grey=True, flip=False).image(image)
+    grey = SharedAugmentation(grey=True, flip=False).image(image)
     assert grey.shape == image.shape
     assert np.array_equal(grey[..., 0], grey[..., 1])
     # BT.601 luma: .299 R + .587 G + .114 B

@@ -10,9 +10,9 @@ import pytest
 from tests.data.fixtures import Made
 from tests.data.test_readers import assert_reads
 
-from seqtrack_lit.data import benchmarks
-from seqtrack_lit.data.facts import FOLDER, table
-from seqtrack_lit.data.sequence import Frames, Sequence
+from seqtrack_lit.data.sets import benchmarks
+from seqtrack_lit.data.sets.facts import FOLDER, table
+from seqtrack_lit.data.video.sequence import Frames, Video
 
 # name, reader, arguments, sequences in order, frames looked at
 CASES: list[tuple[str, Callable[..., Any], dict[str, Any], list[str], int]] = [
@@ -102,7 +102,7 @@ def test_attributes(make_dataset: Callable[..., Made]) -> None:
 
 
 def test_got10k_val_has_what_ao_needs(make_dataset: Callable[..., Made]) -> None:
-    sequence: Sequence = benchmarks.got10k_val(make_dataset("got10k").root)[0]
+    sequence: Video = benchmarks.got10k_val(make_dataset("got10k").root)[0]
     assert sequence.meta["resolution"] == (64, 48)
     assert np.asarray(sequence.meta["cover"]).tolist()[:5] == [8, 8, 8, 0, 0]
 

@@ -10,11 +10,13 @@ import pytest
 from tests.data.clips import COUNT, encode, remux
 from tests.data.fixtures import Made, shade_of, write_image
 
-from seqtrack_lit.data import benchmarks, check, readers
-from seqtrack_lit.data.check import Report
-from seqtrack_lit.data.facts import expected_frames
-from seqtrack_lit.data.problems import NOTES, REMEDIES
-from seqtrack_lit.data.video import VideoFrames
+from seqtrack_lit.data.sets import benchmarks
+from seqtrack_lit.data.sets import training as readers
+from seqtrack_lit.data.sets.facts import expected_frames
+from seqtrack_lit.data.sets.problems import NOTES, REMEDIES
+from seqtrack_lit.data.tools import check
+from seqtrack_lit.data.tools.check import Report
+from seqtrack_lit.data.video.file import VideoFrames
 
 Change = Callable[[Path], object]
 

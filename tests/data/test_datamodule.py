@@ -16,12 +16,13 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from tests.data.videos import ShadeVideos
 
-from seqtrack_lit.data.augment import Augmentation, Jitter, JitterSchedule, Windows, brightness
 from seqtrack_lit.data.datamodule import TrackingData, Validation, part_by_name
-from seqtrack_lit.data.folder import folder
-from seqtrack_lit.data.generated import GeneratedVideos
-from seqtrack_lit.data.loader import BatchOrder, PairLoader, TrainLoader
-from seqtrack_lit.data.sampling import Batch, Frameset, SamplingError, Source, TrainingSamples, Videos
+from seqtrack_lit.data.samples.augment import Augmentation, Jitter, JitterSchedule, Windows, brightness
+from seqtrack_lit.data.samples.batch import Batch
+from seqtrack_lit.data.samples.loader import BatchOrder, PairLoader, TrainLoader
+from seqtrack_lit.data.samples.sampling import FrameSampling, SamplingError, TrainingSamples, Videos, WeightedDataset
+from seqtrack_lit.data.sets.folder import folder
+from seqtrack_lit.data.synthetic.videos import GeneratedVideos
 
 VALIDATION = partial(GeneratedVideos, 12, stream="validation")
 
@@ -36,10 +37,10 @@ def missing() -> Videos:
 
 def data(**options: Any) -> TrackingData:
     values: dict[str, Any] = {
-        "train": {"pool": Source(partial(GeneratedVideos, 8, kept_frames=6))},
+        "train": {"pool": WeightedDataset(partial(GeneratedVideos, 8, kept_frames=6))},
         "validation": Validation(VALIDATION, pairs=6, batch=4, narrow=Jitter(1.3, 0.2), tracks=3),
         "windows": Windows(48, 32, 3.0, 2.0, "S"),
-        "frameset": Frameset(1, min_length=6, distinct=True, any_object=0.5, contrast=0.5),
+        "frameset": FrameSampling(1, min_length=6, distinct=True, any_object=0.5, contrast=0.5),
         "augmentation": Augmentation(photometric=brightness()),
         "jitter": JitterSchedule(2.6, 0.5),
         "batch": 4, "epoch_samples": 24, "total_samples": 96, "workers": 0, **options,
@@ -49,7 +50,7 @@ def data(**options: Any) -> TrackingData:
 
 def samples(videos: Videos | None = None) -> TrainingSamples:
     return TrainingSamples(
-        {"shades": videos or shades()}, [1.0], seed=0, windows=Windows(16, 16), frameset=Frameset(1),
+        {"shades": videos or shades()}, [1.0], seed=0, windows=Windows(16, 16), frameset=FrameSampling(1),
         augmentation=Augmentation(photometric=brightness()), jitter=JitterSchedule(), epoch_samples=24,
         total_samples=96,
     )  # fmt: skip
@@ -158,8 +159,10 @@ def fit(place: Path, workers: int, resume: Path | None = None, *, at_epoch_end: 
         num_sanity_val_steps=0, use_distributed_sampler=False,
         callbacks=[ModelCheckpoint(place, filename="{step}", save_top_k=-1, auto_insert_metric_name=False, **when)],
     )  # fmt: skip
-    train = {"shades": Source(shades)}
-    trainer.fit(module, data(train=train, frameset=Frameset(1), workers=workers), ckpt_path=resume, weights_only=True)
+    train = {"shades": WeightedDataset(shades)}
+    trainer.fit(
+        module, data(train=train, frameset=FrameSampling(1), workers=workers), ckpt_path=resume, weights_only=True
+    )
     return module.seen
 
 
@@ -228,7 +231,8 @@ def test_own_videos_are_divided_by_name(make_dataset: Any) -> None:
 
 def test_the_summary_is_plain() -> None:
     module = data(
-        train={"a": Source(shades, 3), "off": Source(missing, 0), "b": Source(shades, 1)}, frameset=Frameset(1)
+        train={"a": WeightedDataset(shades, 3), "off": WeightedDataset(missing, 0), "b": WeightedDataset(shades, 1)},
+        frameset=FrameSampling(1),
     )
     assert module.summary() == {
         "a": {"videos": 2, "share": 0.75, "hash": ""},
@@ -243,7 +247,7 @@ def test_the_summary_is_plain() -> None:
         ({"batch": 0}, "data.batch must be a whole number >= 1, got 0"),
         ({"workers": -1}, "data.workers"),
         ({"max_skipped": 2.0}, "data.max_skipped"),
-        ({"train": {"a": Source(shades, 0)}}, "data.train needs a data set with a weight > 0, got a"),
+        ({"train": {"a": WeightedDataset(shades, 0)}}, "data.train needs a data set with a weight > 0, got a"),
         ({"train": {}}, "got none"),
     ],
 )
@@ -253,7 +257,7 @@ def test_wrong_values(options: dict[str, Any], message: str) -> None:
 
 
 def test_data_sets_are_opened_late_and_errors_say_which() -> None:
-    module = data(train={"lasot": Source(missing)})
+    module = data(train={"lasot": WeightedDataset(missing)})
     with pytest.raises(FileNotFoundError, match=r"data\.train\.lasot: lasot: no folder /data/lasot"):
         module.setup()
     with pytest.raises(ValueError, match=r"epoch_samples = 24 is less than one batch of 32 on 1"):

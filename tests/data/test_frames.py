@@ -11,7 +11,7 @@ import pytest
 from tests.data.clips import bomb
 from tests.data.fixtures import image, write_image
 
-from seqtrack_lit.data.frames import FramesPart, ListedFrames, NumberedFrames, read_image
+from seqtrack_lit.data.video.frames import FramesPart, ListedFrames, NumberedFrames, read_image
 
 COLOUR = np.random.default_rng(0).integers(0, 255, (9, 7, 3), np.uint8)
 GREY = COLOUR[..., :1].repeat(3, 2)

@@ -8,10 +8,10 @@ import cv2
 import numpy as np
 import pytest
 
-from seqtrack_lit.data.drawing import Sprite
-from seqtrack_lit.data.generated import GeneratedVideos, held_out
-from seqtrack_lit.data.scenes import Geometry, Scene, _paint
-from seqtrack_lit.data.sequence import Frames
+from seqtrack_lit.data.synthetic.scenes import Geometry, Scene, _paint
+from seqtrack_lit.data.synthetic.textures import Sprite
+from seqtrack_lit.data.synthetic.videos import GeneratedVideos, held_out
+from seqtrack_lit.data.video.sequence import Frames
 
 
 def test_a_frame_is_the_same_in_any_order_alone_and_in_another_process() -> None:

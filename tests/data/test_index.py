@@ -15,12 +15,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.data.fixtures import MAKERS, Made, boxes_for
 
-from seqtrack_lit.data import benchmarks, build, readers
-from seqtrack_lit.data.build import IndexBuilder, cached
-from seqtrack_lit.data.columns import INDEX_FORMAT, Facts, open_columns, read_facts, write_columns
-from seqtrack_lit.data.folder import folder
-from seqtrack_lit.data.frames import ListedFrames, NumberedFrames
-from seqtrack_lit.data.index import SequenceIndex
+from seqtrack_lit.data.sets import benchmarks
+from seqtrack_lit.data.sets import index_builder as build
+from seqtrack_lit.data.sets import training as readers
+from seqtrack_lit.data.sets.folder import folder
+from seqtrack_lit.data.sets.index_builder import IndexBuilder, cached
+from seqtrack_lit.data.video.columns import INDEX_FORMAT, Facts, open_columns, read_facts, write_columns
+from seqtrack_lit.data.video.frames import ListedFrames, NumberedFrames
+from seqtrack_lit.data.video.index import SequenceIndex
 
 
 def small(boxes: list[np.ndarray]) -> SequenceIndex:

@@ -17,9 +17,9 @@ import pytest
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from seqtrack_lit.data import readers
-from seqtrack_lit.data.facts import table
-from seqtrack_lit.data.index import SequenceIndex
+from seqtrack_lit.data.sets import training as readers
+from seqtrack_lit.data.sets.facts import table
+from seqtrack_lit.data.video.index import SequenceIndex
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3000)]
 Box = tuple[float, float, float, float]

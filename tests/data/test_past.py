@@ -9,12 +9,12 @@ from jaxtyping import Float64
 from torch import Tensor
 
 from seqtrack_lit.crops import Crop
-from seqtrack_lit.data.augment import Augmentation, JitterSchedule, Windows
-from seqtrack_lit.data.generated import GeneratedVideos
-from seqtrack_lit.data.past import Past, PastErrors, onto
-from seqtrack_lit.data.sampling import Frameset, TrainingSamples
+from seqtrack_lit.data.samples.augment import Augmentation, JitterSchedule, Windows
+from seqtrack_lit.data.samples.past import Past, PastErrors, onto
+from seqtrack_lit.data.samples.sampling import FrameSampling, TrainingSamples
+from seqtrack_lit.data.synthetic.videos import GeneratedVideos
+from seqtrack_lit.models.checkpoint import build_model
 from seqtrack_lit.models.seqtrack import Prediction, SeqTrack
-from seqtrack_lit.models.weights import build_model
 from seqtrack_lit.tokens import BoxTokenizer
 from seqtrack_lit.tracking.seqtrack import SeqTrackTracker
 
@@ -81,7 +81,7 @@ def trained(errors: PastErrors, count: int = 1000) -> tuple[Table, Table]:
     """Past boxes as the model reads them, and where the target is, of training samples."""
     samples = TrainingSamples(
         {"generated": GeneratedVideos(60)}, [1.0], seed=0, windows=TINY,
-        frameset=Frameset(1, past=4, past_errors=errors),
+        frameset=FrameSampling(1, past=4, past_errors=errors),
         augmentation=Augmentation(grey=0), jitter=JitterSchedule(2.6, 0.5), epoch_samples=count, total_samples=count,
     )  # fmt: skip
     past, box = [], []

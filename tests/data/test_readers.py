@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tests.data.fixtures import Made, Truth, image, make_lasot, write_image, write_video
+from tests.data.fixtures import GroundTruth, Made, image, make_lasot, write_image, write_video
 
-from seqtrack_lit.data import benchmarks, readers
-from seqtrack_lit.data.index import SequenceIndex
+from seqtrack_lit.data.sets import benchmarks
+from seqtrack_lit.data.sets import training as readers
+from seqtrack_lit.data.video.index import SequenceIndex
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +23,7 @@ def make_lasot_once(tmp_path_factory: pytest.TempPathFactory) -> Made:
     return Made(root, make_lasot(root, ("airplane-1", "basketball-1")))
 
 
-def assert_reads(index: SequenceIndex, truth: dict[str, Truth], *, every: int = 1) -> None:
+def assert_reads(index: SequenceIndex, truth: dict[str, GroundTruth], *, every: int = 1) -> None:
     assert sorted(index.names) == sorted(truth)
     for sequence in index:
         boxes, _, shades = truth[sequence.name]

@@ -8,15 +8,15 @@ import pytest
 from tests.data.test_datamodule import data
 
 from seqtrack_lit.data.datamodule import Validation
-from seqtrack_lit.data.readers import got10k
-from seqtrack_lit.data.sequence import Sequence
+from seqtrack_lit.data.sets.training import got10k
+from seqtrack_lit.data.video.sequence import Video
 from seqtrack_lit.evaluation.scores import score_sequences, truth_of
 
 
-def video(rows: int, frames: int = 5) -> Sequence:
+def video(rows: int, frames: int = 5) -> Video:
     images = [np.full((8, 9, 3), index, np.uint8) for index in range(frames)]
     meta = {"cover": np.arange(rows), "resolution": (9, 8), "attributes": ("fast", "small"), "frame_rate": 25.0}
-    return Sequence("v", images, np.arange(4.0 * rows).reshape(rows, 4), np.arange(rows) % 2 == 0, meta)
+    return Video("v", images, np.arange(4.0 * rows).reshape(rows, 4), np.arange(rows) % 2 == 0, meta)
 
 
 @pytest.mark.parametrize("rows", [5, 1], ids=["all boxes", "the first box only"])

@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 from tests.data.fixtures import Made
 
-from seqtrack_lit.data import readers
-from seqtrack_lit.data.augment import Augmentation, JitterSchedule, Windows
-from seqtrack_lit.data.bench import STAGES, Recipe, measure
-from seqtrack_lit.data.contact_sheet import BOX, LABEL, draw_box, samples_sheet, sequences_sheet
-from seqtrack_lit.data.sampling import Frameset
+from seqtrack_lit.data.samples.augment import Augmentation, JitterSchedule, Windows
+from seqtrack_lit.data.samples.sampling import FrameSampling
+from seqtrack_lit.data.sets import training as readers
+from seqtrack_lit.data.tools.contact_sheet import BOX, LABEL, draw_box, samples_sheet, sequences_sheet
+from seqtrack_lit.data.tools.speed import STAGES, Recipe, measure
 
-RECIPE = Recipe(Windows(search_size=32, template_size=24), Frameset(), Augmentation(), JitterSchedule())
+RECIPE = Recipe(Windows(search_size=32, template_size=24), FrameSampling(), Augmentation(), JitterSchedule())
 
 
 def test_box_is_drawn_where_it_is() -> None:
@@ -60,7 +60,7 @@ def test_bench(make_dataset: Callable[..., Made]) -> None:
 
 
 def test_the_stopwatch_changes_no_sample(make_dataset: Callable[..., Made]) -> None:
-    from seqtrack_lit.data.bench import Stopwatch, _TimedVideos
+    from seqtrack_lit.data.tools.speed import Stopwatch, _TimedVideos
 
     videos, watch = readers.got10k(make_dataset("got10k").root), Stopwatch()
     plain, timed = RECIPE.samples(videos, 4), RECIPE.timed(watch).samples(_TimedVideos(videos, watch), 4)

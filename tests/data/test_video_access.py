@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from tests.data.clips import COUNT, KEYS, H, W, bomb, encode, in_order, pictures, remux, repack
 
-from seqtrack_lit.data import video
-from seqtrack_lit.data.video import VideoFrames
+from seqtrack_lit.data.video import file as video
+from seqtrack_lit.data.video.file import VideoFrames
 
 FRAGMENTED = {"movflags": "frag_keyframe+empty_moov+default_base_moof"}
 SHIFTED = {"avoid_negative_ts": "disabled"}
@@ -368,7 +368,7 @@ def test_opening_keeps_stamps_and_no_packets(tmp_path: Path) -> None:
             output.mux(stream.encode(frame))
         output.mux(stream.encode())
     code = (
-        "import resource, sys; from seqtrack_lit.data.video import VideoFrames\n"
+        "import resource, sys; from seqtrack_lit.data.video.file import VideoFrames\n"
         "most = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024\n"
         "before = most(); frames = VideoFrames(sys.argv[1]); print(len(frames), most() - before)"
     )

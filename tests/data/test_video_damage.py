@@ -10,7 +10,7 @@ import pytest
 from tests.data.clips import COUNT, encode, pictures
 
 from seqtrack_lit.data.containers import missing_bytes
-from seqtrack_lit.data.video import VideoFrames
+from seqtrack_lit.data.video.file import VideoFrames
 
 FRONT = {"movflags": "faststart"}  # the table of all frames before the frames, as for playing from the web
 FRAGMENTED = {"movflags": "frag_keyframe+empty_moov+default_base_moof"}

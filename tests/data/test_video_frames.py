@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from tests.data.fixtures import image, shade_of, write_video
 
-from seqtrack_lit.data.video import VideoFrames
+from seqtrack_lit.data.video.file import VideoFrames
 
 COUNT = 40
 

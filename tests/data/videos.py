@@ -5,7 +5,7 @@ from collections.abc import Collection
 import numpy as np
 
 from seqtrack_lit.crops import Image
-from seqtrack_lit.data.sequence import Frames, Sequence
+from seqtrack_lit.data.video.sequence import Frames, Video
 
 
 class Shades:
@@ -45,8 +45,8 @@ class ShadeVideos:
     def __len__(self) -> int:
         return len(self._lengths)
 
-    def __getitem__(self, index: int, /) -> Sequence:
-        return Sequence(self.name(index), self.frames(index), self.boxes(index), self.visible(index))
+    def __getitem__(self, index: int, /) -> Video:
+        return Video(self.name(index), self.frames(index), self.boxes(index), self.visible(index))
 
     @property
     def lengths(self) -> np.ndarray:

@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from seqtrack_lit.evaluation import got10k, overlap
-from seqtrack_lit.evaluation.overlap import Rules, Truth
-from seqtrack_lit.evaluation.scores import CONVENTIONS, mean_measurement, values_of
+from seqtrack_lit.evaluation import got10k
+from seqtrack_lit.evaluation import ope as overlap
+from seqtrack_lit.evaluation.ope import GroundTruth, Rules
+from seqtrack_lit.evaluation.scores import CONVENTIONS, mean_curves, values_of
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "metrics"
 RULES: dict[str, Rules] = {"lasot": "lasot", "lasot_extension_subset": "lasot_ext", "uav": "uav", "tnl2k": "tnl2k"}
@@ -51,11 +52,11 @@ VALUES = {
 }
 
 
-def case(name: str) -> tuple[Truth, np.ndarray]:
+def case(name: str) -> tuple[GroundTruth, np.ndarray]:
     x = INPUTS[name]
     optional = {key: None if x[key] is None else np.array(x[key]) for key in ("visible", "cover")}
     return (
-        Truth(
+        GroundTruth(
             name,
             np.array(x["gt"], dtype=np.float64),
             None if optional["visible"] is None else optional["visible"].astype(bool),
@@ -140,7 +141,7 @@ def test_got10k_pools_frames_of_all_videos():
     recorded = OTHERS["_got10k_overall"]
     convention = CONVENTIONS["got10k_ao"]
     measurements = [convention.measure(*case(name)) for name in ("got_a", "got_b")]
-    values = values_of(convention, mean_measurement(measurements))
+    values = values_of(convention, mean_curves(measurements))
     equal([values["AO"], values["SR50"], values["SR75"]], [100 * recorded[k] for k in ("ao_pooled", "sr50", "sr75")])
     equal(np.mean([m.curves["overlap"][0] for m in measurements]), recorded["mean_of_sequence_ao"])
 
@@ -149,6 +150,6 @@ def test_trackingnet_averages_videos():
     recorded = OTHERS["_trackingnet_dataset"]
     convention = CONVENTIONS["trackingnet"]
     measurements = [convention.measure(*case(name)) for name in ("otb_plain", "otb_perfect", "got_a")]
-    values = values_of(convention, mean_measurement(measurements))
+    values = values_of(convention, mean_curves(measurements))
     for key, (ours, unit) in VALUES["trackingnet_devkit"].items():
         equal(values[ours], recorded[key] * unit)

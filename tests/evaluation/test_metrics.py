@@ -10,12 +10,12 @@ import torch
 import torch.distributed as dist
 
 from seqtrack_lit.evaluation.metrics import TrackingScores
-from seqtrack_lit.evaluation.overlap import Truth
+from seqtrack_lit.evaluation.ope import GroundTruth
 from seqtrack_lit.evaluation.scores import CONVENTIONS, score_sequences
 
 
 @pytest.fixture
-def truths(made_truth) -> list[Truth]:
+def truths(made_truth) -> list[GroundTruth]:
     """Five sequences of uneven lengths."""
     return [made_truth("a" * (i + 1), 10 + 7 * i, resolution=(640, 480)) for i in range(5)]
 
@@ -53,7 +53,7 @@ def test_survives_copying_and_leaves_checkpoints_alone(truths, results):
     assert not metric.state_dict()
 
 
-def _rank(rank: int, port: int, truths: list[Truth], results: list[np.ndarray], out: str) -> None:
+def _rank(rank: int, port: int, truths: list[GroundTruth], results: list[np.ndarray], out: str) -> None:
     """Rank 0 tracks sequences 0, 1, 2; rank 1 tracks 3, 4 and, as padding, 0 again."""
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)

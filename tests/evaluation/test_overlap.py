@@ -6,14 +6,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from seqtrack_lit.evaluation import got10k, overlap
-from seqtrack_lit.evaluation.overlap import Truth
+from seqtrack_lit.evaluation import got10k
+from seqtrack_lit.evaluation import ope as overlap
+from seqtrack_lit.evaluation.ope import GroundTruth
 from seqtrack_lit.evaluation.scores import CONVENTIONS, values_of
 
 BOX = [100.0, 100.0, 40.0, 40.0]
 
 
-def values(convention: str, truth: Truth, pred: np.ndarray) -> dict[str, float]:
+def values(convention: str, truth: GroundTruth, pred: np.ndarray) -> dict[str, float]:
     rules = CONVENTIONS[convention]
     return values_of(rules, rules.measure(truth, pred))
 
@@ -57,14 +58,14 @@ INVALID = {  # one of 10 ground-truth boxes is zero; the answer there is far off
 def test_frames_without_ground_truth(convention: str, rules: str):
     gt = np.array([BOX] * 9 + [[0.0, 0, 0, 0]])
     pred = np.array([BOX] * 10) + np.array([0.0] * 9 + [500.0])[:, None]
-    scores = values(convention, Truth("a", gt, rules=rules), pred)
+    scores = values(convention, GroundTruth("a", gt, rules=rules), pred)
     assert (scores["P"], scores["PNorm"]) == pytest.approx(tuple(100 * share for share in INVALID[convention, rules]))
     assert scores["AUC"] == pytest.approx(0.9 * 2000 / 21)
 
 
 def test_boxes_left_of_the_image_are_valid_for_seqtrack_only():
     gt = np.array([BOX] * 5 + [[0.0, 10, 40, 40]] * 5)
-    truth = Truth("a", gt)
+    truth = GroundTruth("a", gt)
     assert values("seqtrack", truth, gt)["AUC"] == pytest.approx(2000 / 21)
     assert values("pytracking", truth, gt)["AUC"] == pytest.approx(1000 / 21)
 
@@ -81,15 +82,15 @@ def test_threshold_points_are_exact():
 def test_zero_results_repeat_the_box_before_but_padding_stays_zero():
     gt = np.array([BOX] * 4)
     pred = np.array([BOX, BOX, [5.0, 5, 0, 10]])  # frame 2 repeats frame 1; frame 3 is missing: zeros, IoU 0
-    np.testing.assert_array_equal(overlap.robust_errors(Truth("a", gt), pred, positive="size").iou, [1, 1, 1, 0])
+    np.testing.assert_array_equal(overlap.robust_errors(GroundTruth("a", gt), pred, positive="size").iou, [1, 1, 1, 0])
 
 
 def test_short_results():
     gt = np.array([BOX] * 4)
     for rules, convention in (("lasot", "seqtrack"), ("other", "lasot_matlab"), ("other", "pysot")):
         with pytest.raises(ValueError, match="bird: the result has 3 lines, the sequence 4 frames"):
-            values(convention, Truth("bird", gt, rules=rules), gt[:3])
-    assert values("trackingnet", Truth("bird", gt), gt[:3])["coverage"] == 75.0
+            values(convention, GroundTruth("bird", gt, rules=rules), gt[:3])
+    assert values("trackingnet", GroundTruth("bird", gt), gt[:3])["coverage"] == 75.0
 
 
 BROKEN = {
@@ -102,15 +103,15 @@ BROKEN = {
 def test_results_that_cannot_be_scored(row: list[float], convention: str, message: str):
     pred = np.array([BOX, row, BOX])
     with pytest.raises(ValueError, match=f"bird: {message}"):
-        values(convention, Truth("bird", np.array([BOX] * 3)), pred)
-    assert values("lasot_matlab", Truth("bird", np.array([BOX] * 3)), pred)["AUC"] == pytest.approx(2000 / 21)
+        values(convention, GroundTruth("bird", np.array([BOX] * 3)), pred)
+    assert values("lasot_matlab", GroundTruth("bird", np.array([BOX] * 3)), pred)["AUC"] == pytest.approx(2000 / 21)
 
 
 def test_ground_truth_with_nan_is_uav123s_alone():
     gt = np.array([BOX, [np.nan] * 4])
     with pytest.raises(ValueError, match="bird: line 2 of the ground truth holds NaN"):
-        values("seqtrack", Truth("bird", gt), np.array([BOX] * 2))
-    assert values("seqtrack", Truth("bird", gt, rules="uav"), np.array([BOX] * 2))["P"] == 100
+        values("seqtrack", GroundTruth("bird", gt), np.array([BOX] * 2))
+    assert values("seqtrack", GroundTruth("bird", gt, rules="uav"), np.array([BOX] * 2))["P"] == 100
 
 
 def test_got10k_needs_the_image_size_and_whole_results(made_truth):

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from seqtrack_lit.evaluation import scores
-from seqtrack_lit.evaluation.overlap import Measurement, Truth
+from seqtrack_lit.evaluation.ope import GroundTruth, SequenceCurves
 from seqtrack_lit.evaluation.results import write_result
-from seqtrack_lit.evaluation.scores import Scores, mean_measurement, score_folder, score_sequences, truth_of
+from seqtrack_lit.evaluation.scores import Scores, mean_curves, score_folder, score_sequences, truth_of
 
 
 def write(folder: Path, name: str, boxes: np.ndarray, repetition: int = 1) -> None:
@@ -18,7 +18,7 @@ def write(folder: Path, name: str, boxes: np.ndarray, repetition: int = 1) -> No
 
 
 @pytest.fixture
-def truths(made_truth) -> list[Truth]:
+def truths(made_truth) -> list[GroundTruth]:
     attributes = {"a": ("IV", "SV"), "bb": ("SV",), "ccc": ()}
     return [made_truth(name, 20 + 5 * len(name), attributes=attributes[name]) for name in attributes]
 
@@ -44,8 +44,8 @@ def test_the_matlab_kit_drops_sequences_without_any_success(made_truth):
 
 
 def test_a_curve_without_weight_is_zero():
-    blank = Measurement({"success": np.ones(3)}, {"success": 0.0})
-    np.testing.assert_array_equal(mean_measurement([blank, blank]).curves["success"], np.zeros(3))
+    blank = SequenceCurves({"success": np.ones(3)}, {"success": 0.0})
+    np.testing.assert_array_equal(mean_curves([blank, blank]).curves["success"], np.zeros(3))
 
 
 def test_saved_and_loaded_keyed_by_convention(tmp_path: Path, truths, made_result):

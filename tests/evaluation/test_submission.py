@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from seqtrack_lit.evaluation.results import write_result
-from seqtrack_lit.evaluation.submission import Expected, build_submission, check_submission
+from seqtrack_lit.evaluation.servers import Expected, build_submission, check_submission
 
 FIRST = np.array([10.0, 20.0, 30.0, 40.0])
 NAMES = {
@@ -175,7 +175,7 @@ def test_damaged_and_hostile_zips_are_words(folder: Path, monkeypatch: pytest.Mo
         for place in rng.integers(len(content), size=3):
             damaged[place] = rng.integers(256)
         assert all(problem.isprintable() for problem in check_submission("got10k", bytes(damaged), known))
-    monkeypatch.setattr("seqtrack_lit.evaluation.submission.LARGEST", 100)
+    monkeypatch.setattr("seqtrack_lit.evaluation.servers.LARGEST", 100)
     expect(check_submission("got10k", content, known), ["unpacks to 0 MB"])
 
 

@@ -20,7 +20,7 @@ def one_by_one(net, templates, search, window, past):
         logits = net(templates, search, inputs, past).tokens
         last = logits[:, slot] if net.decoder.bidirectional else logits[:, -1]
         probabilities = last.float().softmax(-1)[:, : net.tokenizer.bins]
-        if window is not None and slot in net.tokenizer.window_slots:
+        if window is not None and slot in net.tokenizer.window_positions:
             probabilities = probabilities.double() * window
         likelihood, token = probabilities.max(-1)
         inputs = torch.cat([inputs, token[:, None]], 1)
@@ -115,12 +115,12 @@ def test_attention_rows_belong_to_their_tokens(build, inputs):
     said = net.generate(templates, search, attention=True)
     start = torch.full((2, 1), net.tokenizer.start)
     memory = net.encode(templates, search)
-    context, _ = net.decoder.open(memory, net.memory_position)
+    context, _ = net.decoder.prefill(memory, net.memory_position)
     with torch.no_grad():
         for slot in range(4):
             context.length = slot
             word = torch.cat([start, said.tokens], 1)[:, slot : slot + 1]
-            _, attention = net.decoder.read(word, context, weights=True)
+            _, attention = net.decoder.decode_step(word, context, weights=True)
             torch.testing.assert_close(attention[:, 0], said.attention[:, slot])
 
 
@@ -138,7 +138,7 @@ def test_distributions_on_request(build, inputs, windowed, order):
     assert torch.equal(best, said.likelihoods)
     assert (said.distributions.sum(-1) <= 1).all()  # END and START took their share
     if windowed:
-        positions = said.distributions[:, list(net.tokenizer.window_slots)]
+        positions = said.distributions[:, list(net.tokenizer.window_positions)]
         assert (positions[..., [0, -1]] == 0).all()
 
 

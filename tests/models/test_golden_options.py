@@ -8,8 +8,8 @@ import pytest
 import torch
 from tests.models.by_hand import TRACKS, ByHand, Options, state_of, video, write_checkpoint
 
+from seqtrack_lit.models.checkpoint import load_model
 from seqtrack_lit.models.safe_read import read_contents
-from seqtrack_lit.models.weights import load_model
 from seqtrack_lit.tracking.seqtrack import load_tracker
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "model"

@@ -8,9 +8,9 @@ import torch
 
 from seqtrack_lit.boxes import xywh_to_cxcywh
 from seqtrack_lit.crops import Crop
+from seqtrack_lit.models.checkpoint import load_model
 from seqtrack_lit.models.seqtrack import normalise
-from seqtrack_lit.models.weights import load_model
-from seqtrack_lit.training.losses import sentence_loss
+from seqtrack_lit.training.losses import token_loss
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "model" / "train"
 ORDERS = {"xywh": "cxcywh", "whxy": "whcxcy", "corner": "xyxy"}
@@ -56,7 +56,7 @@ def test_sentence_loss_and_gradient(golden, order):
     logits = model(templates, search, inputs).tokens
     np.testing.assert_allclose(logits.detach().flatten(0, 1), golden[f"{order}_logits"], atol=1e-4)
 
-    loss = sentence_loss(logits, boxes, model.tokenizer, end_weight=0.01)
+    loss = token_loss(logits, boxes, model.tokenizer, end_weight=0.01)
     assert loss.total.item() == pytest.approx(golden[f"{order}_loss"].item(), abs=1e-5)
     assert loss.tokens.mean().item() == pytest.approx(golden[f"{order}_ce_mean_unweighted"].item(), abs=1e-5)
     loss.total.backward()

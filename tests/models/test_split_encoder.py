@@ -7,12 +7,12 @@ import pytest
 import torch
 
 from seqtrack_lit import weights
-from seqtrack_lit.models.compact import pack, save_compact, unpack
+from seqtrack_lit.models.checkpoint import export_compact, load_model
 from seqtrack_lit.models.decoder import Decoder
-from seqtrack_lit.models.pretrained import resample
+from seqtrack_lit.models.dinov2 import resample
+from seqtrack_lit.models.quantised import pack, save_compact, unpack
 from seqtrack_lit.models.seqtrack import SeqTrack
 from seqtrack_lit.models.split_encoder import ScaledBlock, SplitEncoder
-from seqtrack_lit.models.weights import export_compact, load_model
 from seqtrack_lit.tokens import BoxTokenizer
 from seqtrack_lit.tracking.seqtrack import load_tracker
 

@@ -11,10 +11,10 @@ from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 
 from seqtrack_lit.models import timm_encoder
+from seqtrack_lit.models.checkpoint import build_model
 from seqtrack_lit.models.encoder import ViTEncoder
 from seqtrack_lit.models.seqtrack import IMAGENET_MEAN, IMAGENET_STD
 from seqtrack_lit.models.timm_encoder import TimmEncoder, create_vit, resample, start_from_mae
-from seqtrack_lit.models.weights import build_model
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
 SMALL = {"depth": 2, "embed_dim": 64, "num_heads": 2}

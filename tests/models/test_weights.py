@@ -8,12 +8,12 @@ import torch
 import yaml
 from tests.models.by_hand import Options, config_of, shapes_of, state_of, write_checkpoint
 
+from seqtrack_lit.models.checkpoint import Checkpoint, build_model, export_official, fill, load_model, load_weights
 from seqtrack_lit.models.decoder import Decoder
 from seqtrack_lit.models.encoder import ViTEncoder
 from seqtrack_lit.models.official import INTERVALS, THRESHOLDS, OfficialConfig, key_table, mean_probability
 from seqtrack_lit.models.official_model import describe
 from seqtrack_lit.models.seqtrack import SeqTrack
-from seqtrack_lit.models.weights import Checkpoint, build_model, export_official, fill, load_model, load_weights
 from seqtrack_lit.tokens import BoxTokenizer
 
 SMALL = Options(width=24, hidden=16, heads=2, nheads=4)

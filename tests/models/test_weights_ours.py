@@ -8,9 +8,9 @@ from safetensors.torch import save_file
 from tests.models.by_hand import write_checkpoint
 from tests.models.test_weights import SMALL, tiny
 
+from seqtrack_lit.models.checkpoint import build_model, load_model, read_checkpoint
 from seqtrack_lit.models.official import to_official
 from seqtrack_lit.models.seqtrack import SeqTrack
-from seqtrack_lit.models.weights import build_model, load_model, read_checkpoint
 from seqtrack_lit.tracking.seqtrack import load_tracker
 
 

@@ -14,8 +14,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from seqtrack_lit.models.checkpoint import load_model, read_checkpoint
 from seqtrack_lit.models.safe_read import Inert, StoredTensor, read_contents
-from seqtrack_lit.models.weights import load_model, read_checkpoint
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "model" / "s2" / "SEQTRACK_ep0007.pth.tar"
 

@@ -18,7 +18,9 @@ from typing import NamedTuple
 ROOT = Path(__file__).parents[2]
 LIMIT = 900  # seconds
 _CONTEXT = multiprocessing.get_context("forkserver")
-_CONTEXT.set_forkserver_preload(["seqtrack_lit.cli.fit", "seqtrack_lit.cli.evaluate", "albumentations", "timm"])
+_CONTEXT.set_forkserver_preload(
+    ["seqtrack_lit.cli.run_training", "seqtrack_lit.cli.evaluate", "albumentations", "timm"]
+)
 
 
 class Done(NamedTuple):

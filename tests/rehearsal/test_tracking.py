@@ -11,7 +11,7 @@ from tests.rehearsal.commands import ROOT
 from tests.rehearsal.conftest import PART, Run
 from tests.rehearsal.sets import GOT10K, LASOT, TRACKINGNET
 
-from seqtrack_lit.training.recording import read_metrics
+from seqtrack_lit.training.callbacks.metrics import read_metrics
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 INFERENCE = sorted(path.stem for path in (ROOT / "conf/inference").glob("*.yaml"))

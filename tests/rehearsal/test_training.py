@@ -14,7 +14,7 @@ from tests.rehearsal.conftest import PART, SHORT, TINY, Run, shortened
 from tests.rehearsal.conftest import ROWS as PAGE
 from tests.rehearsal.sets import TRAIN
 
-from seqtrack_lit.training.recording import read_metrics
+from seqtrack_lit.training.callbacks.metrics import read_metrics
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 PAPER = ["data=paper", "train.precision=fp32", *TINY, *SHORT, *PART]

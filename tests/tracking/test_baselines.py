@@ -6,12 +6,12 @@ import pytest
 import torch
 
 from seqtrack_lit.boxes import iou
-from seqtrack_lit.data.sequence import Sequence
+from seqtrack_lit.data.video.sequence import Video
 from seqtrack_lit.tracking.baselines import OpenCVTracker, StaticBox, make_baseline
 from seqtrack_lit.tracking.tracker import Tracker, run_tracker
 
 
-def smooth_video(frames: int, shape: tuple[int, int] = (120, 160)) -> Sequence:
+def smooth_video(frames: int, shape: tuple[int, int] = (120, 160)) -> Video:
     """A red square with a green half moving 2 px a frame over smooth noise."""
     rng = np.random.default_rng(0)
     ground = cv2.GaussianBlur(rng.integers(0, 255, (*shape, 3), dtype=np.uint8), (0, 0), 2)
@@ -23,7 +23,7 @@ def smooth_video(frames: int, shape: tuple[int, int] = (120, 160)) -> Sequence:
         image[y + 4 : y + 12, x + 5 : x + 20] = (10, 240, 40)
         images.append(image)
         boxes.append([x, y, 30, 24])
-    return Sequence("smooth", images, np.array(boxes, float), np.ones(frames, bool))
+    return Video("smooth", images, np.array(boxes, float), np.ones(frames, bool))
 
 
 def overlap(boxes: np.ndarray, truth: np.ndarray) -> float:
@@ -61,7 +61,7 @@ def test_fractions_of_pixels_are_carried_along(method: str) -> None:
 )
 def test_boxes_opencv_would_not_take(method: str, box: list[float]) -> None:
     video = smooth_video(4)
-    track = run_tracker(make_baseline(method), Sequence("odd", video.frames, np.array([box], float), np.ones(1, bool)))
+    track = run_tracker(make_baseline(method), Video("odd", video.frames, np.array([box], float), np.ones(1, bool)))
     np.testing.assert_array_equal(track.boxes[0], box)
     assert np.isfinite(track.boxes).all()
 
@@ -92,7 +92,7 @@ def test_a_box_without_size_is_a_lost_target() -> None:
 def test_frames_of_changing_size(method: str) -> None:
     video = smooth_video(4)
     frames = [video.frames[0], video.frames[1], video.frames[2][::2, ::2].copy(), video.frames[3].repeat(2, 0)]
-    track = run_tracker(make_baseline(method), Sequence("sizes", frames, video.boxes, video.visible))
+    track = run_tracker(make_baseline(method), Video("sizes", frames, video.boxes, video.visible))
     assert np.isfinite(track.boxes).all()
 
 

@@ -11,7 +11,7 @@ from seqtrack_lit.models.encoder import ViTEncoder
 from seqtrack_lit.models.seqtrack import SeqTrack, normalise
 from seqtrack_lit.models.timm_encoder import TimmEncoder
 from seqtrack_lit.tokens import BoxTokenizer
-from seqtrack_lit.tracking.captured import CapturedGeneration
+from seqtrack_lit.tracking.cuda_graph import CapturedGeneration
 from seqtrack_lit.tracking.seqtrack import load_tracker
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "model"

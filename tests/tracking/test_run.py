@@ -12,11 +12,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from seqtrack_lit.data.sequence import Sequence
+from seqtrack_lit.data.video.sequence import Video
 from seqtrack_lit.evaluation import results
 from seqtrack_lit.evaluation.results import read_result
 from seqtrack_lit.tracking.baselines import StaticBox, make_baseline
-from seqtrack_lit.tracking.run import claim, run_benchmark
+from seqtrack_lit.tracking.benchmark import claim, run_benchmark
 from seqtrack_lit.tracking.tracker import Estimate
 
 STATIC = partial(make_baseline, "static")
@@ -37,11 +37,11 @@ class Recorder(StaticBox):
         super().init(image, box_xywh)
 
 
-def run(videos: list[Sequence], folder: Path, tracker: StaticBox | None = None, **options: object) -> object:
+def run(videos: list[Video], folder: Path, tracker: StaticBox | None = None, **options: object) -> object:
     return run_benchmark(lambda device: tracker or StaticBox(), videos, folder, show=False, **options)
 
 
-def test_results_and_summary(videos: list[Sequence], tmp_path: Path) -> None:
+def test_results_and_summary(videos: list[Video], tmp_path: Path) -> None:
     summary = run(videos, tmp_path)
     assert (summary.tracked, summary.found, summary.failed, summary.frames) == (3, 0, {}, 19)
     assert summary.fps > 0
@@ -51,7 +51,7 @@ def test_results_and_summary(videos: list[Sequence], tmp_path: Path) -> None:
         assert len(result.times) == len(result.confidences) == len(video)
 
 
-def test_longest_first(videos: list[Sequence], tmp_path: Path) -> None:
+def test_longest_first(videos: list[Video], tmp_path: Path) -> None:
     for place, video in enumerate(videos):
         video.boxes[0, 0] = place
     tracker = Recorder()
@@ -59,7 +59,7 @@ def test_longest_first(videos: list[Sequence], tmp_path: Path) -> None:
     assert tracker.started == [1, 2, 0]
 
 
-def test_a_second_run_tracks_only_what_is_missing_or_half_written(videos: list[Sequence], tmp_path: Path) -> None:
+def test_a_second_run_tracks_only_what_is_missing_or_half_written(videos: list[Video], tmp_path: Path) -> None:
     run(videos, tmp_path)
     whole = (tmp_path / "c.txt").read_text()
     (tmp_path / "c.txt").write_text(whole[: len(whole) // 2])  # cut in the middle, as by another program
@@ -71,7 +71,7 @@ def test_a_second_run_tracks_only_what_is_missing_or_half_written(videos: list[S
     assert run(videos, tmp_path).tracked == 0
 
 
-def test_a_bad_video_costs_no_other(videos: list[Sequence], tmp_path: Path) -> None:
+def test_a_bad_video_costs_no_other(videos: list[Video], tmp_path: Path) -> None:
     videos[1].boxes[0] = [500, 500, 10, 10]
     videos[2].frames[3] = None
     summary = run(videos, tmp_path, Recorder(breaks_at=5))
@@ -81,7 +81,7 @@ def test_a_bad_video_costs_no_other(videos: list[Sequence], tmp_path: Path) -> N
     assert [path.name for path in tmp_path.glob("*.txt") if "_" not in path.name] == ["a.txt"]
 
 
-def test_a_tracker_that_breaks_or_answers_nan_is_reported(videos: list[Sequence], tmp_path: Path) -> None:
+def test_a_tracker_that_breaks_or_answers_nan_is_reported(videos: list[Video], tmp_path: Path) -> None:
     class Lost(StaticBox):
         def update(self, image: np.ndarray) -> Estimate:
             return Estimate(np.full(4, np.nan))
@@ -95,7 +95,7 @@ def test_a_tracker_that_breaks_or_answers_nan_is_reported(videos: list[Sequence]
 
 
 def test_a_full_disk_stops_and_keeps_what_is_written(
-    videos: list[Sequence], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    videos: list[Video], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     written = 0
 
@@ -117,19 +117,19 @@ def test_a_full_disk_stops_and_keeps_what_is_written(
     assert run(videos, tmp_path).tracked == 2
 
 
-def test_two_videos_of_one_name_are_refused(videos: list[Sequence], tmp_path: Path) -> None:
+def test_two_videos_of_one_name_are_refused(videos: list[Video], tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="two sequences are called 'a'"):
         run([*videos, videos[0]], tmp_path)
 
 
-def test_names_that_would_share_a_file_are_refused_before_tracking(videos: list[Sequence], tmp_path: Path) -> None:
-    lap = [Sequence(name, v.frames, v.boxes, v.visible) for name, v in zip(("lap", "lap_time"), videos, strict=False)]
+def test_names_that_would_share_a_file_are_refused_before_tracking(videos: list[Video], tmp_path: Path) -> None:
+    lap = [Video(name, v.frames, v.boxes, v.visible) for name, v in zip(("lap", "lap_time"), videos, strict=False)]
     with pytest.raises(ValueError, match="two sequences are called 'lap' and 'lap_time'"):
         run(lap, tmp_path)
     assert not list(tmp_path.iterdir())
 
 
-def test_a_confidence_that_is_no_number_is_reported(videos: list[Sequence], tmp_path: Path) -> None:
+def test_a_confidence_that_is_no_number_is_reported(videos: list[Video], tmp_path: Path) -> None:
     class Unsure(StaticBox):
         def update(self, image: np.ndarray) -> Estimate:
             return Estimate(self.box.copy(), float("nan"))
@@ -139,7 +139,7 @@ def test_a_confidence_that_is_no_number_is_reported(videos: list[Sequence], tmp_
     assert "the tracker's confidence in frame 1 is nan" in summary.failed["a"]
 
 
-def test_a_folder_belongs_to_one_tracker(videos: list[Sequence], tmp_path: Path) -> None:
+def test_a_folder_belongs_to_one_tracker(videos: list[Video], tmp_path: Path) -> None:
     identity = {"weights": "abc", "tracker": {"window": True}}
     claim(tmp_path, identity)
     run(videos, tmp_path)
@@ -162,7 +162,7 @@ def test_a_folder_belongs_to_one_tracker(videos: list[Sequence], tmp_path: Path)
 
 
 @pytest.mark.slow
-def test_several_processes_give_the_same_files(videos: list[Sequence], tmp_path: Path) -> None:
+def test_several_processes_give_the_same_files(videos: list[Video], tmp_path: Path) -> None:
     videos[2].boxes[0, 0] = np.nan
     one = run_benchmark(STATIC, videos, tmp_path / "1", show=False)
     two = run_benchmark(STATIC, videos, tmp_path / "2", workers=2, devices=("cpu", "cpu"), show=False)
@@ -175,7 +175,7 @@ def test_several_processes_give_the_same_files(videos: list[Sequence], tmp_path:
 
 
 @pytest.mark.slow
-def test_no_process_can_make_its_tracker(videos: list[Sequence], tmp_path: Path) -> None:
+def test_no_process_can_make_its_tracker(videos: list[Video], tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"no process could make its tracker: unknown OpenCV tracker 'mosse'"):
         run_benchmark(partial(make_baseline, "mosse"), videos, tmp_path, workers=2, show=False)
 
@@ -184,7 +184,7 @@ SCRIPT = """
 import sys, time
 from pathlib import Path
 import numpy as np
-from seqtrack_lit.data.sequence import Sequence
+from seqtrack_lit.data.video.sequence import Video
 from seqtrack_lit.tracking import baselines, run
 
 class Slow(baselines.StaticBox):
@@ -195,7 +195,7 @@ class Slow(baselines.StaticBox):
 if __name__ == "__main__":
     frames = [np.zeros((20, 20, 3), np.uint8)] * 10
     boxes = np.array([[2.0, 2, 9, 9]] * 10)
-    videos = [Sequence(str(i), frames, boxes, np.ones(10, bool)) for i in range(20)]
+    videos = [Video(str(i), frames, boxes, np.ones(10, bool)) for i in range(20)]
     print(run.run_benchmark(lambda device: Slow(), videos, Path(sys.argv[1]), show=False), flush=True)
 """
 

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from seqtrack_lit.data.sequence import Sequence
+from seqtrack_lit.data.video.sequence import Video
+from seqtrack_lit.models.checkpoint import build_model
 from seqtrack_lit.models.seqtrack import Prediction, SeqTrack
-from seqtrack_lit.models.weights import build_model
 from seqtrack_lit.tracking import baselines, priors, seqtrack
 from seqtrack_lit.tracking.priors import TemplateUpdate
 from seqtrack_lit.tracking.seqtrack import SeqTrackTracker
@@ -56,10 +56,10 @@ def describe(templates: int = 2, past: int = 0) -> dict[str, object]:
 
 
 @pytest.fixture(scope="module")
-def video() -> Sequence:
+def video() -> Video:
     rng = np.random.default_rng(3)
     frames = [rng.integers(0, 255, (60, 80, 3), dtype=np.uint8) for _ in range(9)]
-    return Sequence("noise", frames, np.array([[30.5, 20.25, 14, 11]]), np.ones(1, bool))
+    return Video("noise", frames, np.array([[30.5, 20.25, 14, 11]]), np.ones(1, bool))
 
 
 @pytest.mark.parametrize(
@@ -93,7 +93,7 @@ def test_official_thresholds_survive_the_change_of_unit(official: float) -> None
             assert update.wanted(1, likelihoods) == (likelihoods.sum().item() * 10 > official)
 
 
-def test_templates_first_in_first_out_behind_the_first(video: Sequence) -> None:
+def test_templates_first_in_first_out_behind_the_first(video: Video) -> None:
     tracker = SeqTrackTracker(tiny(templates=3), update="naive", update_interval=2)
     tracker.init(video.frames[0], video.boxes[0])
     first = tracker.templates[:, 0].clone()
@@ -111,13 +111,13 @@ def test_templates_first_in_first_out_behind_the_first(video: Sequence) -> None:
             assert torch.equal(tracker.templates, before)
 
 
-def test_one_template_is_never_renewed(video: Sequence) -> None:
+def test_one_template_is_never_renewed(video: Video) -> None:
     tracker = SeqTrackTracker(tiny(templates=1), update="naive", update_interval=1)
     assert not run_tracker(tracker, video).updated.any()
     assert tracker.templates.shape == (1, 1, 3, 32, 32)
 
 
-def test_likelihood_rule_follows_the_confidence(video: Sequence) -> None:
+def test_likelihood_rule_follows_the_confidence(video: Video) -> None:
     model = tiny()
     confidences = run_tracker(SeqTrackTracker(model, update="none"), video).confidences
     limit = float(np.sort(confidences[1:])[4])
@@ -128,7 +128,7 @@ def test_likelihood_rule_follows_the_confidence(video: Sequence) -> None:
     np.testing.assert_allclose(track.confidences[: first + 1], confidences[: first + 1])
 
 
-def test_past_boxes_are_the_own_ones_in_the_present_window(video: Sequence, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_past_boxes_are_the_own_ones_in_the_present_window(video: Video, monkeypatch: pytest.MonkeyPatch) -> None:
     model = tiny(past=3)
     given: list[torch.Tensor] = []
     generate = model.generate
@@ -154,7 +154,7 @@ def test_past_boxes_are_the_own_ones_in_the_present_window(video: Sequence, monk
     assert (given[-1][0, -1, :2] - 19.5).abs().max() <= 0.5
 
 
-def test_the_window_draws_to_the_middle(video: Sequence) -> None:
+def test_the_window_draws_to_the_middle(video: Video) -> None:
     model = tiny()
     with_window, without = SeqTrackTracker(model), SeqTrackTracker(model, window=False)
     for tracker in (with_window, without):
@@ -172,7 +172,7 @@ def test_boxes_stay_in_the_present_frame_when_sizes_change() -> None:
     frames = [rng.integers(0, 255, (*size, 3), dtype=np.uint8) for size in sizes]
     start = np.array([[60.0, 40, 18, 18]])
     track = run_tracker(
-        SeqTrackTracker(tiny(), update="naive", update_interval=1), Sequence("s", frames, start, np.ones(1, bool))
+        SeqTrackTracker(tiny(), update="naive", update_interval=1), Video("s", frames, start, np.ones(1, bool))
     )
     for (height, width), (x, y, w, h) in zip(sizes[1:], track.boxes[1:], strict=True):
         assert w >= 10
@@ -182,17 +182,15 @@ def test_boxes_stay_in_the_present_frame_when_sizes_change() -> None:
 
 
 @pytest.mark.parametrize("box", [[40, 30, 1, 1], [-3.5, -2, 6, 5], [79.5, 59.5, 30, 30], [0, 0, 80, 60]])
-def test_odd_first_boxes(video: Sequence, box: list[float]) -> None:
-    track = run_tracker(
-        SeqTrackTracker(tiny()), Sequence("odd", video.frames, np.array([box], float), np.ones(1, bool))
-    )
+def test_odd_first_boxes(video: Video, box: list[float]) -> None:
+    track = run_tracker(SeqTrackTracker(tiny()), Video("odd", video.frames, np.array([box], float), np.ones(1, bool)))
     np.testing.assert_array_equal(track.boxes[0], box)
     assert np.isfinite(track.boxes).all()
     assert (track.times >= 0).all()
 
 
-def test_a_video_of_one_frame(video: Sequence) -> None:
-    track = run_tracker(SeqTrackTracker(tiny()), Sequence("one", video.frames[:1], video.boxes, video.visible))
+def test_a_video_of_one_frame(video: Video) -> None:
+    track = run_tracker(SeqTrackTracker(tiny()), Video("one", video.frames[:1], video.boxes, video.visible))
     assert track.boxes.tolist() == video.boxes.tolist()
     assert track.confidences.tolist() == [1.0]
 
@@ -208,17 +206,17 @@ def test_a_video_of_one_frame(video: Sequence) -> None:
         ([10, 10, np.inf, 5], "finite"),
     ],
 )
-def test_bad_first_boxes_are_named(video: Sequence, box: list[float], message: str) -> None:
+def test_bad_first_boxes_are_named(video: Video, box: list[float], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        run_tracker(SeqTrackTracker(tiny()), Sequence("bad", video.frames, np.array([box], float), np.ones(1, bool)))
+        run_tracker(SeqTrackTracker(tiny()), Video("bad", video.frames, np.array([box], float), np.ones(1, bool)))
 
 
 def test_an_empty_video_is_named() -> None:
     with pytest.raises(ValueError, match="sequence none: 0 frames and 0 boxes"):
-        run_tracker(SeqTrackTracker(tiny()), Sequence("none", [], np.zeros((0, 4)), np.zeros(0, bool)))
+        run_tracker(SeqTrackTracker(tiny()), Video("none", [], np.zeros((0, 4)), np.zeros(0, bool)))
 
 
-def test_lower_precision_leaves_the_model_alone(video: Sequence) -> None:
+def test_lower_precision_leaves_the_model_alone(video: Video) -> None:
     model = tiny()
     tracker = SeqTrackTracker(model, dtype="bfloat16")
     assert next(tracker.model.parameters()).dtype == torch.bfloat16
@@ -229,14 +227,14 @@ def test_lower_precision_leaves_the_model_alone(video: Sequence) -> None:
     assert tracker.look(video.frames[-1])[1].likelihoods.dtype == torch.float64
 
 
-def test_starting_again_forgets_everything(video: Sequence) -> None:
+def test_starting_again_forgets_everything(video: Video) -> None:
     tracker = SeqTrackTracker(tiny(past=2), update="naive", update_interval=2)
     first, second = run_tracker(tracker, video), run_tracker(tracker, video)
     np.testing.assert_array_equal(first.boxes, second.boxes)
     np.testing.assert_array_equal(first.confidences, second.confidences)
 
 
-def test_looking_does_not_move_the_tracker(video: Sequence) -> None:
+def test_looking_does_not_move_the_tracker(video: Video) -> None:
     tracker, plain = SeqTrackTracker(tiny()), SeqTrackTracker(tiny())
     for each in (tracker, plain):
         each.init(video.frames[0], video.boxes[0])
@@ -288,7 +286,7 @@ def plain_trackers() -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("name", ["seqtrack", "static", "kcf", "csrt"])
-def test_what_is_no_picture_or_no_box_is_named(name: str, plain_trackers: dict[str, Any], video: Sequence) -> None:
+def test_what_is_no_picture_or_no_box_is_named(name: str, plain_trackers: dict[str, Any], video: Video) -> None:
     tracker, image, box = plain_trackers[name], video.frames[0], video.boxes[0]
     with pytest.raises(ValueError, match=r"give the target first: init\(image, box_xywh\)"):
         tracker.update(image)
@@ -326,7 +324,7 @@ def test_what_is_no_picture_or_no_box_is_named(name: str, plain_trackers: dict[s
 
 
 @pytest.mark.parametrize("part", ["encoder", "decoder"])
-def test_an_answer_that_is_not_finite_is_no_answer(part: str, video: Sequence) -> None:
+def test_an_answer_that_is_not_finite_is_no_answer(part: str, video: Video) -> None:
     model = tiny()
     with torch.no_grad():
         for parameter in getattr(model, part).parameters():

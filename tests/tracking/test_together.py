@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from seqtrack_lit.data.sequence import Sequence
+from seqtrack_lit.data.video.sequence import Video
 from seqtrack_lit.models.decoder import Decoder
 from seqtrack_lit.models.encoder import ViTEncoder
 from seqtrack_lit.models.seqtrack import SeqTrack
 from seqtrack_lit.tokens import BoxTokenizer
+from seqtrack_lit.tracking.batched import track_together
 from seqtrack_lit.tracking.seqtrack import SeqTrackTracker
-from seqtrack_lit.tracking.together import track_together
 from seqtrack_lit.tracking.tracker import run_tracker
 
 
@@ -30,7 +30,7 @@ def model(past: int) -> SeqTrack:
     [(0, {"update": "naive", "update_interval": 2}), (2, {"window": False, "update": "none"})],
     ids=["templates renewed, window", "past boxes"],
 )
-def test_together_as_one_by_one(videos: list[Sequence], past: int, settings: dict[str, Any], device: str) -> None:
+def test_together_as_one_by_one(videos: list[Video], past: int, settings: dict[str, Any], device: str) -> None:
     """Videos of 4, 9 and 6 frames; the last frames of the longest are alone. On CUDA one by one is a recorded graph."""
     tracker = SeqTrackTracker(model(past), device=device, **settings)
     with torch.backends.cudnn.flags(allow_tf32=False):
@@ -38,7 +38,7 @@ def test_together_as_one_by_one(videos: list[Sequence], past: int, settings: dic
         assert track_together(tracker, videos)["c"].updated.any() == (past == 0)
 
 
-def _compare(tracker: SeqTrackTracker, videos: list[Sequence]) -> None:
+def _compare(tracker: SeqTrackTracker, videos: list[Video]) -> None:
     together = track_together(tracker, videos)
     assert list(together) == [video.name for video in videos]
     for video in videos:
@@ -49,10 +49,10 @@ def _compare(tracker: SeqTrackTracker, videos: list[Sequence]) -> None:
         assert (found.times > 0).all()
 
 
-def test_a_bad_first_box_names_its_video(videos: list[Sequence]) -> None:
+def test_a_bad_first_box_names_its_video(videos: list[Video]) -> None:
     boxes = videos[1].boxes.copy()
     boxes[0] = [500, 500, 10, 10]
-    bad = Sequence("outside", videos[1].frames, boxes, videos[1].visible)
+    bad = Video("outside", videos[1].frames, boxes, videos[1].visible)
     with pytest.raises(ValueError, match="sequence outside: first box"):
         track_together(SeqTrackTracker(model(0)), [videos[0], bad])
 

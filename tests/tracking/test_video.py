@@ -8,9 +8,9 @@ import av
 import numpy as np
 import pytest
 
-from seqtrack_lit.data.sequence import Sequence
-from seqtrack_lit.data.video import VideoFrames
-from seqtrack_lit.tracking.video import VideoWriter, draw_boxes, write_clip
+from seqtrack_lit.data.video.file import VideoFrames
+from seqtrack_lit.data.video.sequence import Video
+from seqtrack_lit.tracking.video_io import VideoWriter, draw_boxes, write_clip
 
 
 def numbered(index: int, width: int = 64, height: int = 48) -> np.ndarray:
@@ -132,7 +132,7 @@ def test_clip_of_a_result(tmp_path: Path, height: int, shrink: bool, shown: int)
     width = height * 2
     images = [np.full((height, width, 3), 90, np.uint8)] * 3
     boxes = np.array([[0.5, 0.5, 0.2, 0.3]] * 3) * height
-    video = Sequence("v", images, boxes, np.array([True, False, True]), {"frame_rate": 30.0})
+    video = Video("v", images, boxes, np.array([True, False, True]), {"frame_rate": 30.0})
     tracked, confidences = boxes + np.array([height, 0, 0, 0]), np.array([1.0, 0.5, 0.2])
     path = write_clip(tmp_path / "v.mp4", video, tracked, confidences, shrink=shrink)
     frames = VideoFrames(path)
@@ -189,7 +189,7 @@ def test_a_killed_writer_leaves_the_old_video_or_none(tmp_path: Path, old: bool)
     path = tmp_path / "a.mp4"
     before = write(path, 5).read_bytes() if old else None
     code = (
-        "import os, signal, sys, numpy; from seqtrack_lit.tracking.video import VideoWriter\n"
+        "import os, signal, sys, numpy; from seqtrack_lit.tracking.video_io import VideoWriter\n"
         "writer = VideoWriter(sys.argv[1])\n"
         "for k in range(400): writer.write(numpy.full((48, 64, 3), k % 256, numpy.uint8))\n"
         "os.kill(os.getpid(), signal.SIGKILL)"

@@ -8,8 +8,8 @@ import pytest
 import torch
 from lightning.pytorch import LightningDataModule
 
-from seqtrack_lit.data.sampling import Batch
-from seqtrack_lit.data.sequence import Sequence
+from seqtrack_lit.data.samples.batch import Batch
+from seqtrack_lit.data.video.sequence import Video
 from seqtrack_lit.models.decoder import Decoder
 from seqtrack_lit.models.encoder import ViTEncoder
 from seqtrack_lit.models.seqtrack import SeqTrack
@@ -114,7 +114,7 @@ def squares() -> type[SquaresData]:
     return SquaresData
 
 
-def video(name: str) -> Sequence:
+def video(name: str) -> Video:
     """Eight frames of a bright square that moves right by two pixels a frame."""
     frames = []
     for t in range(8):
@@ -122,9 +122,9 @@ def video(name: str) -> Sequence:
         frame[12:26, 10 + 2 * t : 26 + 2 * t] = 200
         frames.append(frame)
     boxes = np.array([[10.0 + 2 * t, 12, 16, 14] for t in range(8)])
-    return Sequence(name, frames, boxes, np.ones(8, bool))
+    return Video(name, frames, boxes, np.ones(8, bool))
 
 
 @pytest.fixture
-def videos() -> list[Sequence]:
+def videos() -> list[Video]:
     return [video("one"), video("two")]

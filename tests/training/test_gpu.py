@@ -9,7 +9,7 @@ import torch
 from lightning.pytorch import Callback, Trainer
 
 from seqtrack_lit.models.seqtrack import SeqTrack
-from seqtrack_lit.training.budget import Budget
+from seqtrack_lit.training.length import TrainingLength
 from seqtrack_lit.training.module import SeqTrackModule
 from seqtrack_lit.training.optim import AdamWRecipe, MuonRecipe
 from seqtrack_lit.training.precision import choose_precision, tf32
@@ -24,7 +24,7 @@ PLAIN: dict[str, Any] = {
 
 def gradients(net: SeqTrack, batch: Any) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
     """Losses of a batch and the gradient, back on the CPU."""
-    module = SeqTrackModule(net, recipe=AdamWRecipe(), budget=Budget(8, 8, 8), dense_weight=1.0, soft_bins=1.0)
+    module = SeqTrackModule(net, recipe=AdamWRecipe(), budget=TrainingLength(8, 8, 8), dense_weight=1.0, soft_bins=1.0)
     losses = module.losses(net, batch)
     losses["loss"].backward()
     found = {name: parameter.grad.cpu() for name, parameter in net.named_parameters() if parameter.grad is not None}
@@ -77,7 +77,7 @@ def test_learns_without_growing(
     make_net: Callable[..., SeqTrack], squares: Any, tmp_path: Path, precision: Any
 ) -> None:
     """200 steps with averaged weights: the loss falls, and memory after the last step is that after the tenth."""
-    budget = Budget(200 * 16, 200 * 16, 16)
+    budget = TrainingLength(200 * 16, 200 * 16, 16)
     net = make_net(dense=True)
     module = SeqTrackModule(net, recipe=MuonRecipe(lr=3e-3), budget=budget, dense_weight=1.0, ema_decay=0.9)
     losses, memory = [], Memory()

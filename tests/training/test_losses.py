@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from seqtrack_lit.tokens import BoxTokenizer
-from seqtrack_lit.training.losses import dense_loss, patch_shares, sentence_loss, uniform_loss
+from seqtrack_lit.training.losses import dense_loss, patch_shares, token_loss, uniform_loss
 
 BOX = torch.tensor([[0.5, 0.5, 0.25, 0.5]])  # 9 bins: tokens 4 4 2 4
 NINE = BoxTokenizer(bins=9)
@@ -28,14 +28,14 @@ def nll(size: float) -> float:
 @pytest.mark.parametrize("order", ["cxcywh", "whcxcy", "xyxy"])
 def test_a_model_that_knows_nothing(order: str) -> None:
     tokenizer = BoxTokenizer(bins=9, order=order)
-    assert float(sentence_loss(torch.zeros(1, 5, 11), BOX, tokenizer).total) == pytest.approx(math.log(11))
+    assert float(token_loss(torch.zeros(1, 5, 11), BOX, tokenizer).total) == pytest.approx(math.log(11))
     assert uniform_loss(tokenizer) == pytest.approx(math.log(11))
 
 
 def test_end_weight_is_a_weighted_mean() -> None:
     """(4 * nll(2) + 0.01 * nll(0)) / 4.01, as torch's cross_entropy(weight=...) does it."""
     logits = confident([4, 4, 2, 4, 9], [2, 2, 2, 2, 0])
-    loss = sentence_loss(logits, BOX, NINE, end_weight=0.01)
+    loss = token_loss(logits, BOX, NINE, end_weight=0.01)
     assert float(loss.total) == pytest.approx((4 * nll(2) + 0.01 * nll(0)) / 4.01)
     weight = torch.ones(11)
     weight[9] = 0.01
@@ -46,7 +46,7 @@ def test_end_weight_is_a_weighted_mean() -> None:
 
 def test_order_and_missing_end() -> None:
     """order w,h,cx,cy: tokens 2 4 4 4; the bidirectional decoder has four answers."""
-    loss = sentence_loss(confident([2, 4, 4, 4], [1, 2, 3, 4]), BOX, BoxTokenizer(bins=9, order="whcxcy"))
+    loss = token_loss(confident([2, 4, 4, 4], [1, 2, 3, 4]), BOX, BoxTokenizer(bins=9, order="whcxcy"))
     assert loss.tokens.tolist() == pytest.approx([nll(size) for size in (1, 2, 3, 4)], rel=1e-5)
     assert float(loss.total) == pytest.approx(sum(nll(size) for size in (1, 2, 3, 4)) / 4)
 
@@ -56,9 +56,9 @@ def test_soft_targets() -> None:
     q = [math.exp(-0.5 * (i - 4) ** 2) for i in range(9)]
     lse = math.log(math.exp(2) + 10)
     box = torch.tensor([[0.5, 0.5, 0.5, 0.5]])
-    loss = sentence_loss(confident([4, 4, 4, 4, 9], [2, 2, 2, 2, 2]), box, NINE, soft_bins=1.0)
+    loss = token_loss(confident([4, 4, 4, 4, 9], [2, 2, 2, 2, 2]), box, NINE, soft_bins=1.0)
     assert float(loss.total) == pytest.approx((4 * (lse - 2 * q[4] / sum(q)) + lse - 2) / 5)
-    narrow = sentence_loss(confident([4, 4, 4, 4, 9], [2] * 5), box, NINE, soft_bins=0.01)
+    narrow = token_loss(confident([4, 4, 4, 4, 9], [2] * 5), box, NINE, soft_bins=0.01)
     assert float(narrow.total) == pytest.approx(nll(2))
 
 
@@ -78,5 +78,5 @@ def test_dense_loss() -> None:
 def test_low_precision_logits_are_summed_in_float32() -> None:
     logits = torch.randn(2, 5, 11, dtype=torch.bfloat16)
     box = BOX.repeat(2, 1)
-    exact = sentence_loss(logits.float(), box, NINE).total
-    assert torch.equal(sentence_loss(logits, box, NINE).total, exact)
+    exact = token_loss(logits.float(), box, NINE).total
+    assert torch.equal(token_loss(logits, box, NINE).total, exact)

@@ -10,21 +10,22 @@ from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.plugins.precision import MixedPrecision
 
 from seqtrack_lit.models.seqtrack import SeqTrack
-from seqtrack_lit.training.budget import Budget
-from seqtrack_lit.training.callbacks import Checkpoints
+from seqtrack_lit.training.callbacks.checkpoint import Checkpoints
+from seqtrack_lit.training.callbacks.metrics import Meter, Record, RunFolder, read_metrics
+from seqtrack_lit.training.callbacks.pictures import Pictures
+from seqtrack_lit.training.callbacks.track_videos import TrackHeldOut
 from seqtrack_lit.training.ema import Ema
+from seqtrack_lit.training.length import TrainingLength
 from seqtrack_lit.training.losses import uniform_loss
 from seqtrack_lit.training.module import NonFiniteError, SeqTrackModule
 from seqtrack_lit.training.optim import AdamWRecipe, MuonRecipe
 from seqtrack_lit.training.precision import choose_precision, cpu_flags, same_for_sweep, tf32
-from seqtrack_lit.training.recording import Meter, Record, RunFolder, read_metrics
-from seqtrack_lit.training.validation import Pictures, TrackHeldOut
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*many workers.*", "ignore:.*logging interval.*")
 FAST = AdamWRecipe(lr=3e-3, encoder_lr=3e-3, clip=1.0)
 
 
-def trainer(folder: Path, budget: Budget, **settings: Any) -> Trainer:
+def trainer(folder: Path, budget: TrainingLength, **settings: Any) -> Trainer:
     plain = {
         "enable_checkpointing": False, "enable_progress_bar": False, "enable_model_summary": False, "logger": False,
         "num_sanity_val_steps": 0, "log_every_n_steps": 1, "accelerator": "cpu", "devices": 1,
@@ -41,7 +42,7 @@ def test_steps_of_every_kind_of_model(
     make_net: Callable[..., SeqTrack], squares: Any, settings: dict[str, Any], size: int
 ) -> None:
     net = make_net(**settings)
-    module = SeqTrackModule(net, recipe=FAST, budget=Budget(8, 8, 4), soft_bins=1.0)
+    module = SeqTrackModule(net, recipe=FAST, budget=TrainingLength(8, 8, 4), soft_bins=1.0)
     batch = next(iter(squares(size=size).train_dataloader()))
     batch = batch._replace(past=torch.rand(size, net.past, 4))
     losses = module.losses(net, batch)
@@ -54,14 +55,14 @@ def test_steps_of_every_kind_of_model(
 
 def test_untrained_loss_is_that_of_ignorance(make_net: Callable[..., SeqTrack], squares: Any) -> None:
     net = make_net(bins=400)
-    module = SeqTrackModule(net, recipe=FAST, budget=Budget(8, 8, 4))
+    module = SeqTrackModule(net, recipe=FAST, budget=TrainingLength(8, 8, 4))
     loss = module.losses(net, next(iter(squares(size=16).train_dataloader())))["loss"]
     assert float(loss.detach()) == pytest.approx(uniform_loss(net.tokenizer), rel=0.03)
 
 
 def test_learns_and_reports(make_net: Callable[..., SeqTrack], squares: Any, videos: Any, tmp_path: Path) -> None:
     """80 steps on squares: the loss falls, boxes overlap, and every promised number is in metrics.csv."""
-    budget = Budget(80 * 16, 40 * 16, 16)
+    budget = TrainingLength(80 * 16, 40 * 16, 16)
     module = SeqTrackModule(
         make_net(dense=True), recipe=MuonRecipe(lr=3e-3), budget=budget, dense_weight=1.0, ema_decay=0.9, soft_bins=0.7
     )
@@ -123,7 +124,7 @@ def test_learns_and_reports(make_net: Callable[..., SeqTrack], squares: Any, vid
 
 def test_overfits_one_batch(make_net: Callable[..., SeqTrack], squares: Any) -> None:
     net = make_net()
-    module = SeqTrackModule(net, recipe=FAST, budget=Budget(8, 8, 4))
+    module = SeqTrackModule(net, recipe=FAST, budget=TrainingLength(8, 8, 4))
     batch = next(iter(squares(size=3).train_dataloader()))
     optimizer = torch.optim.AdamW(net.parameters(), lr=1e-2)
     for _ in range(120):
@@ -147,7 +148,7 @@ def test_accumulation_gives_the_same_weights(
             parts = [type(batch)(*(field[i : i + step] for field in batch)) for i in range(0, 8, step)]
             return torch.utils.data.DataLoader(parts * 4, batch_size=None)
 
-    budget = Budget(32, 32, 8, device_batch=8 // accumulate)
+    budget = TrainingLength(32, 32, 8, device_batch=8 // accumulate)
     assert budget.accumulate == accumulate
     module = SeqTrackModule(make_net(), recipe=FAST, budget=budget, ema_decay=0.5)
     fit = trainer(tmp_path, budget, limit_val_batches=0)
@@ -214,7 +215,7 @@ def test_guard_stops_and_keeps_the_batch(
 ) -> None:
     """From step 2 on the gradient is no number: these steps are left out, the third in a row stops training."""
     spoil, accumulate, precision, kept_samples = GUARDED[name]
-    budget = Budget(40, 40, 4, device_batch=4 // accumulate)
+    budget = TrainingLength(40, 40, 4, device_batch=4 // accumulate)
     module = SeqTrackModule(make_net(dense=True), recipe=FAST, budget=budget, dense_weight=1.0, nonfinite_limit=3)
     losses, weights = module.losses, []
 
@@ -262,7 +263,7 @@ def test_wrong_settings(make_net: Callable[..., SeqTrack]) -> None:
         ({"nonfinite_limit": 0}, r"train\.nonfinite_limit"),
     ]:
         with pytest.raises(ValueError, match=text):
-            SeqTrackModule(make_net(), recipe=FAST, budget=Budget(8, 8, 4), **settings)  # type: ignore[arg-type]
+            SeqTrackModule(make_net(), recipe=FAST, budget=TrainingLength(8, 8, 4), **settings)  # type: ignore[arg-type]
 
 
 PROCESSORS = {
@@ -322,7 +323,7 @@ def test_mixed_precision_keeps_float32_weights(
     make_net: Callable[..., SeqTrack], squares: Any, tmp_path: Path, recipe: Any
 ) -> None:
     """bf16, and fp16 with its scale: steps as in fp32, up to the precision."""
-    budget = Budget(12, 12, 4)
+    budget = TrainingLength(12, 12, 4)
 
     def after(precision: Any) -> torch.Tensor:
         net = make_net()
@@ -345,7 +346,7 @@ def test_an_overflow_of_fp16_lowers_the_scale_and_stops_nothing(
     make_net: Callable[..., SeqTrack], squares: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """2^36 overflows in the first steps; a loss that stays infinite stops training once the scale is down at 1."""
-    budget = Budget(40 * 4, 40 * 4, 4)
+    budget = TrainingLength(40 * 4, 40 * 4, 4)
 
     def fit(spoiled: bool) -> tuple[SeqTrackModule, torch.amp.GradScaler]:
         scaler = torch.amp.GradScaler("cpu", init_scale=2.0**36 if not spoiled else 16.0, growth_interval=1000)
@@ -371,7 +372,7 @@ def test_best_checkpoint(
     make_net: Callable[..., SeqTrack], squares: Any, videos: Any, tmp_path: Path, tracked: bool, steps: set[int]
 ) -> None:
     """By tracking: the larger AUC, here made up as 50 then 40; without videos to track: the last one."""
-    budget = Budget(8, 4, 4)
+    budget = TrainingLength(8, 4, 4)
     tracking = TrackHeldOut(lambda: videos[:1] if tracked else [], tracker={})
 
     class Falling(Callback):

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from seqtrack_lit.models.seqtrack import SeqTrack
-from seqtrack_lit.training.budget import Budget
+from seqtrack_lit.training.length import TrainingLength
 from seqtrack_lit.training.optim import AdamWRecipe, MuonAdamW, MuonRecipe, orthogonalise, split_parameters
 from seqtrack_lit.training.schedules import StepDecay, WarmupConstantLinear
 
@@ -25,7 +25,7 @@ BUDGETS = {
 @pytest.mark.parametrize("name", BUDGETS)
 def test_budget(name: str) -> None:
     (samples, epoch, batch, devices, device), expected = BUDGETS[name]
-    budget = Budget(samples, epoch, batch, devices, device)
+    budget = TrainingLength(samples, epoch, batch, devices, device)
     assert (budget.steps_per_epoch, budget.epochs, budget.batch, budget.accumulate, budget.total) == expected
     assert budget.batch * budget.devices * budget.accumulate == batch
     assert f"{expected[-1]:,} samples" in str(budget)
@@ -44,7 +44,7 @@ def test_budget(name: str) -> None:
 )
 def test_wrong_budgets(values: dict[str, Any], text: str) -> None:
     with pytest.raises(ValueError, match=text):
-        Budget(**{"samples": 1000, "epoch_samples": 100, "global_batch": 64, **values})
+        TrainingLength(**{"samples": 1000, "epoch_samples": 100, "global_batch": 64, **values})
 
 
 def test_schedules() -> None:

@@ -12,14 +12,14 @@ from lightning.pytorch import Callback, Trainer
 
 from seqtrack_lit.cli import dry_run
 from seqtrack_lit.models.seqtrack import SeqTrack
-from seqtrack_lit.training import recording
-from seqtrack_lit.training.budget import Budget
+from seqtrack_lit.training.callbacks import metrics as recording
+from seqtrack_lit.training.callbacks.metrics import RunFolder, Sink, peak_memory, read_metrics, reset_peak_memory
+from seqtrack_lit.training.callbacks.pictures import sheet
+from seqtrack_lit.training.callbacks.progress import _clock
+from seqtrack_lit.training.length import TrainingLength
 from seqtrack_lit.training.means import Means
 from seqtrack_lit.training.module import SeqTrackModule
 from seqtrack_lit.training.optim import AdamWRecipe
-from seqtrack_lit.training.progress import _clock
-from seqtrack_lit.training.recording import RunFolder, Sink, peak_memory, read_metrics, reset_peak_memory
-from seqtrack_lit.training.validation import sheet
 
 
 def test_rows_and_columns(tmp_path: Path) -> None:
@@ -87,7 +87,7 @@ class Clock(Trainer):
             accelerator="cpu", accumulate_grad_batches=2, logger=False, enable_checkpointing=False,
             enable_progress_bar=False, enable_model_summary=False,
         )  # fmt: skip
-        self.now, self.module = 0.0, SeqTrackModule(net, recipe=AdamWRecipe(), budget=Budget(160, 160, 16))
+        self.now, self.module = 0.0, SeqTrackModule(net, recipe=AdamWRecipe(), budget=TrainingLength(160, 160, 16))
         self.datamodule = SimpleNamespace(skipped=3)
         monkeypatch.setattr(recording.time, "perf_counter", lambda: self.now)
 
@@ -153,7 +153,7 @@ def test_sums_of_other_processes_go_to_the_first() -> None:
 def test_dry_run_counts_whole_steps(monkeypatch: pytest.MonkeyPatch, make_net: Any) -> None:
     """The first step takes 50 s, three more 2 x 2 s each: 3 x 16 samples in 12 s, 4 samples/s."""
     fake, dry = Clock(monkeypatch, make_net()), dry_run._Watch()
-    budget = Budget(samples=16 * 900, epoch_samples=160, global_batch=16, devices=2, device_batch=4)
+    budget = TrainingLength(samples=16 * 900, epoch_samples=160, global_batch=16, devices=2, device_batch=4)
     for seconds in (25, 25, 2, 2, 2, 2, 2, 2):
         fake.batch(dry, 0.0, seconds)
         if fake.global_step == 1:

@@ -15,21 +15,14 @@ import torch
 from lightning.pytorch import Callback, Trainer
 
 from seqtrack_lit.models.seqtrack import SeqTrack
-from seqtrack_lit.training.budget import Budget
-from seqtrack_lit.training.callbacks import (
-    LAST,
-    PREVIOUS,
-    Checkpoints,
-    RandomState,
-    StopCleanly,
-    StoppedError,
-    remove_parts,
-    resumable,
-)
+from seqtrack_lit.training.callbacks.checkpoint import LAST, PREVIOUS, Checkpoints, remove_parts, resumable
+from seqtrack_lit.training.callbacks.metrics import Meter, Record, RunFolder, read_metrics
+from seqtrack_lit.training.callbacks.resume import RandomState
+from seqtrack_lit.training.callbacks.stop import StopCleanly, StoppedError
+from seqtrack_lit.training.callbacks.track_videos import TrackHeldOut
+from seqtrack_lit.training.length import TrainingLength
 from seqtrack_lit.training.module import SeqTrackModule
 from seqtrack_lit.training.optim import MuonRecipe
-from seqtrack_lit.training.recording import Meter, Record, RunFolder, read_metrics
-from seqtrack_lit.training.validation import TrackHeldOut
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*many workers.*", "ignore:.*logging interval.*")
 BATCHES = 6
@@ -75,7 +68,7 @@ class Experiment:
         torch.manual_seed(1)
         np.random.seed(1)  # noqa: NPY002
         random.seed(1)
-        budget = Budget(18 * 4, BATCHES * 4, 4, device_batch=4 // self.accumulate)
+        budget = TrainingLength(18 * 4, BATCHES * 4, 4, device_batch=4 // self.accumulate)
         net = self.make_net(dropout=0.1)
         torch.manual_seed(2)
         module = SeqTrackModule(net, recipe=MuonRecipe(), budget=budget, ema_decay=0.9)
@@ -195,7 +188,7 @@ def test_checkpoints_are_written_when_due(make_net: Any, squares: Any, tmp_path:
             steps.append((trainer.global_step, best))
             super().save(trainer, best=best)
 
-    budget = Budget(20 * 4, 4 * 4, 4)
+    budget = TrainingLength(20 * 4, 4 * 4, 4)
     settings: Any = {
         "enable_checkpointing": False, "enable_progress_bar": False, "enable_model_summary": False, "logger": False,
         "num_sanity_val_steps": 0, "accelerator": "cpu", "devices": 1, "default_root_dir": tmp_path,

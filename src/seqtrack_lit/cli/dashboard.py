@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig
 
-from seqtrack_lit.cli.runtime import run
+from seqtrack_lit.cli.hydra.runtime import run
 
 if TYPE_CHECKING:
     from wandb_workspaces.workspaces import Workspace
@@ -34,7 +34,7 @@ def body(config: DictConfig) -> None:
         raise ValueError("the dashboard needs a package: pip install wandb-workspaces") from error
     import wandb
 
-    from seqtrack_lit.cli.services import mode_of
+    from seqtrack_lit.cli.loggers import mode_of
 
     try:
         connected = mode_of(None) == "online"

@@ -23,12 +23,12 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from seqtrack_lit.checks import printable, whole
-from seqtrack_lit.cli.overrides import options_of
-from seqtrack_lit.cli.runtime import config_folder, instantiate, run
+from seqtrack_lit.cli.hydra.overrides import options_of
+from seqtrack_lit.cli.hydra.runtime import config_folder, instantiate, run
 
 if TYPE_CHECKING:
-    from seqtrack_lit.data.check import Step
-    from seqtrack_lit.data.sampling import Videos
+    from seqtrack_lit.data.samples.sampling import Videos
+    from seqtrack_lit.data.tools.check import Step
 
 JOBS = ("check", "show", "bench")
 
@@ -76,8 +76,8 @@ def check_dataset(config: DictConfig, name: str, node: DictConfig) -> None:
     if "root" not in node:
         raise ValueError(f"check={name}: these videos are made when they are needed, there is nothing on disk to check")
     whole("", 1, every=config.every)
-    from seqtrack_lit.data.check import check
-    from seqtrack_lit.data.facts import COUNTS
+    from seqtrack_lit.data.sets.facts import COUNTS
+    from seqtrack_lit.data.tools.check import check
 
     with progress("frames") as step:
         report = check(
@@ -102,7 +102,7 @@ def show_dataset(config: DictConfig, name: str, node: DictConfig) -> None:
     """Write sequences.png and samples.png."""
     import cv2
 
-    from seqtrack_lit.data.contact_sheet import samples_sheet, sequences_sheet
+    from seqtrack_lit.data.tools.contact_sheet import samples_sheet, sequences_sheet
     from seqtrack_lit.evaluation.results import write_atomic
 
     whole("", 1, sequences=config.sequences, samples=config.samples)
@@ -130,7 +130,7 @@ def bench_dataset(config: DictConfig, name: str, node: DictConfig) -> None:
 
     import cv2
 
-    from seqtrack_lit.data.bench import measure
+    from seqtrack_lit.data.tools.speed import measure
 
     cv2.setNumThreads(0)
     with progress("samples") as step:
@@ -153,7 +153,7 @@ def build_pool(config: DictConfig) -> None:
     """Collect pictures, and print how many there are of each kind."""
     import tempfile
 
-    from seqtrack_lit.data.synthetic.pool.build import build
+    from seqtrack_lit.data.synthetic.pictures.collect.build import build
 
     out = Path(config.pool).expanduser()
     with progress("pictures") as step, tempfile.TemporaryDirectory() as folder:

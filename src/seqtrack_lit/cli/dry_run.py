@@ -9,11 +9,11 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from seqtrack_lit.data.datamodule import TrackingData
-from seqtrack_lit.training.budget import Budget
-from seqtrack_lit.training.callbacks import step_done
+from seqtrack_lit.training.callbacks.checkpoint import step_done
+from seqtrack_lit.training.callbacks.metrics import peak_memory
+from seqtrack_lit.training.callbacks.track_videos import TrackHeldOut
+from seqtrack_lit.training.length import TrainingLength
 from seqtrack_lit.training.module import SeqTrackModule
-from seqtrack_lit.training.recording import peak_memory
-from seqtrack_lit.training.validation import TrackHeldOut
 
 log = logging.getLogger(__name__)
 STEPS = 4
@@ -64,7 +64,7 @@ class _Watch(Callback):
         """Stop it."""
         self.validation = time.perf_counter() - self._validated
 
-    def report(self, budget: Budget) -> str:
+    def report(self, budget: TrainingLength) -> str:
         """Peak memory, speed, and how long the training would take without validations."""
         memory = f"peak memory {peak_memory(self._device):.2f} GB"
         if self._device.type == "cuda":

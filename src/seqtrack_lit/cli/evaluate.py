@@ -19,21 +19,26 @@ from typing import TYPE_CHECKING, Any
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
-from seqtrack_lit.checks import one_of, path_part, printable, whole
-from seqtrack_lit.cli.overrides import key_of
-from seqtrack_lit.cli.record import read_facts
-from seqtrack_lit.cli.runtime import existing, inference_of, instantiate, run
-from seqtrack_lit.weights import SMALL
+from seqtrack_lit.checks import path_part, printable, whole
+from seqtrack_lit.cli.checkpoints import (
+    BASELINES,
+    _name_by,
+    baselines_of,
+    checkpoint_of,
+    devices_of,
+    load_on,
+    tracker_options,
+)
+from seqtrack_lit.cli.hydra.overrides import key_of
+from seqtrack_lit.cli.hydra.runtime import existing, inference_of, instantiate, run
 
 if TYPE_CHECKING:
     from seqtrack_lit.evaluation.scores import Scores
-    from seqtrack_lit.tracking.run import Summary
+    from seqtrack_lit.tracking.benchmark import Summary
     from seqtrack_lit.tracking.seqtrack import SeqTrackTracker
     from seqtrack_lit.tracking.workers import MakeTracker, Videos
-
-BASELINES = ("static", "kcf", "csrt")
 
 
 def body(config: DictConfig) -> None:
@@ -43,8 +48,8 @@ def body(config: DictConfig) -> None:
     import cv2
     from rich.console import Console
 
-    from seqtrack_lit.evaluation.report import compare
     from seqtrack_lit.evaluation.scores import convention_of
+    from seqtrack_lit.evaluation.tables import compare
     from seqtrack_lit.tracking.baselines import make_baseline
 
     cv2.setNumThreads(0)  # frames are small; the network's threads have the processor
@@ -99,7 +104,7 @@ class Benchmark:
     ) -> list[str]:
         """Track, score, save; gives back what failed, and appends the scores."""
         from seqtrack_lit.evaluation.scores import score_folder, truth_of
-        from seqtrack_lit.tracking.run import claim, run_benchmark
+        from seqtrack_lit.tracking.benchmark import claim, run_benchmark
 
         folder = self.folder(tracker)
         claim(folder, {**identity, "videos": _fingerprint(self.videos)}, replace=self.config.replace)
@@ -131,114 +136,13 @@ class Benchmark:
 
     def show(self, tracker: "SeqTrackTracker", scores: "Scores") -> None:
         """Write media/: clips and maps of attention."""
-        from seqtrack_lit.analysis.media import write_media
+        from seqtrack_lit.reports.media import write_media
 
         value = next(iter(scores.values))
         by_name = {name: values[value] for name, values in scores.per_sequence.items()}
         places = {self.videos[i].name: i for i in range(len(self.videos))}
         listed = write_media(self.folder(tracker.name), tracker, lambda name: self.videos[places[name]], by_name, value)
         print(printable(f"Clips and attention: {listed.parent}"), flush=True)
-
-
-def named_checkpoint(given: str) -> Path:
-    """The file of a checkpoint; `small` is the tracker that comes with the package.
-
-    Raises:
-        FileNotFoundError: it does not exist.
-    """
-    return SMALL if given == "small" else existing(given, "checkpoint")
-
-
-def checkpoint_of(config: DictConfig) -> Path | None:
-    """The checkpoint asked for, else the one of the run asked for; None where neither is.
-
-    Of a run it is the best one or the last one: as asked for, else as the run was configured.
-
-    Raises:
-        FileNotFoundError: it does not exist.
-        ValueError: `which` is neither best nor last.
-    """
-    if config.checkpoint is not None:
-        return named_checkpoint(config.checkpoint)
-    run = Path(config.run).expanduser()
-    which = config.which or read_facts(run).get("which") or "best"
-    one_of("", ("best", "last"), which=which)
-    path = run / "checkpoints" / f"{which}.ckpt"
-    if path.is_file():
-        return path
-    if config.run == config.paths.runs:
-        return None
-    other = "last" if which == "best" else "best"
-    there = (path.parent / f"{other}.ckpt").is_file()
-    remedy = f"which={other} takes the other one" if there else "train first, or give checkpoint=FILE"
-    raise FileNotFoundError(f"run={config.run}: there is no {path}; {remedy}")
-
-
-def baselines_of(value: Any) -> list[str]:
-    """The baselines asked for: a name, a list of names, or none.
-
-    Raises:
-        ValueError: an unknown name.
-    """
-    names = [] if value is None else list(value) if OmegaConf.is_list(value) else [value]
-    for name in names:
-        if name not in BASELINES:
-            raise ValueError(f"baseline={name}: no such baseline; allowed: {', '.join(BASELINES)}, or a list of them")
-    return names
-
-
-def tracker_options(config: DictConfig) -> dict[str, Any]:
-    """Arguments of load_tracker: what the command line, the benchmark and the inference group set.
-
-    Raises:
-        ValueError: a setting that trackers have not, or of a wrong value.
-    """
-    from seqtrack_lit.tracking.seqtrack import check_settings
-
-    options = OmegaConf.to_container(config.tracker, resolve=True)
-    told = OmegaConf.to_container(OmegaConf.masked_copy(config, ["tokenizer", "model"]), resolve=True)
-    assert isinstance(options, dict)
-    assert isinstance(told, dict)
-    set_ones = {str(key): value for key, value in options.items() if value is not None}
-    check_settings(set_ones)
-    return {**set_ones, **told, "official_config": config.official_config}
-
-
-def _name_by(inference: str, tracker: "SeqTrackTracker", options: dict[str, Any]) -> None:
-    """Results of an inference option go to a folder of their own, named after it, unless a name is given.
-
-    Raises:
-        ValueError: the option renews templates, and this model has none to renew.
-    """
-    if inference in ("likelihood_update", "naive_update") and tracker.model.templates == 1:
-        raise ValueError(
-            f"inference={inference} renews the second template, but the model has only one: all results would be those "
-            "of inference=no_update; give a checkpoint trained with two (ablation=likelihood_update)"
-        )
-    if "name" not in options and inference not in ("default", tracker.name):
-        options["name"] = tracker.name = f"{tracker.name}_{inference}"
-
-
-def devices_of(device: str | None) -> list[str]:
-    """The device asked for; else all GPUs; else the CPU.
-
-    Raises:
-        ValueError: there is no such device, or no tracker runs on it.
-    """
-    import torch
-
-    from seqtrack_lit.tracking.seqtrack import device_of
-
-    if device is not None:
-        return [str(device_of(device))]
-    return [f"cuda:{i}" for i in range(torch.cuda.device_count())] or ["cpu"]
-
-
-def load_on(checkpoint: str, options: dict[str, Any], device: str) -> "SeqTrackTracker":
-    """The checkpoint's tracker on a device; a function of this module, so that processes can be given it."""
-    from seqtrack_lit.tracking.seqtrack import load_tracker
-
-    return load_tracker(Path(checkpoint).expanduser(), device=device, **options)
 
 
 def _check(config: DictConfig, checkpoint: Path | None, baselines: list[str]) -> None:

@@ -17,7 +17,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from seqtrack_lit.checks import whole
-from seqtrack_lit.cli.runtime import check_encoder, existing, instantiate, run, without_start
+from seqtrack_lit.cli.hydra.runtime import check_encoder, existing, instantiate, run, without_start
 
 if TYPE_CHECKING:
     from seqtrack_lit.tracking.seqtrack import SeqTrackTracker
@@ -34,8 +34,8 @@ def body(config: DictConfig) -> None:
         existing(config.official_config, "official_config")
     import torch
 
-    from seqtrack_lit.analysis.profile import count_macs, count_parameters, time_tracker
     from seqtrack_lit.evaluation.results import write_atomic
+    from seqtrack_lit.profile import count_macs, count_parameters, time_tracker
 
     if config.threads is not None:
         torch.set_num_threads(config.threads)

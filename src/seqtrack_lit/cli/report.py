@@ -23,12 +23,12 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from seqtrack_lit.checks import path_part, printable
-from seqtrack_lit.cli.runtime import existing, instantiate, run
+from seqtrack_lit.cli.hydra.runtime import existing, instantiate, run
 
 if TYPE_CHECKING:
-    from seqtrack_lit.data.sequence import Sequence as Video
+    from seqtrack_lit.data.video.sequence import Video
     from seqtrack_lit.evaluation.scores import Scores
-    from seqtrack_lit.evaluation.submission import Expected
+    from seqtrack_lit.evaluation.servers import Expected
     from seqtrack_lit.evaluation.table import Table
 
 SERVERS = {"got10k": "got10k_test", "trackingnet": "trackingnet"}
@@ -45,7 +45,7 @@ def body(config: DictConfig) -> None:
     elif config.runs:
         compare_runs(config)
     else:
-        from seqtrack_lit.analysis.report import write_page
+        from seqtrack_lit.reports.run import write_page
 
         folder = Path(config.run).expanduser()
         print(printable(f"Report: {write_page(folder, _page(config))}"))
@@ -53,8 +53,8 @@ def body(config: DictConfig) -> None:
 
 def compare_runs(config: DictConfig) -> None:
     """Write the page that compares runs, and print what is most looked for."""
-    from seqtrack_lit.analysis.comparison import scores_of, summary, write_comparison
-    from seqtrack_lit.analysis.runs import read_runs, warnings
+    from seqtrack_lit.reports.comparison import scores_of, summary, write_comparison
+    from seqtrack_lit.runs.compare import read_runs, warnings
 
     found = read_runs([existing(folder, "runs") for folder in _list(config.runs)])
     page = write_comparison(found, _page(config))
@@ -83,8 +83,8 @@ def _print(whole: "Table") -> None:
 
 def table(config: DictConfig) -> None:
     """Score results, or collect scores; print one table, and write it where asked for."""
-    from seqtrack_lit.evaluation.report import compare
     from seqtrack_lit.evaluation.results import remove_leftovers
+    from seqtrack_lit.evaluation.tables import compare
 
     scores = _scored(config) if config.results else []
     scores += _collected([existing(folder, "scores") for folder in _list(config.scores)])
@@ -106,7 +106,7 @@ def submit(config: DictConfig) -> None:
         ValueError: something is wrong with it; no zip is written then.
     """
     from seqtrack_lit.evaluation.results import remove_leftovers, write_atomic
-    from seqtrack_lit.evaluation.submission import LARGEST, build_submission, check_submission
+    from seqtrack_lit.evaluation.servers import LARGEST, build_submission, check_submission
     from seqtrack_lit.files import read_bytes
 
     server, (benchmark, videos) = config.submit, _benchmark(config)
@@ -230,9 +230,9 @@ def _collected(folders: list[Path]) -> "list[Scores]":
 
 def _save(scores: "list[Scores]", whole: "Table", folder: Path) -> None:
     """The table in every format, scores by tracker and benchmark, and plots of each benchmark."""
-    from seqtrack_lit.analysis import plots
-    from seqtrack_lit.evaluation.report import attribute_table
     from seqtrack_lit.evaluation.results import write_atomic
+    from seqtrack_lit.evaluation.tables import attribute_table
+    from seqtrack_lit.reports import plots
 
     places = [
         folder / path_part("the name of a tracker", one.tracker.replace("/", "_")) / one.benchmark for one in scores
@@ -254,15 +254,15 @@ def _save(scores: "list[Scores]", whole: "Table", folder: Path) -> None:
 
 def _save_average(scores: "list[Scores]", whole: "Table", folder: Path) -> None:
     """What is small enough to be kept with an experiment: the table, and every run's values."""
-    from seqtrack_lit.evaluation.report import repetitions
     from seqtrack_lit.evaluation.results import write_atomic
+    from seqtrack_lit.evaluation.tables import repetitions
 
     write_atomic(folder / "table.md", whole.markdown())
     write_atomic(folder / "scores.json", repetitions(scores))
 
 
 def _expected(videos: "list[Video]") -> "dict[str, Expected]":
-    from seqtrack_lit.evaluation.submission import Expected
+    from seqtrack_lit.evaluation.servers import Expected
 
     return {video.name: Expected(len(video), video.boxes[0]) for video in videos}
 

@@ -22,8 +22,8 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig, OmegaConf
 
 from seqtrack_lit.checks import LONGEST_NAME, number, printable, whole
-from seqtrack_lit.cli.evaluate import BASELINES, devices_of, load_on, named_checkpoint, tracker_options
-from seqtrack_lit.cli.runtime import existing, inference_of, run
+from seqtrack_lit.cli.checkpoints import BASELINES, devices_of, load_on, named_checkpoint, tracker_options
+from seqtrack_lit.cli.hydra.runtime import existing, inference_of, run
 from seqtrack_lit.files import there
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ class Output:
         from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
         from seqtrack_lit.evaluation.results import remove_leftovers
-        from seqtrack_lit.tracking.video import VideoWriter
+        from seqtrack_lit.tracking.video_io import VideoWriter
 
         self.base, self.config, self.settings = base, config, settings
         self.frames, self.seconds = 0, 0.0
@@ -115,7 +115,7 @@ class Output:
 
     def write(self, image: "Image", estimates: "list[Estimate]", seconds: float) -> None:
         """Add a frame with one estimate a target."""
-        from seqtrack_lit.tracking.video import COLORS, draw_boxes
+        from seqtrack_lit.tracking.video_io import COLORS, draw_boxes
 
         numbers = [float(v) for estimate in estimates for v in (*estimate.box_xywh, estimate.confidence)]
         if not all(map(math.isfinite, numbers)):

@@ -45,8 +45,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from seqtrack_lit.checks import flag, one_of, printable, whole
-from seqtrack_lit.cli.outside import agree_on_start, slurm_job
-from seqtrack_lit.cli.overrides import (
+from seqtrack_lit.cli.hydra.overrides import (
     constant_keys,
     key_of,
     names_a_place,
@@ -55,8 +54,7 @@ from seqtrack_lit.cli.overrides import (
     quoted,
     recorded,
 )
-from seqtrack_lit.cli.record import check_same, is_own, read_facts, write_facts
-from seqtrack_lit.cli.runtime import (
+from seqtrack_lit.cli.hydra.runtime import (
     USER_ERRORS,
     check_encoder,
     config_folder,
@@ -66,7 +64,9 @@ from seqtrack_lit.cli.runtime import (
     one_line,
     run,
 )
-from seqtrack_lit.cli.slots import train_apart
+from seqtrack_lit.cli.launch.launcher import train_apart
+from seqtrack_lit.cli.launch.outside import agree_on_start, slurm_job
+from seqtrack_lit.runs.folder import check_same, is_own, read_facts, write_facts
 
 log = logging.getLogger(__name__)
 _PRECISIONS = ("fp32", "bf16", "fp16", "auto")  # as training/precision.py, which imports torch
@@ -140,7 +140,7 @@ def body(config: DictConfig) -> float | None:
         best = read_facts(folder).get("best")
         log.info("done     %s, best val/auc %s", folder.name, best)
         return best
-    from seqtrack_lit.cli.fit import fit
+    from seqtrack_lit.cli.run_training import fit
 
     return fit(config, folder, group=group)
 

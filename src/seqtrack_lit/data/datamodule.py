@@ -9,11 +9,11 @@ import numpy as np
 from lightning.pytorch import LightningDataModule
 
 from seqtrack_lit.checks import number, whole
-from seqtrack_lit.data.augment import Augmentation, Jitter, JitterSchedule, Windows
-from seqtrack_lit.data.index import SequenceIndex
-from seqtrack_lit.data.loader import BatchOrder, PairLoader, TrainLoader
-from seqtrack_lit.data.sampling import Frameset, Source, TrainingSamples, Videos, check_opener
-from seqtrack_lit.data.sequence import Sequence
+from seqtrack_lit.data.samples.augment import Augmentation, Jitter, JitterSchedule, Windows
+from seqtrack_lit.data.samples.loader import BatchOrder, PairLoader, TrainLoader
+from seqtrack_lit.data.samples.sampling import FrameSampling, TrainingSamples, Videos, WeightedDataset, check_opener
+from seqtrack_lit.data.video.index import SequenceIndex
+from seqtrack_lit.data.video.sequence import Video
 
 Opened = TypeVar("Opened")
 
@@ -73,10 +73,10 @@ class TrackingData(LightningDataModule):
     def __init__(
         self,
         *,
-        train: Mapping[str, Source],
+        train: Mapping[str, WeightedDataset],
         validation: Validation,
         windows: Windows,
-        frameset: Frameset,
+        frameset: FrameSampling,
         augmentation: Augmentation,
         jitter: JitterSchedule,
         batch: int,
@@ -163,14 +163,14 @@ class TrackingData(LightningDataModule):
             [1.0],
             seed=0,
             windows=self.windows,
-            frameset=Frameset(self.frameset.templates, self.frameset.past, self.frameset.past_errors),
+            frameset=FrameSampling(self.frameset.templates, self.frameset.past, self.frameset.past_errors),
             augmentation=Augmentation(grey=0.0, flip=0.0),
             jitter=JitterSchedule(jitter.center, jitter.size),
             epoch_samples=self.validation.pairs,
             total_samples=self.validation.pairs,
         )
 
-    def val_sequences(self) -> list[Sequence]:
+    def val_sequences(self) -> list[Video]:
         """Videos to track in validation: spread over the held-out set, the same at every call."""
         videos = self._videos()
         count = min(self.validation.tracks, len(videos))

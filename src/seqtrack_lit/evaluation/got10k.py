@@ -6,14 +6,14 @@ Source: got-10k/toolkit, got10k/experiments/got10k.py and otb.py, got10k/utils/m
 import numpy as np
 from jaxtyping import Float64
 
-from seqtrack_lit.evaluation.overlap import (
+from seqtrack_lit.evaluation.ope import (
     NORM_THRESHOLDS,
     PRECISION_THRESHOLDS,
     SUCCESS_THRESHOLDS,
     BoxRows,
-    Measurement,
+    GroundTruth,
     PerFrame,
-    Truth,
+    SequenceCurves,
     above,
     at_most,
     centers,
@@ -23,7 +23,7 @@ AO_THRESHOLDS = np.linspace(0, 1, 101)
 _EPS = np.finfo(np.float64).eps
 
 
-def got10k_ious(truth: Truth, pred: Float64[np.ndarray, "M 4"]) -> Float64[np.ndarray, "frames"]:
+def got10k_ious(truth: GroundTruth, pred: Float64[np.ndarray, "M 4"]) -> Float64[np.ndarray, "frames"]:
     """IoU of the frames GOT-10k counts: all but the first and those with cover 0, both boxes clipped to the image.
 
     Raises:
@@ -42,7 +42,7 @@ def got10k_ious(truth: Truth, pred: Float64[np.ndarray, "M 4"]) -> Float64[np.nd
     return _iou(_clip(pred[kept], size), _clip(truth.boxes[kept], size))
 
 
-def got10k_ao(truth: Truth, pred: Float64[np.ndarray, "M 4"]) -> Measurement:
+def got10k_ao(truth: GroundTruth, pred: Float64[np.ndarray, "M 4"]) -> SequenceCurves:
     """Average overlap and success rates; a sequence weighs as much as it has counted frames (pooled mean)."""
     overlap = got10k_ious(truth, pred)
     frames = len(overlap)
@@ -50,10 +50,10 @@ def got10k_ao(truth: Truth, pred: Float64[np.ndarray, "M 4"]) -> Measurement:
         "overlap": np.array([overlap.mean() if frames else 0.0]),
         "success": above(overlap, AO_THRESHOLDS, max(frames, 1)),
     }
-    return Measurement(curves, dict.fromkeys(curves, float(frames)))
+    return SequenceCurves(curves, dict.fromkeys(curves, float(frames)))
 
 
-def got10k_otb(truth: Truth, pred: Float64[np.ndarray, "M 4"]) -> Measurement:
+def got10k_otb(truth: GroundTruth, pred: Float64[np.ndarray, "M 4"]) -> SequenceCurves:
     """The toolkit's OTB-style plots (OTB, NFS, UAV123, LaSOT): NaN rows leave the denominator, flags are ignored."""
     frames = min(len(pred), len(truth.boxes))
     pred, gt = pred[:frames].copy(), truth.boxes[:frames]
@@ -68,7 +68,7 @@ def got10k_otb(truth: Truth, pred: Float64[np.ndarray, "M 4"]) -> Measurement:
         "precision": at_most(plain, PRECISION_THRESHOLDS, len(gt)),
         "norm_precision": at_most(norm, NORM_THRESHOLDS, len(gt)),
     }
-    return Measurement(curves, dict.fromkeys(curves, 1.0))
+    return SequenceCurves(curves, dict.fromkeys(curves, 1.0))
 
 
 def _iou(a: BoxRows, b: BoxRows) -> PerFrame:

@@ -8,8 +8,8 @@ from jaxtyping import Float64
 from torch import Tensor
 from torchmetrics import Metric
 
-from seqtrack_lit.evaluation.overlap import Measurement, Truth
-from seqtrack_lit.evaluation.scores import convention_of, mean_measurement, values_of
+from seqtrack_lit.evaluation.ope import GroundTruth, SequenceCurves
+from seqtrack_lit.evaluation.scores import convention_of, mean_curves, values_of
 
 
 class TrackingScores(Metric):
@@ -27,7 +27,7 @@ class TrackingScores(Metric):
     sums: Tensor  # [sequences, curve points + curves], float64
     counts: Tensor  # [sequences]
 
-    def __init__(self, truths: Sequence[Truth], convention: str = "seqtrack") -> None:
+    def __init__(self, truths: Sequence[GroundTruth], convention: str = "seqtrack") -> None:
         super().__init__()
         self.truths = list(truths)
         self.convention = convention
@@ -55,14 +55,14 @@ class TrackingScores(Metric):
         if not seen.any():
             raise ValueError("no sequence was tracked, so there is nothing to score")
         rows = (self.sums[seen] / self.counts[seen, None]).cpu().numpy()
-        mean = mean_measurement([self._unpack(row) for row in rows])
+        mean = mean_curves([self._unpack(row) for row in rows])
         values = values_of(convention_of(self.convention), mean)
         return {name: torch.tensor(value, dtype=torch.float64) for name, value in values.items()}
 
-    def _unpack(self, row: Float64[np.ndarray, "width"]) -> Measurement:
+    def _unpack(self, row: Float64[np.ndarray, "width"]) -> SequenceCurves:
         """A row of the state as curves and weights."""
         parts = np.split(row, np.cumsum(list(self._points.values())))
-        return Measurement(
+        return SequenceCurves(
             dict(zip(self._points, parts[:-1], strict=True)),
             dict(zip(self._points, parts[-1].tolist(), strict=True)),
         )

@@ -17,8 +17,10 @@ from annotated_types import Ge, Le
 from jaxtyping import Bool, Float64
 
 from seqtrack_lit.checks import path_part, shown
-from seqtrack_lit.evaluation import got10k, other_toolkits, overlap, trackingnet
-from seqtrack_lit.evaluation.overlap import Curve, Measurement, Rules, Truth
+from seqtrack_lit.evaluation import got10k, trackingnet
+from seqtrack_lit.evaluation import lasot_pysot as other_toolkits
+from seqtrack_lit.evaluation import ope as overlap
+from seqtrack_lit.evaluation.ope import Curve, GroundTruth, Rules, SequenceCurves
 from seqtrack_lit.evaluation.results import find_boxes, read_boxes, read_times, write_atomic
 from seqtrack_lit.evaluation.table import Table
 from seqtrack_lit.files import read_json
@@ -40,8 +42,8 @@ _OPE: dict[str, ReadOut] = {
 class Convention:
     """How one toolkit measures a sequence, how it reads its scores from the curves, if it knows what NaN means."""
 
-    measure: Callable[[Truth, Float64[np.ndarray, "M 4"]], Measurement]
-    read_out: Mapping[str, ReadOut]
+    measure: Callable[[GroundTruth, Float64[np.ndarray, "M 4"]], SequenceCurves]
+    score: Mapping[str, ReadOut]
     nan: bool = False
 
 
@@ -172,7 +174,7 @@ def _inconsistent(convention: str, one: Scores) -> str:
         return f"{shown(convention)} is no convention (one of {', '.join(CONVENTIONS)})"
     if one.convention != convention:
         return f"{convention}.convention is {shown(one.convention)}"
-    known, curves = set(CONVENTIONS[convention].read_out), _curve_lengths(convention)
+    known, curves = set(CONVENTIONS[convention].score), _curve_lengths(convention)
     parts = {"values": one.values, **{f"per_sequence.{name}": of for name, of in one.per_sequence.items()}}
     for name, of in parts.items():
         if not of or not of.keys() <= known:
@@ -190,7 +192,7 @@ def _inconsistent(convention: str, one: Scores) -> str:
 def _curve_lengths(convention: str) -> dict[str, int]:
     """Names and lengths of a convention's curves."""
     boxes = np.ones((2, 4))
-    curves = CONVENTIONS[convention].measure(Truth("", boxes, resolution=(2, 2)), boxes).curves
+    curves = CONVENTIONS[convention].measure(GroundTruth("", boxes, resolution=(2, 2)), boxes).curves
     return {name: len(curve) for name, curve in curves.items()}
 
 
@@ -203,7 +205,7 @@ def _rounded(value: Any) -> Any:
     return [_rounded(item) for item in value] if isinstance(value, list) else value
 
 
-def mean_measurement(measurements: Sequence[Measurement]) -> Measurement:
+def mean_curves(measurements: Sequence[SequenceCurves]) -> SequenceCurves:
     """Weighted mean of curves; a curve nobody has weight on is zero."""
     curves, weights = {}, {}
     for name, first in measurements[0].curves.items():
@@ -211,16 +213,16 @@ def mean_measurement(measurements: Sequence[Measurement]) -> Measurement:
         stacked = np.stack([m.curves[name] for m in measurements])
         weights[name] = float(weight.sum())
         curves[name] = weight @ stacked / weights[name] if weights[name] > 0 else np.zeros_like(first)
-    return Measurement(curves, weights)
+    return SequenceCurves(curves, weights)
 
 
-def values_of(convention: Convention, measurement: Measurement) -> dict[str, float]:
+def values_of(convention: Convention, measurement: SequenceCurves) -> dict[str, float]:
     """The scores in percent, read from the curves."""
-    return {name: 100 * read(measurement.curves) for name, read in convention.read_out.items()}
+    return {name: 100 * read(measurement.curves) for name, read in convention.score.items()}
 
 
 def score_sequences(
-    truths: Sequence[Truth],
+    truths: Sequence[GroundTruth],
     results: Mapping[str, Float64[np.ndarray, "_ 4"]],
     *,
     convention: str = "seqtrack",
@@ -243,11 +245,11 @@ def score_sequences(
         measured = {truth.name: rules.measure(truth, results[truth.name]) for truth in truths}
     except ValueError as error:
         raise ValueError(f"{tracker} on {benchmark}, {error}") from None
-    whole = mean_measurement(list(measured.values()))
+    whole = mean_curves(list(measured.values()))
     attributes = {}
     for attribute in dict.fromkeys(a for truth in truths for a in truth.attributes):
         chosen = [measured[truth.name] for truth in truths if attribute in truth.attributes]
-        attributes[attribute] = {**values_of(rules, mean_measurement(chosen)), "sequences": len(chosen)}
+        attributes[attribute] = {**values_of(rules, mean_curves(chosen)), "sequences": len(chosen)}
     return Scores(
         convention=convention,
         tracker=tracker,
@@ -264,7 +266,7 @@ def score_sequences(
 
 def score_folder(
     folder: Path,
-    truths: Sequence[Truth],
+    truths: Sequence[GroundTruth],
     *,
     convention: str = "seqtrack",
     tracker: str = "",
@@ -306,7 +308,7 @@ def score_folder(
     return runs[0] if len(runs) == 1 else _mean_scores(runs)
 
 
-def _check_rows(where: str, truth: Truth, boxes: Float64[np.ndarray, "M 4"], convention: str) -> None:
+def _check_rows(where: str, truth: GroundTruth, boxes: Float64[np.ndarray, "M 4"], convention: str) -> None:
     """Refuse NaN where the convention does not say what it means: its scores would be NaN, or count it as a box."""
     bad = np.flatnonzero(np.isnan(boxes).any(1))
     if bad.size and not convention_of(convention).nan:
@@ -317,7 +319,7 @@ def _check_rows(where: str, truth: Truth, boxes: Float64[np.ndarray, "M 4"], con
         )
 
 
-def _check_length(path: Path, truth: Truth, rows: int) -> None:
+def _check_length(path: Path, truth: GroundTruth, rows: int) -> None:
     """Refuse a result much longer than its video; the toolkits cut a few rows too many."""
     frames = len(truth.boxes)
     if rows > 1.5 * frames:
@@ -327,7 +329,7 @@ def _check_length(path: Path, truth: Truth, rows: int) -> None:
         )
 
 
-def _repetition(folder: Path, truths: Sequence[Truth], repetition: int) -> dict[str, Path] | None:
+def _repetition(folder: Path, truths: Sequence[GroundTruth], repetition: int) -> dict[str, Path] | None:
     """The boxes files of one repetition, or None where a sequence has none."""
     paths = {truth.name: find_boxes(folder, truth.name, repetition) for truth in truths}
     whole = {name: path for name, path in paths.items() if path is not None}
@@ -375,10 +377,10 @@ def truth_of(
     meta: Mapping[str, Any],
     *,
     benchmark: str,
-) -> Truth:
+) -> GroundTruth:
     """What is needed of a data set's sequence to score it: the fields of `data.sequence.Sequence`."""
     cover, resolution = meta.get("cover"), meta.get("resolution")
-    return Truth(
+    return GroundTruth(
         name=name,
         boxes=boxes,
         visible=visible,

@@ -8,13 +8,13 @@ Source: SilvioGiancola/TrackingNet-devkit, metrics.py (the version with `>=`).
 import numpy as np
 from jaxtyping import Float64
 
-from seqtrack_lit.evaluation.overlap import SUCCESS_THRESHOLDS, Curve, Measurement, Truth, at_most, iou
+from seqtrack_lit.evaluation.ope import SUCCESS_THRESHOLDS, Curve, GroundTruth, SequenceCurves, at_most, iou
 
 PRECISION_THRESHOLDS = np.linspace(0, 50, 21)
 NORM_THRESHOLDS = np.linspace(0, 0.5, 21)
 
 
-def trackingnet(truth: Truth, pred: Float64[np.ndarray, "M 4"]) -> Measurement:
+def trackingnet(truth: GroundTruth, pred: Float64[np.ndarray, "M 4"]) -> SequenceCurves:
     """Success, precision, normalised precision; and coverage, the share of frames with an answer."""
     frames = len(truth.boxes)
     pred = np.concatenate([pred[:frames], np.full((max(0, frames - len(pred)), 4), np.nan)])
@@ -30,7 +30,7 @@ def trackingnet(truth: Truth, pred: Float64[np.ndarray, "M 4"]) -> Measurement:
         "norm_precision": at_most(norm, NORM_THRESHOLDS, frames),
         "coverage": np.array([(pred.sum(1) > 0).mean()]),
     }
-    return Measurement(curves, {**dict.fromkeys(curves, 1.0), "coverage": float(frames)})
+    return SequenceCurves(curves, {**dict.fromkeys(curves, 1.0), "coverage": float(frames)})
 
 
 def area(curve: Curve) -> float:

@@ -25,7 +25,7 @@ MemoryPosition = Float[Tensor, "1 M D"]
 Weights = Float[Tensor, "B H Q K"]
 
 
-class KeysValues(NamedTuple):
+class KVCache(NamedTuple):
     """What attention looks things up in."""
 
     keys: Heads
@@ -33,14 +33,14 @@ class KeysValues(NamedTuple):
 
 
 @dataclass
-class Context:
+class DecoderState:
     """State of a generation: per layer the memory's keys and values, and a cache for those of the sentence.
 
     `cache` has the length of a whole sentence from the start; what is not written yet is masked.
     """
 
-    memory: list[KeysValues]
-    cache: list[KeysValues]
+    memory: list[KVCache]
+    cache: list[KVCache]
     length: int = 0  # tokens read so far
 
 
@@ -56,22 +56,22 @@ class Attention(nn.Module):
         self.value = nn.Linear(width, width)
         self.out = nn.Linear(width, width)
 
-    def look_up(self, keys: Float[Tensor, "B N D"], values: Float[Tensor, "B N D"]) -> KeysValues:
+    def project_kv(self, keys: Float[Tensor, "B N D"], values: Float[Tensor, "B N D"]) -> KVCache:
         """Project keys and values; what can be done once and kept."""
-        return KeysValues(split_heads(self.key(keys), self.heads), split_heads(self.value(values), self.heads))
+        return KVCache(split_heads(self.key(keys), self.heads), split_heads(self.value(values), self.heads))
 
     def forward(
         self,
         queries: Float[Tensor, "B L D"],
-        looked_up: KeysValues,
+        keys_values: KVCache,
         visible: Bool[Tensor, "L N"] | None = None,
         weights: bool = False,
     ) -> tuple[Float[Tensor, "B L D"], Weights | None]:
         """Answers to the queries, and the attention weights where asked for."""
         answers, attention = attend(
             split_heads(self.query(queries), self.heads),
-            looked_up.keys,
-            looked_up.values,
+            keys_values.keys,
+            keys_values.values,
             visible=visible,
             dropout=self.dropout if self.training else 0.0,
             weights=weights,
@@ -97,9 +97,9 @@ class DecoderLayer(nn.Module):
         self,
         x: Float[Tensor, "B L D"],
         position: Float[Tensor, "1 L D"],
-        memory: KeysValues,
+        memory: KVCache,
         visible: Bool[Tensor, "L S"] | None,
-        cache: KeysValues | None,
+        cache: KVCache | None,
         slots: Int64[Tensor, "L"],
         weights: bool,
     ) -> tuple[Float[Tensor, "B L D"], Weights | None]:
@@ -108,7 +108,7 @@ class DecoderLayer(nn.Module):
         Without a cache the tokens are the whole sentence; with one, their keys and values are written into it.
         """
         y = self.norm1(x) if self.pre_norm else x
-        sentence = self.self_attention.look_up(y + position, y)
+        sentence = self.self_attention.project_kv(y + position, y)
         if cache is not None:
             cache.keys.index_copy_(2, slots, sentence.keys)
             cache.values.index_copy_(2, slots, sentence.values)
@@ -223,21 +223,21 @@ class Decoder(nn.Module):
         """
         opening = self.opening(past, len(memory))
         tokens = opening if self.bidirectional else torch.cat([opening[:, :-1], inputs], dim=1)
-        states, _ = self._read(tokens, self._look_up(memory, memory_position), None, 0, weights=False)
+        states, _ = self._read(tokens, self._project_kv(memory, memory_position), None, 0, weights=False)
         return self.logits(states[:, 4 * self.past :])
 
-    def open(
+    def prefill(
         self, memory: Memory, memory_position: MemoryPosition, past: Int64[Tensor, "B P 4"] | None = None
-    ) -> tuple[Context, Int64[Tensor, "B L"]]:
-        """Begin a generation: its state, and the tokens to `read` first."""
-        looked_up = self._look_up(memory, memory_position)
-        keys = looked_up[0].keys
+    ) -> tuple[DecoderState, Int64[Tensor, "B L"]]:
+        """Begin a generation: its state, and the tokens to `decode_step` first."""
+        keys_values = self._project_kv(memory, memory_position)
+        keys = keys_values[0].keys
         shape = (len(memory), self.heads, self.sentence, self.width // self.heads)
-        cache = [KeysValues(keys.new_zeros(shape), keys.new_zeros(shape)) for _ in self.layers]
-        return Context(looked_up, cache), self.opening(past, len(memory))
+        cache = [KVCache(keys.new_zeros(shape), keys.new_zeros(shape)) for _ in self.layers]
+        return DecoderState(keys_values, cache), self.opening(past, len(memory))
 
-    def read(
-        self, tokens: Int64[Tensor, "B L"], context: Context, *, weights: bool = False
+    def decode_step(
+        self, tokens: Int64[Tensor, "B L"], context: DecoderState, *, weights: bool = False
     ) -> tuple[Float[Tensor, "B l V"], Float[Tensor, "B l layers H M"] | None]:
         """Read the next tokens of a sentence; earlier ones are remembered in the context.
 
@@ -278,15 +278,15 @@ class Decoder(nn.Module):
             return start
         return torch.cat([past.clamp(0, self.tokenizer.bins - 1).flatten(1), start], dim=1)
 
-    def _look_up(self, memory: Memory, memory_position: MemoryPosition) -> list[KeysValues]:
+    def _project_kv(self, memory: Memory, memory_position: MemoryPosition) -> list[KVCache]:
         keys = memory + memory_position
-        return [cast(DecoderLayer, layer).cross_attention.look_up(keys, memory) for layer in self.layers]
+        return [cast(DecoderLayer, layer).cross_attention.project_kv(keys, memory) for layer in self.layers]
 
     def _read(
         self,
         tokens: Int64[Tensor, "B L"],
-        memory: list[KeysValues],
-        cache: list[KeysValues] | None,
+        memory: list[KVCache],
+        cache: list[KVCache] | None,
         done: int,
         *,
         weights: bool,

@@ -213,22 +213,24 @@ class ViTEncoder(Encoder):
         search_tokens = self._embed(search) + self.search_position
         template_tokens = self._embed(templates.flatten(0, 1)) + self.template_position  # BT M C
         if self.joint:
-            return self._blend(torch.cat([search_tokens, _line_up(template_tokens, len(search))], dim=1))
-        return torch.cat([self._blend(search_tokens), _line_up(self._blend(template_tokens), len(search))], dim=1)
+            return self._run_blocks(torch.cat([search_tokens, _concat_templates(template_tokens, len(search))], dim=1))
+        return torch.cat(
+            [self._run_blocks(search_tokens), _concat_templates(self._run_blocks(template_tokens), len(search))], dim=1
+        )
 
     def search_features(self, templates: Templates, search: Search) -> Float[Tensor, "B N C"]:
         """The features of the search region alone: the last block computes no others."""
         search_tokens = self._embed(search) + self.search_position
         if not self.joint:
-            return self._blend(search_tokens)
+            return self._run_blocks(search_tokens)
         template_tokens = self._embed(templates.flatten(0, 1)) + self.template_position
-        tokens = torch.cat([search_tokens, _line_up(template_tokens, len(search))], dim=1)
-        return self._blend(tokens, self.search_tokens)
+        tokens = torch.cat([search_tokens, _concat_templates(template_tokens, len(search))], dim=1)
+        return self._run_blocks(tokens, self.search_tokens)
 
     def _embed(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b n C"]:
         return cast(Tensor, self.patch_embed(images)).flatten(2).transpose(1, 2)  # b C y x -> b (y x) C
 
-    def _blend(self, tokens: Float[Tensor, "b n C"], first: int | None = None) -> Float[Tensor, "b m C"]:
+    def _run_blocks(self, tokens: Float[Tensor, "b n C"], first: int | None = None) -> Float[Tensor, "b m C"]:
         """All blocks and the final norm; the last block gives only the `first` tokens, None: all."""
         last = len(self.blocks) - 1
         for place, block in enumerate(self.blocks):
@@ -276,6 +278,6 @@ class ViTEncoder(Encoder):
         return [module for module in self.modules() if isinstance(module, Attention)]
 
 
-def _line_up(tokens: Float[Tensor, "BT M C"], batch: int) -> Float[Tensor, "B TM C"]:
+def _concat_templates(tokens: Float[Tensor, "BT M C"], batch: int) -> Float[Tensor, "B TM C"]:
     """The tokens of a sample's templates one after another."""
     return tokens.reshape(batch, -1, tokens.shape[-1])

@@ -27,7 +27,7 @@ class _Layer(NamedTuple):
     layer: DecoderLayer
 
 
-class LeanState(NamedTuple):
+class LeanDecoderState(NamedTuple):
     """Keys and values of the memory [B 2 layers H M E], and of the tokens read so far, each [B H S E]."""
 
     memory: Tensor
@@ -36,7 +36,7 @@ class LeanState(NamedTuple):
 
 
 class LeanDecoder:
-    """Reads tokens for generation as `Decoder.open` and `Decoder.read` do.
+    """Reads tokens for generation as `Decoder.prefill` and `Decoder.decode_step` do.
 
     Args:
         decoder: the decoder; `refresh` must be called when its weights have changed.
@@ -82,18 +82,18 @@ class LeanDecoder:
             yield torch.cat([own.query(position), own.key(position), values], dim=-1)
             yield layer.cross_attention.query(position)
 
-    def open(
+    def prefill(
         self, memory: Memory, past: Int64[Tensor, "B P 4"] | None = None
-    ) -> tuple[LeanState, Int64[Tensor, "B L"]]:
+    ) -> tuple[LeanDecoderState, Int64[Tensor, "B L"]]:
         """Begin a generation: the memory projected for all layers, and the tokens to read first."""
         projected = F.linear(memory, self.memory_weight) + self.memory_bias
         heads = self.decoder.heads
         memory_heads = projected.view(*memory.shape[:2], 2 * len(self.layers), heads, -1).permute(0, 2, 3, 1, 4)
         empty = memory_heads[:, 0, :, :0]
-        state = LeanState(memory_heads.contiguous(), [empty] * len(self.layers), [empty] * len(self.layers))
+        state = LeanDecoderState(memory_heads.contiguous(), [empty] * len(self.layers), [empty] * len(self.layers))
         return state, self.decoder.opening(past, len(memory))
 
-    def read(self, tokens: Int64[Tensor, "B L"], state: LeanState) -> tuple[Float[Tensor, "B l V"], None]:
+    def decode_step(self, tokens: Int64[Tensor, "B L"], state: LeanDecoderState) -> tuple[Float[Tensor, "B l V"], None]:
         """Logits of the token after the last one read; of the bidirectional decoder, of each of its four queries."""
         done, bidirectional = state.keys[0].shape[2], self.decoder.bidirectional
         now = slice(done, done + tokens.shape[1])
@@ -104,7 +104,7 @@ class LeanDecoder:
         return self.decoder.logits(x), None
 
     def _layer(
-        self, x: Float[Tensor, "B L D"], number: int, state: LeanState, now: slice, *, causal: bool
+        self, x: Float[Tensor, "B L D"], number: int, state: LeanDecoderState, now: slice, *, causal: bool
     ) -> Float[Tensor, "B L D"]:
         qkv_weight, qkv_position, query_position, layer = self.layers[number]
         heads, before = self.decoder.heads, layer.pre_norm

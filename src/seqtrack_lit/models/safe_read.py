@@ -364,7 +364,7 @@ def _read_plain(path: Path, file: BufferedReader) -> Contents:
 
 
 def _read_safetensors(path: Path) -> Contents:
-    from seqtrack_lit.models.compact import load_compact
+    from seqtrack_lit.models.quantised import load_compact
 
     state, description = load_compact(path)
     return Contents(path, state if description is None else {"state_dict": state, "seqtrack": description}, {})

@@ -209,12 +209,12 @@ class SeqTrack(nn.Module):
         memory = self._remember(features)
         read: Callable[[Tensor], tuple[Tensor, Tensor | None]]
         if lean is None or attention:
-            context, tokens = self.decoder.open(memory, self.memory_position, past)
-            read = partial(self.decoder.read, context=context, weights=attention)
+            context, tokens = self.decoder.prefill(memory, self.memory_position, past)
+            read = partial(self.decoder.decode_step, context=context, weights=attention)
         else:
-            state, tokens = lean.open(memory, past)
-            read = partial(lean.read, state=state)
-        words: list[_Word] = []
+            state, tokens = lean.prefill(memory, past)
+            read = partial(lean.decode_step, state=state)
+        words: list[_Token] = []
         looked: list[Tensor] = []
         while len(words) < 4:  # causal: four rounds of one token; bidirectional: one round of four
             logits, weights = read(tokens)
@@ -231,13 +231,13 @@ class SeqTrack(nn.Module):
             distributions=torch.cat([word.distribution[:, None] for word in words], dim=1) if distributions else None,
         )
 
-    def _choose(self, logits: Float[Tensor, "B V"], slot: int, window: Float64[Tensor, "bins"] | None) -> "_Word":
+    def _choose(self, logits: Float[Tensor, "B V"], slot: int, window: Float64[Tensor, "bins"] | None) -> "_Token":
         """The likeliest coordinate token: softmax over the whole vocabulary, cut, not normalised again, windowed."""
         probabilities = logits.float().softmax(-1)[:, : self.tokenizer.bins]
-        if window is not None and slot in self.tokenizer.window_slots:
+        if window is not None and slot in self.tokenizer.window_positions:
             probabilities = probabilities * window  # float64, which decides the argmax
         likelihood, token = probabilities.max(-1)
-        return _Word(token, likelihood, probabilities)
+        return _Token(token, likelihood, probabilities)
 
     def features(
         self, templates: Templates, search: Search, template_boxes: Float[Tensor, "B T 4"] | None = None
@@ -265,7 +265,7 @@ class SeqTrack(nn.Module):
         return self._map(features)
 
 
-class _Word(NamedTuple):
+class _Token(NamedTuple):
     token: Int64[Tensor, "B"]
     likelihood: Float[Tensor, "B"]
     distribution: Float[Tensor, "B bins"]

@@ -100,7 +100,7 @@ class SplitEncoder(Encoder):
         self.norm = nn.LayerNorm(width, eps=1e-6)
         self.target = nn.Parameter(torch.randn(2, width) * target_std)  # inside, around
         if pretrained:
-            from seqtrack_lit.models.pretrained import start_from_dino  # reading ONNX is not always needed
+            from seqtrack_lit.models.dinov2 import start_from_dino  # reading ONNX is not always needed
 
             start_from_dino(self, pretrained)
         if frozen:

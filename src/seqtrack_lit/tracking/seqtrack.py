@@ -20,10 +20,10 @@ from torch import Tensor
 from seqtrack_lit.boxes import clip_xywh
 from seqtrack_lit.checks import flag, number, one_of, path_part, shown
 from seqtrack_lit.crops import Crop, Image
+from seqtrack_lit.models.checkpoint import load_model
 from seqtrack_lit.models.lean_decoder import LeanDecoder
 from seqtrack_lit.models.seqtrack import Prediction, SeqTrack, normalise
-from seqtrack_lit.models.weights import load_model
-from seqtrack_lit.tracking.captured import CapturedGeneration
+from seqtrack_lit.tracking.cuda_graph import CapturedGeneration
 from seqtrack_lit.tracking.priors import Rule, TemplateUpdate
 from seqtrack_lit.tracking.tracker import Estimate, check_first_box, check_image, not_started
 from seqtrack_lit.weights import SMALL

@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float64
 from seqtrack_lit.boxes import misread
 from seqtrack_lit.checks import shown
 from seqtrack_lit.crops import Image
-from seqtrack_lit.data.sequence import Sequence
+from seqtrack_lit.data.video.sequence import Video
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class Track:
     updated: Bool[np.ndarray, "frames"]
 
 
-def run_tracker(tracker: Tracker, sequence: Sequence, *, progress: Callable[[], None] | None = None) -> Track:
+def run_tracker(tracker: Tracker, sequence: Video, *, progress: Callable[[], None] | None = None) -> Track:
     """Track the target of row 0 of `sequence.boxes` through all frames.
 
     The tracker must answer on the CPU, which waits for the device: so wall time is its whole time.

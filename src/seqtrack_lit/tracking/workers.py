@@ -17,7 +17,7 @@ from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 import cv2
 import torch
 
-from seqtrack_lit.data.sequence import Sequence
+from seqtrack_lit.data.video.sequence import Video
 from seqtrack_lit.evaluation.results import write_result
 from seqtrack_lit.processes import end_with_parent
 from seqtrack_lit.tracking.tracker import Tracker, run_tracker
@@ -32,7 +32,7 @@ class Videos(Protocol):
 
     def __len__(self) -> int: ...
 
-    def __getitem__(self, index: int, /) -> Sequence: ...
+    def __getitem__(self, index: int, /) -> Video: ...
 
 
 class Event(NamedTuple):

@@ -15,21 +15,21 @@ from seqtrack_lit.boxes import Boxes, cxcywh_to_xyxy
 from seqtrack_lit.tokens import BoxTokenizer
 
 
-class SentenceLoss(NamedTuple):
+class TokenLoss(NamedTuple):
     """`total`, a scalar; `tokens` [L], the plain mean cross-entropy of each position (for looking, no gradient)."""
 
     total: Tensor
     tokens: Tensor
 
 
-def sentence_loss(
+def token_loss(
     logits: Float[Tensor, "B L V"],
     boxes_cxcywh: Boxes,
     tokenizer: BoxTokenizer,
     *,
     end_weight: float = 1.0,
     soft_bins: float = 0.0,
-) -> SentenceLoss:
+) -> TokenLoss:
     """Mean cross-entropy over the four coordinates and END.
 
     Args:
@@ -51,7 +51,7 @@ def sentence_loss(
         loss = torch.cat([soft, hard[:, 4:]], dim=1)
     weight = torch.ones(loss.shape[1], device=loss.device)
     weight[4:] = end_weight
-    return SentenceLoss((loss * weight).sum() / (weight.sum() * len(loss)), hard.detach().mean(0))
+    return TokenLoss((loss * weight).sum() / (weight.sum() * len(loss)), hard.detach().mean(0))
 
 
 def _gaussian(boxes_cxcywh: Boxes, tokenizer: BoxTokenizer, sigma: float) -> Float[Tensor, "B 4 bins"]:

@@ -19,12 +19,12 @@ from torch import Tensor
 
 from seqtrack_lit.boxes import Boxes, cxcywh_to_xywh, cxcywh_to_xyxy, iou, xyxy_to_cxcywh
 from seqtrack_lit.checks import number, whole
-from seqtrack_lit.data.sampling import Batch
+from seqtrack_lit.data.samples.batch import Batch
 from seqtrack_lit.models.seqtrack import SeqTrack, normalise
 from seqtrack_lit.tokens import Tokens
-from seqtrack_lit.training.budget import Budget
 from seqtrack_lit.training.ema import Ema
-from seqtrack_lit.training.losses import dense_loss, sentence_loss
+from seqtrack_lit.training.length import TrainingLength
+from seqtrack_lit.training.losses import dense_loss, token_loss
 from seqtrack_lit.training.means import Means
 from seqtrack_lit.training.optim import Recipe
 
@@ -64,7 +64,7 @@ class SeqTrackModule(LightningModule):
         net: SeqTrack,
         *,
         recipe: Recipe,
-        budget: Budget,
+        budget: TrainingLength,
         description: Mapping[str, Any] | None = None,
         end_weight: float = 1.0,
         soft_bins: float = 0.0,
@@ -121,9 +121,7 @@ class SeqTrackModule(LightningModule):
         if features is None:
             features = self._features(net, batch)
         logits = net.logits(features, inputs, self._past(net, batch))
-        sentence = sentence_loss(
-            logits.tokens, batch.box, tokenizer, end_weight=self.end_weight, soft_bins=self.soft_bins
-        )
+        sentence = token_loss(logits.tokens, batch.box, tokenizer, end_weight=self.end_weight, soft_bins=self.soft_bins)
         names = COORDINATES[tokenizer.order]
         parts = {f"loss_{name}": loss for name, loss in zip(names, sentence.tokens, strict=False)}
         total = sentence.total

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from seqtrack_lit.data.synthetic.pool.build import COLUMNS
+from seqtrack_lit.data.synthetic.pictures.collect.build import COLUMNS
 
 
 def write_pool(root, *, backgrounds=24, objects=24):

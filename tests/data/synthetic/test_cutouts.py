@@ -5,9 +5,18 @@ import math
 import numpy as np
 import pytest
 
-from seqtrack_lit.data.synthetic.camera import cut_off, photograph
-from seqtrack_lit.data.synthetic.cutouts import Change, Cutout, Look, covered, draw_change, draw_look, paint, place
-from seqtrack_lit.data.synthetic.shapes import blob
+from seqtrack_lit.data.synthetic.pictures.camera import cut_off, photograph
+from seqtrack_lit.data.synthetic.pictures.cutouts import (
+    Change,
+    Cutout,
+    Look,
+    covered,
+    draw_change,
+    draw_look,
+    paint,
+    place,
+)
+from seqtrack_lit.data.synthetic.pictures.shapes import blob
 
 PLAIN = Look(0.0, 0.0, False, np.ones(3, np.float32), 0.0, False, False)
 STILL = Change(0.0, 0.0, 0.0, False, 0.0)

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from seqtrack_lit.data.synthetic.pool.build import Pick, build, picks
-from seqtrack_lit.data.synthetic.pool.images import cut_out, without_white
-from seqtrack_lit.data.synthetic.pool.licences import tier
-from seqtrack_lit.data.synthetic.pool.packages import qt_resources, read
+from seqtrack_lit.data.synthetic.pictures.collect.build import Pick, build, picks
+from seqtrack_lit.data.synthetic.pictures.collect.images import cut_out, without_white
+from seqtrack_lit.data.synthetic.pictures.collect.licences import tier
+from seqtrack_lit.data.synthetic.pictures.collect.packages import qt_resources, read
 
 COPYRIGHT = """Files: *
 License: GPL-2+

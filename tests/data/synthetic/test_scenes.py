@@ -6,13 +6,13 @@ import cv2
 import numpy as np
 import pytest
 
-from seqtrack_lit.data.augment import Jitter, Windows
 from seqtrack_lit.data.datamodule import Validation
-from seqtrack_lit.data.generated import GeneratedVideos
-from seqtrack_lit.data.synthetic.cutouts import covered
-from seqtrack_lit.data.synthetic.datamodule import PictureData, PictureSamples
-from seqtrack_lit.data.synthetic.pictures import PicturePool, Seen, part_of
-from seqtrack_lit.data.synthetic.scenes import Mix, Scenes, _cut
+from seqtrack_lit.data.samples.augment import Jitter, Windows
+from seqtrack_lit.data.synthetic.pictures.cutouts import covered
+from seqtrack_lit.data.synthetic.pictures.datamodule import PictureData, PictureSamples
+from seqtrack_lit.data.synthetic.pictures.pool import PicturePool, Seen, part_of
+from seqtrack_lit.data.synthetic.pictures.scenes import Mix, Scenes, _cut
+from seqtrack_lit.data.synthetic.videos import GeneratedVideos
 
 WINDOWS = Windows(140, 70, 3.5, 1.75, normaliser="S")
 

@@ -1,377 +1,263 @@
-"""Pairs of a template and a search crop made of pictures: composed scenes, photographs, frames of videos.
+"""One generated video: the paths of its objects, their exact boxes, and the rendering of any frame alone.
 
-Every scene gives two pairs. Where it can, both show the same search crop and ask for another object in it: only the
-template tells which, so that looking at it is learned. Templates and search crops have the same scale, the tracker's.
+A textured object moves, grows, turns and shears smoothly before a panning background, among objects that look like
+it and behind objects that cross in front, under changing light.
+
+O: objects of a scene (0 is the target), F: frames, H, W: height and width in pixels.
 """
 
+import functools
 import math
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import cv2
 import numpy as np
-from jaxtyping import Float64
+from jaxtyping import Bool, Float32, Float64
 
-from seqtrack_lit.checks import number
+from seqtrack_lit.checks import whole
 from seqtrack_lit.crops import Image
-from seqtrack_lit.data.augment import Windows
-from seqtrack_lit.data.synthetic.camera import cut_off, photograph
-from seqtrack_lit.data.synthetic.cutouts import (
-    Canvas,
-    Change,
-    Corners,
-    Cutout,
-    Look,
-    Rng,
-    draw_change,
-    draw_look,
-    paint,
-    place,
-)
-from seqtrack_lit.data.synthetic.pictures import Levels, PicturePool, Seen
-from seqtrack_lit.data.synthetic.shapes import blob
+from seqtrack_lit.data.synthetic.textures import SPRITE_HALF, SPRITE_SIDE, Outline, Sprite, background, outline
 
-OBJECT_SHARES = {"photo": 0.2, "cut": 0.5, "render": 0.3}  # of the objects that are no pieces of pictures
-_PIECE = 0.22  # probability that an object is a piece of a picture
-_COUNTS = (0.15, 0.3, 0.3, 0.25)  # probability of 0, 1, 2, 3 objects beside the first
-_SEEN = 0.4  # share of the target that nothing covers, at least
-_TRIES = 4
+Stream = Literal["train", "validation", "test"]
 
 
-class Pair(NamedTuple):
-    """A template and a search crop; boxes are x1 y1 x2 y2 in pixels of the crop."""
+class Objects(NamedTuple):
+    """Where all objects of a video are.
 
-    template: Image
-    template_box: Corners
-    search: Image
-    box: Corners
+    boxes: image boxes xywh in pixels, clipped to the image, zeros where nothing of the object is inside it.
+    visible: whether a box can be asked for. The target: at least 3 px wide and high, occluded or not. Any other
+        object: more than 60 % of it inside the image, wider and higher than 6 px, and less than half covered by the
+        boxes of objects in front of it.
+    """
+
+    boxes: Float64[np.ndarray, "O F 4"]
+    visible: Bool[np.ndarray, "O F"]
+
+
+def _waves(
+    rng: np.random.Generator, length: int, amplitudes: Float64[np.ndarray, "waves"], periods: list[tuple[float, float]]
+) -> Float64[np.ndarray, "waves F"]:
+    """Smooth paths about 0, |value| <= amplitude: sums of three sinusoids, periods (frames) drawn from a range."""
+    low, high = np.array(periods).T[..., None]
+    shape = (len(amplitudes), 3)
+    frequency = 2 * np.pi / rng.uniform(low, high, shape)
+    phase, share = rng.uniform(0, 2 * np.pi, shape), rng.uniform(0.2, 1, shape)
+    share *= amplitudes[:, None] / share.sum(1, keepdims=True)
+    angle = frequency[..., None] * np.arange(length) + phase[..., None]
+    return np.asarray(np.matmul(share[:, None], np.sin(angle))[:, 0])
+
+
+def _rotation(angle: Float64[np.ndarray, "F"]) -> Float64[np.ndarray, "F 2 2"]:
+    """Rotation matrices."""
+    c, s = np.cos(angle), np.sin(angle)
+    return np.stack([np.stack([c, -s], -1), np.stack([s, c], -1)], -2)
+
+
+def _affine(linear: Float64[np.ndarray, "F 2 2"], shift: Float64[np.ndarray, "F 2"]) -> Float64[np.ndarray, "F 2 3"]:
+    """Matrices [linear | shift]."""
+    return np.concatenate([linear, shift[..., None]], -1)
 
 
 @dataclass(frozen=True)
-class Mix:
-    """Shares of the scenes; they need not sum to 1, and what the pool does not hold is left out.
+class Geometry:
+    """Size of a generated video: picture in pixels, length in frames, range of the target's size in pixels."""
 
-    Args:
-        composed: objects painted into a background.
-        still: an object in its own photograph, template and search crop cut apart.
-        video: an object in two frames of a video.
-    """
-
-    composed: float = 0.55
-    still: float = 0.15
-    video: float = 0.3
+    width: int = 192
+    height: int = 144
+    length: int = 60
+    target: tuple[float, float] = (18.0, 48.0)
 
     def __post_init__(self) -> None:
-        number("data.mix", composed=self.composed, still=self.still, video=self.video)
-
-
-class _Item(NamedTuple):
-    """An object of a scene."""
-
-    cutout: Cutout
-    look: Look
-    size: float
-    center: Float64[np.ndarray, "2"]
-
-
-class _Shown(NamedTuple):
-    """Where an item is in the search crop, and which share of it can be seen."""
-
-    box: Corners
-    seen: float
-
-
-class Scenes:
-    """Draws scenes from a pool.
-
-    Args:
-        pool: the pictures.
-        windows: sizes of the crops and how far they reach.
-        mix: of the kinds of scenes.
-
-    Raises:
-        ValueError: templates and search crops of different scale.
-    """
-
-    def __init__(self, pool: PicturePool, windows: Windows, mix: Mix) -> None:
-        self.pool, self.windows = pool, windows
-        self.target = windows.search_size / windows.search_factor  # sqrt(w * h) of a target in both, before jitter
-        if not math.isclose(self.target, windows.template_size / windows.template_factor, rel_tol=1e-3):
+        whole("", 16, 4096, width=self.width, height=self.height)
+        whole("", 1, 100_000, length=self.length)
+        if not 4 <= self.target[0] <= self.target[1] <= min(self.width, self.height):
             raise ValueError(
-                f"data.windows.template_factor must be {windows.template_size / self.target:g}, so that templates and "
-                f"search crops have the same scale, got {windows.template_factor}"
+                f"target must be a range (smallest, largest) of pixels within 4 and the picture's shorter side "
+                f"{min(self.width, self.height)}, got {tuple(self.target)}"
             )
-        shares = np.array([mix.composed, mix.still * bool(pool.stills), mix.video * bool(pool.tracks)])
-        self._kinds = np.cumsum(shares / shares.sum())
-        lists = {kind: share for kind, share in OBJECT_SHARES.items() if pool.objects.get(kind)}
-        self._lists, self._list_ends = list(lists), np.cumsum(np.array([*lists.values()]) / sum(lists.values()))
 
-    def draw(self, rng: Rng, wide: float) -> list[Pair]:
-        """Two pairs.
 
-        Args:
-            rng: of everything.
-            wide: how far targets stray from the middle of the search crop and from their usual size, 0 to 1.
-        """
-        first = self._scene(rng, wide)
-        return first if len(first) > 1 else [*first, self._scene(rng, wide)[0]]
+@dataclass(frozen=True, eq=False)
+class _Object:
+    """A shape and its path; `poses` map the outline's square [-1, 1]^2 to image pixels (continuous coordinates)."""
 
-    def _scene(self, rng: Rng, wide: float) -> list[Pair]:
-        kind = int(np.searchsorted(self._kinds, rng.random(), side="right"))
-        if kind == 2:
-            track = self.pool.tracks[rng.integers(len(self.pool.tracks))]
-            first, second = rng.integers(len(track), size=2)
-            return self._cut_pair(track[first], track[second], rng, wide, still=bool(first == second))
-        if kind == 1:
-            seen = self.pool.stills[rng.integers(len(self.pool.stills))]
-            return self._cut_pair(seen, seen, rng, wide, still=True)
-        for _ in range(_TRIES):
-            pairs = self._compose(rng, wide)
-            if pairs:
-                return pairs
-        return self._compose(rng, wide, alone=True) or self._scene(rng, wide)
+    shape: Outline
+    size: float
+    poses: Float64[np.ndarray, "F 2 3"]
+    front: bool  # painted after the target
 
-    # --- composed scenes
+    @functools.cached_property
+    def corners(self) -> tuple[Float64[np.ndarray, "F 2"], Float64[np.ndarray, "F 2"]]:
+        """Low and high corner of the box around the moved outline, not clipped."""
+        points = self.poses[..., :2] @ self.shape.T + self.poses[..., 2:]  # F 2 points
+        return points.min(-1), points.max(-1)
 
-    def _compose(self, rng: Rng, wide: float, *, alone: bool = False) -> list[Pair]:
-        """Objects in a background; empty where the first is covered too much."""
-        side = self.windows.search_size
-        background = self._background(rng)
-        canvas, reach, middle = self._behind(background, side, rng)
-        items = self._items(rng, wide, 0 if alone else int(rng.choice(4, p=_COUNTS)))
-        shown = self._paint(canvas, items, rng)
-        if shown[0] is None or shown[0].seen < _SEEN:
-            return []
-        boxes = [one.box if one else None for one in shown]
-        boxes[0] = cut_off(canvas, shown[0].box, rng, 0.12)
-        image = photograph(canvas, rng)
-        asked = [0]
-        others = [i for i, one in enumerate(shown) if i and one and self._asks(one, items[i])]
-        if others and rng.random() < 0.7 and boxes[0] is shown[0].box:
-            asked.append(others[rng.integers(len(others))])
-        pairs = []
-        for i in asked:
-            template, box = self._template(items[i], background, reach / side, middle, rng)
-            pairs.append(Pair(template, box, image, boxes[i]))  # type: ignore[arg-type]
-        return pairs
-
-    def _items(self, rng: Rng, wide: float, others: int) -> list[_Item]:
-        """The target, and objects around it that may be of its kind or its twin."""
-        cutout, look = self._object(rng), draw_look(rng)
-        size, center = self._where(rng, wide)
-        items = [_Item(cutout, look, size, center)]
-        for _ in range(others):
-            kind = rng.random()
-            other = self._neighbour(cutout, rng) if kind < 0.55 else cutout if kind < 0.67 else self._object(rng)
-            own = draw_look(rng)
-            if other is cutout:  # a twin: told apart by its colours alone
-                own = own._replace(angle=look.angle, gain=np.exp(rng.normal(0, 0.35, 3)).astype(np.float32))
-            elif kind < 0.55:
-                own = own._replace(angle=look.angle + rng.normal(0, 0.2))
-            its_size = size * math.exp(rng.normal(0, 0.25))
-            place_ = center
-            for _ in range(_TRIES):
-                place_ = rng.uniform(0, 1, 2) * self.windows.search_size
-                if np.abs(place_ - center).max() > 0.38 * (size + its_size):
-                    break
-            items.append(_Item(other, own, its_size, place_))
-        return items
-
-    def _paint(self, canvas: Canvas, items: list[_Item], rng: Rng) -> list[_Shown | None]:
-        """Paint the items in some order, and at times something thin or large over the first."""
-        side = len(canvas)
-        owner = np.full((side, side), -1, np.int8)
-        painted = [0] * len(items)
-        boxes: list[Corners | None] = [None] * len(items)
-        for i in rng.permutation(len(items)):
-            item = items[i]
-            change = draw_change(rng)
-            placed = place(item.cutout, item.look, change, rng, size=item.size, center=item.center)
-            done = paint(canvas, placed)
-            if done is None:
-                continue
-            solid = done.alpha > 0.5
-            owner[done.window][solid] = i
-            painted[i], boxes[i] = int(solid.sum()), done.box
-        if rng.random() < 0.2:
-            self._occlude(canvas, owner, items[0], rng)
-        shown: list[_Shown | None] = []
-        for i, box in enumerate(boxes):
-            if box is None or not painted[i]:
-                shown.append(None)
-            else:
-                shown.append(_Shown(box, int((owner == i).sum()) / painted[i]))
-        return shown
-
-    def _occlude(self, canvas: Canvas, owner: np.ndarray, item: _Item, rng: Rng) -> None:
-        """Something over an object: a strip, or a piece of a picture; the object's box stays."""
-        thin = rng.random() < 0.6
-        size = item.size * (rng.uniform(0.3, 0.6) if thin else rng.uniform(0.4, 0.9))
-        look = draw_look(rng)._replace(aspect=-2.8 if thin else rng.normal(0, 0.4))
-        center = item.center + rng.normal(0, 0.3, 2) * item.size
-        change = Change(0.0, 0.0, 0.0, False, 0.0)
-        done = paint(canvas, place(self._piece(rng), look, change, rng, size=size, center=center))
-        if done is not None:
-            owner[done.window][done.alpha > 0.5] = -1
-
-    def _asks(self, shown: _Shown, item: _Item) -> bool:
-        """Whether an object can be asked for in the search crop of another one."""
-        side, (x1, y1, x2, y2) = self.windows.search_size, shown.box.tolist()
-        inside = 0.08 * side < (x1 + x2) / 2 < 0.92 * side and 0.08 * side < (y1 + y2) / 2 < 0.92 * side
-        return inside and shown.seen > 0.5 and 0.55 < item.size / self.target < 1.8 and item.size > 8
-
-    def _template(
-        self, item: _Item, background: Levels, scale: float, middle: tuple[float, float], rng: Rng
-    ) -> tuple[Image, Corners]:
-        """The template of an object, often in front of the same place; its box a little off, as people draw them."""
-        side, target = self.windows.template_size, self.target
-        canvas, _, _ = self._behind(background, side, rng, side * scale, middle if rng.random() < 0.6 else None)
-        placed = place(
-            item.cutout, item.look, draw_change(rng, 0.3), rng, size=target, center=np.array([side / 2, side / 2])
+    @classmethod
+    def draw(
+        cls,
+        rng: np.random.Generator,
+        geometry: Geometry,
+        *,
+        size: float,
+        speed: float,
+        shape: Outline | None = None,
+        aspect_spread: float = 0.3,
+        front: bool = False,
+    ) -> "_Object":
+        """Draw a path: position, log-size, log-aspect, rotation (two fifths spin steadily) and shear."""
+        W, H, length = geometry.width, geometry.height, geometry.length
+        drift = (35 / speed, 160 / speed)
+        x, y, log_size, log_aspect, turn, shear = _waves(
+            rng,
+            length,
+            rng.uniform([0.1 * W, 0.1 * H, 0, 0, 0, 0], [0.38 * W, 0.36 * H, 0.45, 0.3, 0.8, 0.15]),
+            [drift, drift, (40, 150), (30, 150), (40, 160), (30, 120)],
         )
-        done = paint(canvas, placed)
-        box = placed.box if done is None else done.box
-        box = cut_off(canvas, box + rng.normal(0, 0.015, 4) * target, rng, 0.06)
-        return photograph(canvas, rng, strength=0.6, blurred=rng.random() < 0.3), box
-
-    # --- photographs and frames
-
-    def _cut_pair(self, first: Seen, second: Seen, rng: Rng, wide: float, *, still: bool) -> list[Pair]:
-        """Template and search crop cut out of pictures, mirrored alike; something may be painted in beside."""
-        windows, flip = self.windows, bool(rng.random() < 0.5)
-        size, center = self._where(rng, wide)
-        search, box = _cut(second, windows.search_size, size, center, rng.normal(0, 0.14 if still else 0.06), flip, rng)
-        middle, turned = np.full(2, windows.template_size / 2), flip ^ bool(rng.random() < 0.04)
-        template, shown = _cut(first, windows.template_size, self.target, middle, rng.normal(0, 0.04), turned, rng)
-        if rng.random() < 0.4:
-            other, its_size = self._object(rng), size * math.exp(rng.normal(0, 0.3))
-            where = rng.uniform(0, 1, 2) * windows.search_size
-            if np.abs(where - center).max() > 0.45 * (size + its_size):
-                paint(search, place(other, draw_look(rng), draw_change(rng), rng, size=its_size, center=where))
-        box = cut_off(search, box, rng, 0.06)
-        image = photograph(template, rng, strength=0.6, blurred=rng.random() < 0.3)
-        return [Pair(image, shown, photograph(search, rng), box)]
-
-    # --- what scenes are made of
-
-    def _where(self, rng: Rng, wide: float) -> tuple[float, Float64[np.ndarray, "2"]]:
-        """Size and centre of a target in the search crop."""
-        side = self.windows.search_size
-        size = self.target * math.exp(float(np.clip(rng.normal(0, 0.14 + 0.2 * wide), -0.9, 0.9)))
-        far = rng.random() < 0.3 + 0.4 * wide
-        away = rng.uniform(-0.38, 0.38, 2) if far else rng.normal(0, 0.07, 2)
-        return size, np.clip(0.5 + away, 0.08, 0.92) * side
-
-    def _background(self, rng: Rng) -> Levels:
-        if self.pool.textures and rng.random() < 0.04:
-            return self.pool.textures[rng.integers(len(self.pool.textures))]
-        return self.pool.backgrounds[rng.integers(len(self.pool.backgrounds))]
-
-    def _behind(
-        self,
-        levels: Levels,
-        side: int,
-        rng: Rng,
-        reach: float | None = None,
-        middle: tuple[float, float] | None = None,
-    ) -> tuple[Canvas, float, tuple[float, float]]:
-        """A square of a picture as a canvas, and the square: its side and centre in pixels of the picture."""
-        height, width = levels[0].shape[:2]
-        reach = reach or float(rng.uniform(0.3, 1)) * min(height, width)
-        if middle is None:
-            low = min(reach / 2, min(height, width) / 2)
-            middle = float(rng.uniform(low, width - low)), float(rng.uniform(low, height - low))
-        flip = rng.random() < 0.5
-        canvas = _window(levels, middle, reach, reach, side, flip, cv2.BORDER_REFLECT, smooth=True)
-        return canvas, reach, middle
-
-    def _object(self, rng: Rng) -> Cutout:
-        if rng.random() < _PIECE or not self._lists:
-            return self._piece(rng)
-        objects = self.pool.objects[self._lists[int(np.searchsorted(self._list_ends, rng.random(), side="right"))]]
-        return objects[rng.integers(len(objects))]
-
-    def _neighbour(self, cutout: Cutout, rng: Rng) -> Cutout:
-        """Another object of the same kind, as far as the pool knows."""
-        if not cutout.group:
-            return self._object(rng)
-        objects = self.pool.objects[cutout.group]
-        step = int(rng.integers(1, 5)) * (1 if rng.random() < 0.5 else -1)
-        return objects[int(np.clip(cutout.index + step, 0, len(objects) - 1))]
-
-    def _piece(self, rng: Rng) -> Cutout:
-        """A piece of a picture of random shape."""
-        textures = self.pool.textures if rng.random() < 0.2 else []
-        image = (textures[rng.integers(len(textures))] if textures else self._background(rng))[0]
-        height, width = image.shape[:2]
-        wide = int(rng.uniform(40, min(150, height, width)))
-        high = int(np.clip(wide * math.exp(rng.normal(0, 0.4)), 30, min(150, height) - 1))
-        x, y = int(rng.integers(0, width - wide)), int(rng.integers(0, height - high))
-        mask = blob(rng, wide, high)
-        return Cutout(np.dstack([image[y : y + high, x : x + wide], mask]))
+        center = rng.uniform(0.35, 0.65, 2) * (W, H)
+        spin = rng.normal(0, 0.015) if rng.random() < 0.4 else 0.0
+        angle = rng.uniform(0, 2 * np.pi) + turn + spin * np.arange(length)
+        half, stretch = size / 2 * np.exp(log_size), np.exp(0.5 * (rng.normal(0, aspect_spread) + log_aspect))
+        scaled = np.zeros((length, 2, 2))  # shear @ diag(half * stretch, half / stretch)
+        scaled[:, 0, 0], scaled[:, 1, 1] = half * stretch, half / stretch
+        scaled[:, 0, 1] = shear * scaled[:, 1, 1]
+        poses = _affine(_rotation(angle) @ scaled, center + np.stack([x, y], -1))
+        return cls(outline(rng) if shape is None else shape, size, poses, front)
 
 
-def _cut(
-    seen: Seen, side: int, size: float, center: Float64[np.ndarray, "2"], aspect: float, flip: bool, rng: Rng
-) -> tuple[Canvas, Corners]:
-    """A crop of a picture with its object at a size and a place, stretched by exp(aspect); and the object's box."""
-    x, y, w, h = seen.box_xywh.tolist()
-    scale, stretch = size / math.sqrt(w * h), math.exp(aspect / 2)
-    kx, ky = scale * stretch, scale / stretch
-    reach_x, reach_y = side / kx, side / ky
-    place_x = side - center[0] if flip else center[0]
-    middle = float(x + w / 2 + (side / 2 - place_x) / kx), float(y + h / 2 + (side / 2 - center[1]) / ky)
-    canvas = _window(
-        seen.levels, middle, reach_x, reach_y, side, flip, cv2.BORDER_CONSTANT, smooth=bool(rng.random() < 0.5)
-    )
-    half = np.array([w * kx, h * ky]) / 2
-    height, width = seen.levels[0].shape[:2]
-    ends_x = sorted((_along(0, middle[0], kx, side, flip), _along(width, middle[0], kx, side, flip)))
-    ends_y = _along(0, middle[1], ky, side, False), _along(height, middle[1], ky, side, False)
-    low = np.maximum(center - half, (ends_x[0], ends_y[0]))
-    high = np.minimum(center + half, (ends_x[1], ends_y[1]))
-    return canvas, np.concatenate([low, high])
+class Scene:
+    """One generated video. Paths and boxes are there at once; textures are drawn when the first frame is rendered."""
+
+    def __init__(self, seed: int, stream: Stream, number: int, geometry: Geometry | None = None) -> None:
+        self.geometry = geometry or Geometry()
+        # spawn_key, not a longer seed: (seed, stream, number) -> state is then one-to-one for any size of the seed
+        key = np.random.SeedSequence(seed, spawn_key=(get_args(Stream).index(stream), number))
+        motion_key, self._look_key, light_key = key.spawn(3)
+        self._copies: list[Literal["nothing", "shape", "texture"]] = ["nothing"]
+        self._objects = self._draw_objects(np.random.default_rng(motion_key))
+        self._order = sorted(range(len(self._objects)), key=lambda o: (self._objects[o].front, o == 0))
+        self._draw_light(np.random.default_rng(light_key))
+        self._look: tuple[Image, list[Sprite]] | None = None
+
+    def _draw_objects(self, rng: np.random.Generator) -> list[_Object]:
+        """The target, 0-4 distractors (a quarter has its shape, a fifth its texture), in half of the scenes a bar."""
+        draw = functools.partial(_Object.draw, rng, self.geometry)
+        target = draw(size=rng.uniform(*self.geometry.target), speed=rng.uniform(0.5, 1.6))
+        objects = [target]
+        for _ in range(int(rng.integers(0, 5))):
+            likeness = rng.random()
+            self._copies.append("shape" if likeness < 0.25 else "texture" if likeness < 0.45 else "nothing")
+            objects.append(
+                draw(
+                    size=target.size * rng.uniform(0.6, 1.5),
+                    speed=rng.uniform(0.4, 1.6),
+                    shape=target.shape if self._copies[-1] == "shape" else None,
+                    front=bool(rng.random() < 0.25),
+                )
+            )
+        if rng.random() < 0.5:  # the bar: smaller than the target, often thin, in front of everything
+            self._copies.append("nothing")
+            objects.append(draw(size=target.size * rng.uniform(0.35, 0.7), speed=1.0, aspect_spread=0.9, front=True))
+        return objects
+
+    def _draw_light(self, rng: np.random.Generator) -> None:
+        """Camera (pan, zoom, roll of the ground), gain, offset and tint over time, sensor noise, blur."""
+        W, H, length = self.geometry.width, self.geometry.height, self.geometry.length
+        scale = W / 256
+        pan = rng.uniform(0, 70) * scale if rng.random() < 0.8 else 0.0
+        x, y, zoom, roll = _waves(
+            rng,
+            length,
+            np.array([pan, 0.6 * pan, rng.uniform(0, 0.12), rng.uniform(0, 0.08)]),
+            [(40, 160), (40, 160), (50, 200), (50, 200)],
+        )
+        linear = _rotation(roll) * (4 / 3 * 1.15 * np.exp(zoom))[:, None, None]
+        ground_center = np.array([W * 3 // 4, H * 3 // 4]) / 2
+        self._camera = _affine(linear, np.array([W, H]) / 2 + np.stack([x, y], -1) - linear @ ground_center)
+        gain, offset, *tint = _waves(
+            rng,
+            length,
+            rng.uniform(0, [0.3, 20, 0.08, 0.08, 0.08]),
+            [(30, 200), (30, 200), (40, 200), (40, 200), (40, 200)],
+        )
+        self._gain = ((1 + gain) * (1 + np.array(tint))).T.astype(np.float32)  # F 3
+        self._offset = offset.astype(np.float32)
+        self._noise = rng.uniform(0, 8) if rng.random() < 0.7 else 0.0
+        self._noise_start = int(rng.integers(_NOISE_STARTS))
+        self._blur = rng.uniform(0.4, 1.0) * scale if rng.random() < 0.3 else 0.0
+
+    @functools.cached_property
+    def objects(self) -> Objects:
+        """Boxes and visibility of all objects in all frames."""
+        limit = np.array([self.geometry.width, self.geometry.height], np.float64)
+        low, high = (np.stack(c) for c in zip(*(o.corners for o in self._objects), strict=True))
+        full = (high - low).prod(-1)
+        low, high = low.clip(0, limit), high.clip(0, limit)
+        size = high - low
+        inside = size.prod(-1)
+        boxes = np.concatenate([low, size], -1) * (size.min(-1) > 0)[..., None]
+        visible = (size.min(-1) > 6) & (inside > 0.6 * full)
+        visible[0] = size[0].min(-1) >= 3
+        for place, o in enumerate(self._order):
+            if o == 0:
+                continue
+            above = self._order[place + 1 :]
+            shared = (np.minimum(high[o], high[above]) - np.maximum(low[o], low[above])).clip(0).prod(-1)
+            visible[o] &= shared.sum(0) < 0.5 * inside[o]
+        return Objects(boxes, visible)
+
+    def frame(self, t: int) -> Image:
+        """Render frame `t`."""
+        if self._look is None:
+            rng = np.random.default_rng(self._look_key)
+            ground = background(rng, self.geometry.height * 3 // 4, self.geometry.width * 3 // 4)
+            sprites = [Sprite.draw(rng, self._objects[0].shape)]
+            for thing, copies in zip(self._objects[1:], self._copies[1:], strict=True):
+                sprites.append(Sprite.draw(rng, thing.shape, sprites[0].surface if copies == "texture" else None))
+            self._look = ground, sprites
+        ground, sprites = self._look
+        size = self.geometry.width, self.geometry.height
+        image = cv2.warpAffine(ground, self._camera[t], size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
+        for o in self._order:
+            _paint(image, sprites[o], self._objects[o], t)
+        if self._blur:
+            image = cv2.GaussianBlur(image, (0, 0), self._blur)
+        levels = np.arange(256, dtype=np.float32)[:, None] * self._gain[t] + self._offset[t]
+        image = cv2.LUT(image, levels.clip(0, 255).astype(np.uint8)[None])
+        if self._noise:
+            start = (self._noise_start + 7919 * t) % _NOISE_STARTS
+            noise = _noise_bank(*image.shape[:2])[start:, start * 13 % _NOISE_STARTS :]
+            noise = noise[: image.shape[0], : image.shape[1]]
+            image = cv2.addWeighted(image, 1.0, noise, self._noise, 0.0, dtype=cv2.CV_8U)
+        return np.asarray(image)
 
 
-def _along(position: float, middle: float, scale: float, side: int, flip: bool) -> float:
-    """A coordinate of a picture in a crop."""
-    inside = side / 2 + (position - middle) * scale
-    return side - inside if flip else inside
+_NOISE_STARTS = 200
 
 
-def _window(
-    levels: Levels,
-    middle: tuple[float, float],
-    reach_x: float,
-    reach_y: float,
-    side: int,
-    flip: bool,
-    border: int,
-    *,
-    smooth: bool,
-) -> Canvas:
-    """A rectangle of a picture as a square canvas.
+@functools.cache
+def _noise_bank(H: int, W: int) -> Float32[np.ndarray, "rows columns 3"]:
+    """White noise of which a frame uses a window; the same for all scenes, and a constant."""
+    return np.random.default_rng(12345).standard_normal((H + _NOISE_STARTS, W + _NOISE_STARTS, 3), np.float32)
 
-    Args:
-        levels: the picture.
-        middle: centre of the rectangle, pixels.
-        reach_x: its width, pixels.
-        reach_y: its height, pixels.
-        side: of the canvas.
-        flip: mirror the canvas.
-        border: what cv2 shows outside of the picture.
-        smooth: average pixels where the picture shrinks; without, it shows steps, as trackers that cut fast do.
-    """
-    height, width = levels[0].shape[:2]
-    kx, ky, (cx, cy), level = side / reach_x, side / reach_y, middle, 0
-    while smooth and level + 1 < len(levels) and max(kx, ky) * 2 ** (level + 1) <= 1.3:
-        level += 1
-    image = levels[level]
-    fx, fy = image.shape[1] / width, image.shape[0] / height
-    kx, ky, cx, cy = kx / fx, ky / fy, cx * fx, cy * fy
-    # positions: canvas = side / 2 + (picture - middle) * k; cv2 counts both from the centre of the first pixel
-    matrix = np.array([[kx, 0, side / 2 - cx * kx + 0.5 * kx - 0.5], [0, ky, side / 2 - cy * ky + 0.5 * ky - 0.5]])
-    if flip:
-        matrix[0] = [-kx, 0, side - 1 - matrix[0, 2]]
-    canvas = cv2.warpAffine(image, matrix, (side, side), flags=cv2.INTER_LINEAR, borderMode=border)
-    return np.asarray(canvas, np.float32)
+
+def _paint(image: Image, sprite: Sprite, thing: _Object, t: int) -> None:
+    """Blend a sprite into the image where the object is in frame `t`, in place."""
+    low, high = (corner[t].tolist() for corner in thing.corners)
+    x0, y0 = max(math.floor(low[0]) - 1, 0), max(math.floor(low[1]) - 1, 0)
+    x1, y1 = min(math.ceil(high[0]) + 2, image.shape[1]), min(math.ceil(high[1]) + 2, image.shape[0])
+    if x1 - x0 < 2 or y1 - y0 < 2:
+        return
+    (a, b, x), (c, d, y) = thing.poses[t].tolist()
+    side = 2 * math.sqrt(abs(a * d - b * c))
+    level = 0 if side > 0.7 * SPRITE_SIDE else 1 if side > 0.35 * SPRITE_SIDE else 2
+    rgba = sprite.levels[level]
+    # texture pixel (index) -> outline square -> image (continuous) -> pixel index of the region
+    scale, middle = SPRITE_SIDE / (SPRITE_HALF * rgba.shape[0]), rgba.shape[0] / 2 - 0.5
+    a, b, c, d = a * scale, b * scale, c * scale, d * scale
+    warp = np.array([[a, b, x - (a + b) * middle - 0.5 - x0], [c, d, y - (c + d) * middle - 0.5 - y0]])
+    layer = cv2.warpAffine(rgba, warp, (x1 - x0, y1 - y0), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
+    region = image[y0:y1, x0:x1]
+    under = region.astype(np.float32)
+    alpha = layer[..., 3:] * np.float32(1 / 255)
+    region[:] = under + alpha * (layer[..., :3] - under) + np.float32(0.5)

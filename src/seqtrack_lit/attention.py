@@ -1,0 +1,150 @@
+"""Where the decoder looks while it writes the four tokens (paper Fig. 7), and how sure it is of each.
+
+Arrays in, arrays out: nothing here opens a window or keeps a state.
+
+Letters: B batch, M memory tokens, G side of the grid of search tokens, S side of the search crop in pixels.
+"""
+
+from dataclasses import dataclass
+
+import cv2
+import matplotlib
+import numpy as np
+from jaxtyping import Float, Float32, Float64, UInt8
+from torch import Tensor
+
+from seqtrack_lit.crops import Image
+from seqtrack_lit.tokens import Order
+from seqtrack_lit.tracking.seqtrack import SeqTrackTracker
+from seqtrack_lit.tracking.video_io import draw_boxes
+
+NAMES: dict[Order, tuple[str, str, str, str]] = {
+    "cxcywh": ("cx", "cy", "w", "h"),
+    "whcxcy": ("w", "h", "cx", "cy"),
+    "xyxy": ("x1", "y1", "x2", "y2"),
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Look:
+    """One reading of a search region.
+
+    Args:
+        crop: the search region as the model saw it, RGB.
+        box_cxcywh: the box read, fractions of the crop.
+        names: what the four tokens stand for, in the order they were written.
+        maps: per token the attention on each search token; a map's sum is the share that fell on the search region.
+        distributions: per token the probabilities it was chosen from, after the window.
+    """
+
+    crop: UInt8[np.ndarray, "S S 3"]
+    box_cxcywh: Float64[np.ndarray, "4"]
+    names: tuple[str, str, str, str]
+    maps: Float32[np.ndarray, "4 G G"]
+    distributions: Float64[np.ndarray, "4 bins"]
+
+
+def look_at(tracker: SeqTrackTracker, image: Image) -> Look:
+    """Read the target's box in an image as the tracker would next, without moving on.
+
+    Args:
+        tracker: started by `init`, and moved on by `update` as far as wanted.
+        image: the frame that follows, RGB.
+
+    Raises:
+        ValueError: the model's memory is a single token, see `attention_maps`.
+    """
+    window, said = tracker.look(image, attention=True, distributions=True)
+    assert said.attention is not None
+    assert said.distributions is not None
+    return Look(
+        crop=window.cut(image, padding=tracker.padding),
+        box_cxcywh=said.boxes[0].double().cpu().numpy(),
+        names=NAMES[tracker.model.tokenizer.order],
+        maps=attention_maps(said.attention, tracker.model.encoder.search_grid)[0],
+        distributions=said.distributions[0].double().cpu().numpy(),
+    )
+
+
+def attention_maps(attention: Float[Tensor, "B 4 layers heads M"], search_grid: int) -> Float32[np.ndarray, "B 4 G G"]:
+    """Cross-attention of the last decoder block, averaged over heads, on the grid of the search region.
+
+    Args:
+        attention: as `SeqTrack.generate(attention=True)` returns it.
+        search_grid: side of the grid of search tokens, `model.encoder.search_grid`.
+
+    Raises:
+        ValueError: fewer memory tokens than search tokens: with model.memory=mean there is one token and no map.
+    """
+    tokens = search_grid**2
+    if attention.shape[-1] < tokens:
+        raise ValueError(
+            f"attention over {attention.shape[-1]} memory token(s) makes no map of {search_grid} x {search_grid}; "
+            "model.memory must be search or both"
+        )
+    weights = attention[:, :, -1, :, :tokens].float().mean(dim=2)  # templates stand behind the search tokens
+    grids = weights.reshape(*weights.shape[:2], search_grid, search_grid)
+    return np.asarray(grids.cpu(), dtype=np.float32)
+
+
+def overlay(
+    image: UInt8[np.ndarray, "height width 3"], weights: Float[np.ndarray, "rows columns"], *, strength: float = 0.7
+) -> UInt8[np.ndarray, "height width 3"]:
+    """A heat map over an image: the largest weight is brightest and covers `strength` of the image, 0 leaves it.
+
+    Args:
+        image: RGB, of any size.
+        weights: not negative; stretched smoothly over the image.
+        strength: opacity of the largest weight, in [0, 1].
+    """
+    height, width = image.shape[:2]
+    heat = cv2.resize(weights.astype(np.float32), (width, height), interpolation=cv2.INTER_CUBIC).clip(0)
+    heat = heat / max(float(heat.max()), 1e-12)
+    colour = np.asarray(matplotlib.colormaps["inferno"](heat))[..., :3] * 255
+    opacity = strength * heat[..., None]
+    return np.asarray(np.rint(image * (1 - opacity) + colour * opacity), dtype=np.uint8)
+
+
+def bars(distribution: Float64[np.ndarray, "bins"], *, width: int, height: int) -> UInt8[np.ndarray, "height width 3"]:
+    """A distribution over the coordinate tokens as bars on white, bin 0 at the left, the largest as high as the band.
+
+    Where several bins share a column the largest is drawn.
+    """
+    bins = len(distribution)
+    column = np.arange(bins) * width // bins
+    tallest = np.zeros(width)
+    np.maximum.at(tallest, column, distribution)
+    if bins < width:  # a bin is wider than a column
+        tallest = distribution[np.arange(width) * bins // width]
+    level = tallest / max(float(tallest.max()), 1e-12) * height
+    filled = np.arange(height, 0, -1)[:, None] <= np.ceil(level)[None]
+    return np.where(filled[..., None], np.uint8(40), np.uint8(255)).repeat(3, axis=-1)
+
+
+def strip(look: Look, *, side: int = 192) -> UInt8[np.ndarray, "height width 3"]:
+    """One picture: the search region with the box read, then the attention of each token with its distribution.
+
+    Args:
+        look: what `look_at` returned.
+        side: side of each of the five panels, pixels.
+    """
+    crop = cv2.resize(look.crop, (side, side), interpolation=cv2.INTER_LINEAR)
+    center, size = look.box_cxcywh[:2] * side, look.box_cxcywh[2:] * side
+    boxed = draw_boxes(crop, [np.concatenate([center - size / 2, size])])
+    low = side // 6
+    panels = [_panel("search region", boxed, np.full((low, side, 3), 255, np.uint8))]
+    for name, weights, distribution in zip(look.names, look.maps, look.distributions, strict=True):
+        panels.append(_panel(name, overlay(crop, weights), bars(distribution, width=side, height=low)))
+    gap = np.full((panels[0].shape[0], max(2, side // 48), 3), 255, np.uint8)
+    return np.hstack([part for panel in panels for part in (panel, gap)][:-1])
+
+
+def _panel(
+    title: str, picture: UInt8[np.ndarray, "S S 3"], below: UInt8[np.ndarray, "low S 3"]
+) -> UInt8[np.ndarray, "height S 3"]:
+    """A picture with a title above and a band below."""
+    side = picture.shape[1]
+    head = np.full((max(12, side // 9), side, 3), 255, np.uint8)
+    scale = side / 420
+    cv2.putText(head, title, (2, head.shape[0] - 4), cv2.FONT_HERSHEY_SIMPLEX, scale, (30, 30, 30), 1, cv2.LINE_AA)
+    return np.vstack([head, picture, below])

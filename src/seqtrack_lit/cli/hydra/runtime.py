@@ -1,0 +1,396 @@
+"""What all commands share: Hydra's entry, `--help`, errors in one line, exit codes.
+
+A command is a module `seqtrack_lit.cli.<name>` whose docstring is its `--help` and that ends with
+
+    def main() -> None:
+        run("<name>", body)      # conf/<name>.yaml is its configuration
+
+`body(config)` imports torch itself, so a wrong key or a missing file stops before that. Exit codes: 0 done,
+1 a bug (with traceback) or a sweep with failed jobs, 2 a mistake in what was asked (one line), 130 interrupted,
+143 asked to end (SIGTERM).
+HYDRA_FULL_ERROR=1 shows every traceback.
+"""
+
+import errno
+import gc
+import inspect
+import io
+import os
+import re
+import signal
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from functools import partial
+from pathlib import Path
+from types import FrameType
+from typing import Any, NoReturn
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.utils import JobReturn
+from hydra.errors import HydraException, InstantiationException
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from seqtrack_lit.checks import printable
+from seqtrack_lit.cli.hydra.overrides import (
+    check_added,
+    constant_keys,
+    explain,
+    job_folder,
+    key_of,
+    options_first,
+    options_of,
+    quote_paths,
+)
+from seqtrack_lit.cli.launch.launcher import StoppedSweepError
+from seqtrack_lit.files import there, why_not_there
+
+OmegaConf.register_new_resolver("job_folder", job_folder, replace=True)  # conf/train.yaml
+
+Body = Callable[[DictConfig], Any]
+# What a user can cause and mend; anything else is a bug and keeps its traceback.
+USER_ERRORS = (ValueError, FileNotFoundError, FileExistsError, NotADirectoryError, IsADirectoryError, PermissionError)
+_LONGEST = 2000  # letters of a message
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)  # disk full, quota used up, read-only
+NO_PATH = (errno.ENAMETOOLONG, errno.ELOOP)  # a name that no file can have, a circle of links
+ENDED = "ended by SIGTERM; what was written is whole, and the same command goes on or begins anew"
+_DEEPEST = 50  # brackets within brackets in a value
+
+
+def run(config_name: str, body: Body) -> None:
+    """Run `body` with the configuration `conf/<config_name>.yaml` and the command line's overrides.
+
+    Leaves through `SystemExit` on every mistake, with the exit codes above; returns on success.
+    """
+    command = f"seqtrack-{config_name}"
+    arguments = sys.argv[1:]
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a console that does not know a letter spells it out
+    try:
+        if {"-h", "--help"} & set(arguments):
+            print(_help(config_name, inspect.getmodule(body)), flush=True)
+            return
+        _run(config_name, body, command, arguments)
+        sys.stdout.flush()
+    except BrokenPipeError:  # who read what is printed has gone, as in `| head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(141) from None
+
+
+def _run(config_name: str, body: Body, command: str, arguments: list[str]) -> None:
+    """What follows once the screen is ready."""
+    everything = os.environ.get("HYDRA_FULL_ERROR") == "1"
+    folder = config_folder()
+    if any(item.startswith("--experimental-rerun") for item in arguments):
+        leave(command, "--experimental-rerun reads a pickle, which can run code; resume=FOLDER goes on with a run", 2)
+    if deep := next((item for item in arguments if _depth(item) > _DEEPEST), ""):
+        leave(command, f"{deep.partition('=')[0]}: more than {_DEEPEST} brackets within each other", 2)
+    names = {item.partition("=")[0] for item in arguments if item.startswith("-")}
+    if names & {"-m", "--multirun"} and names & {"-c", "--cfg"}:
+        leave(command, "--cfg shows one configuration: leave out -m, and give each key one value", 2)
+    # Lightning starts further processes from sys.argv, so the quoted form must be there too.
+    quoted = quote_paths(options_first(arguments), _never_null(folder / f"{config_name}.yaml"))
+    try:
+        check_added(quoted, folder=folder, config_name=config_name)
+    except ValueError as error:
+        leave(command, str(error), 2)
+    sys.argv = [sys.argv[0], *quoted]
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # makes Hydra raise; it would print and exit with 1 otherwise
+    task = partial(_job, body, command, everything, constant_keys(quoted))
+    task.__module__ = f"seqtrack_lit.cli.{config_name}"  # names the job
+    try:
+        with _ending_on_request(command), _failures_told_once():
+            hydra.main(version_base="1.3", config_path=str(folder), config_name=config_name)(task)()
+    except _EndedError:
+        leave(command, ENDED, 143)
+    except KeyboardInterrupt:
+        leave(command, "interrupted", 130)
+    except StoppedSweepError:
+        leave(command, "stopped; the same command goes on", 130)
+    except _FailedJob as error:
+        leave(command, f"some jobs of the sweep failed, the first was {error}", 1)
+    except (HydraException, OmegaConfBaseException) as error:
+        if everything:
+            raise
+        text = explain(error, folder=folder, config_name=config_name, arguments=sys.argv[1:])
+        leave(command, text, 2)
+    except OSError as error:
+        if everything or _ran(error):
+            raise
+        leave(command, f"cannot make the folder for results: {one_line(error)}; give another out= or paths.runs=", 2)
+    except ValueError as error:  # options of Hydra's own that do not go together
+        if everything or _ran(error):
+            raise
+        leave(command, one_line(error), 2)
+    finally:
+        if not everything:
+            os.environ.pop("HYDRA_FULL_ERROR", None)
+
+
+def _depth(text: str) -> int:
+    """How many brackets are open at most; Hydra's parser calls itself for each."""
+    depth = most = 0
+    for letter in text:
+        depth += (letter in "([{") - (letter in ")]}")
+        most = max(most, depth)
+    return most
+
+
+class _EndedError(KeyboardInterrupt):
+    """SIGTERM: cleaned up after like Ctrl-C, so no half-written file and no process is left."""
+
+
+@contextmanager
+def _ending_on_request(command: str) -> Iterator[None]:
+    """SIGTERM ends the command as Ctrl-C does; training and sweeps, which save first, put their own in its place.
+
+    While a library is being imported, both end the process at once: an exception inside of a library's start aborts
+    it or is lost, and nothing is being written then.
+    """
+
+    def end(number: int, frame: FrameType | None) -> None:
+        terminated = number == signal.SIGTERM
+        if _importing(frame):
+            print(f"{command}: {ENDED if terminated else 'interrupted'}", file=sys.stderr, flush=True)
+            os._exit(128 + number)
+        raise _EndedError if terminated else KeyboardInterrupt
+
+    usual = {signal.SIGTERM: signal.SIG_DFL, signal.SIGINT: signal.default_int_handler}
+    former = {}
+    with suppress(ValueError):  # not the main thread
+        former = {
+            number: signal.signal(number, end) for number, was in usual.items() if signal.getsignal(number) == was
+        }
+    try:
+        yield
+    finally:
+        for number, handler in former.items():
+            if signal.getsignal(number) == end:
+                signal.signal(number, handler)
+
+
+def _importing(frame: FrameType | None) -> bool:
+    while frame is not None and frame.f_code.co_filename != "<frozen importlib._bootstrap>":
+        frame = frame.f_back
+    return frame is not None
+
+
+def _never_null(path: Path) -> list[str]:
+    """Keys of a root whose values are texts from the start."""
+    root: Any = OmegaConf.to_container(OmegaConf.load(path)) if path.is_file() else {}
+    return [str(key) for key, value in root.items() if isinstance(value, str)]
+
+
+def _ran(error: BaseException) -> bool:
+    """Whether the body had begun; before it, Hydra makes the folder for the results."""
+    return any(frame.f_code.co_name == _job.__name__ for frame, _ in traceback.walk_tb(error.__traceback__))
+
+
+class _FailedJob(Exception):  # noqa: N818 - carries a failed sweep job through Hydra, never shown
+    """A job of a sweep failed and has been reported; the others go on."""
+
+
+@contextmanager
+def _failures_told_once() -> Iterator[None]:
+    """While inside, Hydra does not print all overrides of a failed job that has been reported."""
+    former: Any = vars(JobReturn)["return_value"]
+
+    def value(job: JobReturn) -> Any:
+        if isinstance(job._return_value, _FailedJob):
+            raise job._return_value
+        return former.fget(job)
+
+    setattr(JobReturn, "return_value", property(value, former.fset))  # noqa: B010
+    try:
+        yield
+    finally:
+        setattr(JobReturn, "return_value", former)  # noqa: B010
+
+
+def _job(body: Body, command: str, everything: bool, constant: list[str], config: DictConfig) -> Any:
+    """One run: check what can be checked without torch, run the body, report in one line what a user can mend."""
+    sweep = HydraConfig.get().mode == RunMode.MULTIRUN
+    gc.collect()  # what the sweep's former job held: models, frames kept in memory; it is full of cycles
+    try:
+        _check(config)
+        return body(config)
+    except StoppedSweepError:
+        raise
+    except Exception as error:
+        mistake = isinstance(error, (*USER_ERRORS, HydraException, OmegaConfBaseException))
+        mistake = mistake or (isinstance(error, OSError) and error.errno in (*NO_ROOM, *NO_PATH))
+        if everything or not (mistake or sweep):
+            raise
+        text = one_line(error)
+        if not sweep:
+            leave(command, text, 2)
+        settings = HydraConfig.get()
+        path = Path(settings.runtime.output_dir) / f"{settings.job.name}.log"
+        given = [str(item) for item in settings.overrides.task]
+        own = [item for item in given if key_of(item) not in constant] or given  # a single job has none of its own
+        job = f"job {settings.job.num}"
+        text = f"{job} ({', '.join(own) or 'no overrides'}) failed: {text}; its log: {path}"
+        shown = printable(text) if mistake else f"{traceback.format_exc()}{text}"
+        with path.open("a") as file:
+            file.write(f"{shown}\n")
+        print(f"{command}: {shown}", file=sys.stderr, flush=True)
+    raise _FailedJob(f"{job} in {path.parent}")  # here, so that it does not keep alive what the job held
+
+
+def _check(config: DictConfig) -> None:
+    missing = sorted(OmegaConf.missing_keys(config))
+    if missing:
+        raise ValueError(f"{', '.join(missing)} must be given: write {' '.join(f'{key}=...' for key in missing)}")
+    OmegaConf.to_container(config, resolve=True)
+
+
+def leave(command: str, text: str, code: int) -> NoReturn:
+    """Say why on one line and exit."""
+    print(f"{command}: {printable(text)[:_LONGEST]}", file=sys.stderr, flush=True)
+    raise SystemExit(code)
+
+
+def one_line(error: BaseException) -> str:
+    """The message of an error on one line, with its kind where the message alone says too little."""
+    text = " ".join(str(error).split())
+    if isinstance(error, OSError) and error.errno in NO_ROOM and error.strerror == os.strerror(error.errno):
+        where = "" if error.filename is None else f" for {error.filename}"
+        return f"{error.strerror}{where}: make room or choose another folder; files written before are whole and stay"
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.strerror}: {error.filename}" if error.filename is not None else error.strerror
+    return text if isinstance(error, USER_ERRORS) and text else f"{type(error).__name__}: {text}".rstrip(": ")
+
+
+def config_folder() -> Path:
+    """The folder `conf/`: inside the installed package, or at the root of a checkout.
+
+    Raises:
+        FileNotFoundError: neither is there, so the installation is broken.
+    """
+    package = Path(__file__).resolve().parents[2]
+    for folder in (package / "conf", package.parents[1] / "conf"):
+        if (folder / "train.yaml").is_file():
+            return folder
+    raise FileNotFoundError(f"no conf/ in {package} or {package.parents[1]}: install seqtrack-lit again")
+
+
+def existing(path: str | os.PathLike[str], key: str) -> Path:
+    """The path, with ~ expanded, if it exists.
+
+    Raises:
+        FileNotFoundError: it does not; the message names the configuration key.
+    """
+    found = Path(path).expanduser()
+    if reason := why_not_there(found):
+        parent = next(folder for folder in [*found.absolute().parents] if there(folder))
+        raise FileNotFoundError(f"{key}={printable(str(path))[:300]}: {reason} (the path exists up to {parent})")
+    return found
+
+
+def inference_of(config: DictConfig) -> str | None:
+    """The option of inference/ that the command line names; None where it names none.
+
+    Raises:
+        ValueError: the command line also sets the window or the update, otherwise than the option.
+    """
+    settings = HydraConfig.get()
+    if not any(key_of(str(item)) == "inference" for item in settings.overrides.task):
+        return None
+    option = str(settings.runtime.choices["inference"])
+    wanted: Any = OmegaConf.to_container(OmegaConf.load(config_folder() / "inference" / f"{option}.yaml"))
+    for key in ("window", "update"):
+        if key in wanted and wanted[key] != config.tracker[key]:
+            raise ValueError(
+                f"inference={option} means tracker.{key}={str(wanted[key]).lower()}, but tracker.{key}="
+                f"{str(config.tracker[key]).lower()} is given, too: leave out one of them"
+            )
+    return option
+
+
+def instantiate(config: Any, **keywords: Any) -> Any:
+    """Build what `_target_` names, with plain lists and dicts as arguments.
+
+    Raises:
+        ValueError: a constructor refused its arguments; the message is the constructor's own, with the key.
+    """
+    try:
+        return hydra.utils.instantiate(config, _convert_="all", **keywords)
+    except InstantiationException as error:
+        raise ValueError(_constructor_message(error)) from error
+
+
+def without_start(model: DictConfig) -> DictConfig:
+    """A model's configuration whose encoder starts at random: nothing is downloaded for what is filled or counted."""
+    changed = model.copy()
+    if changed.encoder.get("pretrained"):
+        changed.encoder.pretrained = False
+    return changed
+
+
+def check_encoder() -> None:
+    """The encoder has the size that the model's name says.
+
+    Raises:
+        ValueError: it has not, as with model=seqtrack_l256 model/encoder=mae_b16.
+    """
+    choices = HydraConfig.get().runtime.choices
+    model, encoder = str(choices.get("model")), str(choices.get("model/encoder"))
+    sizes = [re.fullmatch(pattern, name) for pattern, name in ((r".*_([bl])\d+", model), (r"(.*_)([bl])\d+", encoder))]
+    if sizes[0] is None or sizes[1] is None or sizes[0][1] == sizes[1][2]:
+        return
+    fitting = f"{sizes[1][1]}{sizes[0][1]}"
+    names = [name for name in options_of(config_folder(), "model/encoder") if name.startswith(fitting)]
+    raise ValueError(
+        f"model/encoder={encoder} is a ViT-{sizes[1][2].upper()}, but model={model} has a ViT-{sizes[0][1].upper()}: "
+        f"take {f'model/encoder={names[0]}, or ' if names else ''}a model of the encoder's size"
+    )
+
+
+def _constructor_message(error: InstantiationException) -> str:
+    text = str(error)
+    match = re.search(r"full_key: (\S+)", text)
+    key = match.group(1) if match else ""
+    cause: BaseException = error
+    while isinstance(cause, InstantiationException) and cause.__cause__ is not None:
+        cause = cause.__cause__
+    reason = " ".join(str(cause).split())
+    if isinstance(cause, TypeError) and (wrong := re.search(r"unexpected keyword argument '(\w+)'", reason)):
+        target = re.search(r"call to target '([\w.]+)'", text)
+        allowed = _parameters(target.group(1)) if target else []
+        full = f"{key}.{wrong.group(1)}" if key else wrong.group(1)
+        return f"unknown key {full}; {target.group(1) if target else 'it'} takes: {', '.join(allowed)}"
+    told = isinstance(cause, (*USER_ERRORS, TypeError)) or type(cause).__name__ == "MisconfigurationException"
+    if cause is error or not told:  # Lightning has an error of its own for settings that do not fit
+        reason = " ".join(text.split())
+    return f"{reason} (in {key})" if key and key not in reason else reason
+
+
+def _parameters(target: str) -> list[str]:
+    found = hydra.utils.get_object(target)
+    return [name for name in inspect.signature(found).parameters if name != "self"]
+
+
+def _help(config_name: str, module: Any) -> str:
+    """The command's docstring, then the groups of its configuration with their options; defaults are starred."""
+    folder = config_folder()
+    lines = [inspect.cleandoc(module.__doc__ or "") if module else "", "", "Groups (GROUP=OPTION; * is the default):"]
+    root: Any = OmegaConf.to_container(OmegaConf.load(folder / f"{config_name}.yaml"))
+    for entry in root.get("defaults", []):
+        if not isinstance(entry, dict):
+            continue
+        group, default = next(iter(entry.items()))
+        group = group.removeprefix("optional ").removeprefix("override ").partition("@")[0].strip()
+        names = options_of(folder, group)
+        if names and not group.startswith("hydra"):
+            lines.append(f"  {group:<12} {' '.join(f'*{name}' if name == default else name for name in names)}")
+    lines += [
+        "",
+        "Keys are set as KEY=VALUE, several values with -m run one after the other: -m seed=0,1,2",
+        f"`seqtrack-{config_name} --cfg job` prints the whole configuration, HYDRA_FULL_ERROR=1 every traceback.",
+    ]
+    return "\n".join(lines)

@@ -1,0 +1,325 @@
+"""Test sets: plain functions from a folder to videos with ground truth, in the publishers' order. No image is opened.
+
+`visible` holds the flags only (LaSOT and LaSOText: not fully occluded and not out of view; GOT-10k: cover > 0); all
+true elsewhere. What a frame without a good box counts is the scoring convention's matter, so boxes stay as published.
+Every frame is checked to exist, and every first box to have an area. `complete=False` takes the sequences that are
+there, for a look at a part; its scores are not the benchmark's. docs/datasets.md shows each layout.
+"""
+
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Float64
+
+from seqtrack_lit.data.sets.annotations import read_boxes, read_vatic
+from seqtrack_lit.data.sets.facts import LASOT_ATTRIBUTES, OTB_ATTRIBUTES, TNL2K_ATTRIBUTES, UAV123_ATTRIBUTES, table
+from seqtrack_lit.data.sets.folder import folder as _folder
+from seqtrack_lit.data.sets.index_builder import IndexBuilder, cached
+from seqtrack_lit.data.sets.layout import (
+    HELP,
+    existing_root,
+    images_in,
+    numbering,
+    present,
+    require_first_box,
+    require_numbered,
+    require_rows,
+)
+from seqtrack_lit.data.sets.problems import Problems
+from seqtrack_lit.data.sets.training import add_got10k, got10k_names, lasot_annotation, lasot_folder
+from seqtrack_lit.data.video.index import SequenceIndex
+
+Cache = str | Path | None
+
+
+def lasot(
+    root: str | Path, *, complete: bool = True, cache: Cache = None, problems: Problems | None = None
+) -> SequenceIndex:
+    """LaSOT, the 280 test videos; frames counted by the annotation (monkey-17 has more images than rows)."""
+    rows = [row for row in table("lasot") if row["split"] == "test"]
+    return _lasot("lasot", root, rows, complete, cache, problems)
+
+
+def lasot_ext(
+    root: str | Path, *, complete: bool = True, cache: Cache = None, problems: Problems | None = None
+) -> SequenceIndex:
+    """LaSOT's extension, 150 videos of 15 more classes."""
+    return _lasot("lasot_ext", root, list(table("lasot_ext")), complete, cache, problems)
+
+
+def _lasot(
+    dataset: str, root: str | Path, rows: list[dict[str, str]], complete: bool, cache: Cache, problems: Problems | None
+) -> SequenceIndex:
+    base = existing_root(dataset, root, "folders <class>/<class>-<k>/ with img/, groundtruth.txt")
+    attributes = {row["name"]: row["attributes"].split() for row in rows}
+    places = {name: base / lasot_folder(name) for name in attributes}
+    files = {name: place / "groundtruth.txt" for name, place in places.items()}
+    names = present(dataset, base, files, complete=complete, problems=problems)
+
+    def build() -> IndexBuilder:
+        builder = IndexBuilder(dataset, base, attribute_names=LASOT_ATTRIBUTES, problems=problems)
+        for name in names:
+            with builder.video(name):
+                boxes, shown = lasot_annotation(places[name])
+                require_first_box(files[name], boxes)
+                extra: Literal["warn", "ignore"] = "ignore" if name == "monkey-17" else "warn"
+                require_numbered(places[name] / "img", 1, 8, ".jpg", len(boxes), extra=extra)
+                builder.add(
+                    name,
+                    boxes,
+                    shown,
+                    folder=f"{lasot_folder(name)}/img",
+                    numbered=(1, 8, ".jpg"),
+                    object_class=name.rpartition("-")[0],
+                    attributes=attributes[name],
+                )
+        return builder
+
+    parts = ("groundtruth.txt", "full_occlusion.txt", "out_of_view.txt", "img")
+    inputs = [places[name] / part for name in names for part in parts]
+    return cached(f"{dataset}-test", base, inputs, build, cache, problems)
+
+
+def trackingnet(
+    root: str | Path, *, complete: bool = True, cache: Cache = None, problems: Problems | None = None
+) -> SequenceIndex:
+    """TrackingNet, the 511 test videos; only the first box is public, the server scores."""
+    base = existing_root("trackingnet", Path(root) / "TEST", "anno/<video>.txt and frames/<video>/0.jpg ...")
+    files = {row["name"]: base / "anno" / f"{row['name']}.txt" for row in table("trackingnet")}
+    names = present("trackingnet", base, files, complete=complete, problems=problems)
+    places = {name: (files[name], base / "frames" / name) for name in names}
+    return _first_box_only("trackingnet", base, places, cache, problems)
+
+
+def got10k_test(
+    root: str | Path, *, complete: bool = True, cache: Cache = None, problems: Problems | None = None
+) -> SequenceIndex:
+    """GOT-10k, the 180 test videos; only the first box is public, the server scores."""
+    base = existing_root("got10k_test", Path(root) / "test", "list.txt and a folder for each of its lines")
+    files = {name: base / name / "groundtruth.txt" for name in got10k_names(base)}
+    names = present("got10k_test", base, files, complete=complete, problems=problems)
+    return _first_box_only("got10k_test", base, {name: (files[name], base / name) for name in names}, cache, problems)
+
+
+def _first_box_only(
+    dataset: str, base: Path, places: dict[str, tuple[Path, Path]], cache: Cache, problems: Problems | None
+) -> SequenceIndex:
+    def build() -> IndexBuilder:
+        builder = IndexBuilder(dataset, base, problems=problems)
+        for name, (file, frames) in places.items():
+            with builder.video(name):
+                boxes = read_boxes(file)
+                if len(boxes) != 1:
+                    raise ValueError(f"{file} has {len(boxes)} rows; expected the first box alone; unpack it again")
+                require_first_box(file, boxes)
+                images = images_in(frames)
+                rule = numbering(images)
+                if rule is None or rule[0] > 1:
+                    raise ValueError(
+                        f"{frames} holds {len(images)} images from {images[0]} to {images[-1]}; expected consecutive "
+                        "numbers from 0 or 1: a frame is missing, unpack it again"
+                    )
+                folder = frames.relative_to(base).as_posix()
+                builder.add(name, boxes, np.ones(1, np.bool_), folder=folder, numbered=rule, frames=len(images))
+        return builder
+
+    return cached(f"{dataset}-test", base, [part for pair in places.values() for part in pair], build, cache, problems)
+
+
+def got10k_val(
+    root: str | Path, *, complete: bool = True, cache: Cache = None, problems: Problems | None = None
+) -> SequenceIndex:
+    """GOT-10k, the 180 validation videos, with cover and resolution for AO and SR."""
+    base = existing_root("got10k_val", Path(root) / "val", "list.txt and a folder for each of its lines")
+    files = {name: base / name / "groundtruth.txt" for name in got10k_names(base)}
+    names = present("got10k_val", base, files, complete=complete, problems=problems)
+
+    def build() -> IndexBuilder:
+        builder = IndexBuilder("got10k_val", base, problems=problems)
+        for name in names:
+            with builder.video(name):
+                boxes = add_got10k(builder, base, name, training=False)
+                require_first_box(files[name], boxes)
+                require_numbered(base / name, 1, 8, ".jpg", len(boxes))
+        return builder
+
+    parts = ("groundtruth.txt", "absence.label", "cover.label", "meta_info.ini", "")
+    return cached(
+        "got10k-val-benchmark", base, [base / name / part for name in names for part in parts], build, cache, problems
+    )
+
+
+def tnl2k(
+    root: str | Path, *, complete: bool = True, cache: Cache = None, problems: Problems | None = None
+) -> SequenceIndex:
+    """TNL2K, the 700 test videos; image names follow no rule and are sorted as text."""
+    base = existing_root("tnl2k", root, "a folder for each sequence with imgs/ and groundtruth.txt")
+    attributes = {row["name"]: row["attributes"].split() for row in table("tnl2k")}
+    files = {name: base / name / "groundtruth.txt" for name in attributes}
+    names = present("tnl2k", base, files, complete=complete, problems=problems)
+
+    def build() -> IndexBuilder:
+        builder = IndexBuilder("tnl2k", base, attribute_names=TNL2K_ATTRIBUTES, problems=problems)
+        for name in names:
+            with builder.video(name):
+                boxes, images = read_boxes(files[name]), sorted(images_in(base / name / "imgs"))
+                require_first_box(files[name], boxes)
+                # Rows and images belong together by position alone, so one stray image would shift all boxes.
+                require_rows(files[name], len(boxes), len(images), base / name / "imgs")
+                visible = np.ones(len(boxes), np.bool_)
+                builder.add(name, boxes, visible, folder=f"{name}/imgs", files=images, attributes=attributes[name])
+        return builder
+
+    inputs = [path for name in names for path in (files[name], base / name / "imgs")]
+    return cached("tnl2k-test", base, inputs, build, cache, problems)
+
+
+def nfs(
+    root: str | Path,
+    *,
+    fps: Literal[30, 240] = 30,
+    annotation: Literal["official", "pytracking"] = "pytracking",
+    complete: bool = True,
+    cache: Cache = None,
+    problems: Problems | None = None,
+) -> SequenceIndex:
+    """Need for Speed, 100 videos.
+
+    Args:
+        root: annotation="official": <seq>/{30,240}/<seq>/00001.jpg ... and <seq>/{30,240}/<seq>.txt (VATIC);
+            "pytracking": sequences/<seq>/00001.jpg ... and anno/nfs_<seq>.txt, the repacked set of the paper's tables.
+        fps: 30 or 240; the repacked set has 30 only.
+        annotation: whose boxes.
+        complete: False takes the sequences that are there.
+        cache: folder for the index; None reads the annotations at every call.
+        problems: where to note what is wrong instead of raising.
+    """
+    if (fps, annotation) not in ((30, "official"), (240, "official"), (30, "pytracking")):
+        raise ValueError(f"nfs fps={fps}, annotation={annotation!r}: expected 30 or 240 official, or 30 pytracking")
+    official = annotation == "official"
+    layout = f"<seq>/{fps}/<seq>.txt and <seq>/{fps}/<seq>/" if official else "anno/nfs_<seq>.txt and sequences/<seq>/"
+    base = existing_root("nfs", root, layout)
+    all_names = [row["name"] for row in table("nfs")]
+    files = {n: base / n / str(fps) / f"{n}.txt" if official else base / "anno" / f"nfs_{n}.txt" for n in all_names}
+    names = present("nfs", base, files, complete=complete, problems=problems)
+    frames = {name: f"{name}/{fps}/{name}" if official else f"sequences/{name}" for name in names}
+
+    def build() -> IndexBuilder:
+        builder = IndexBuilder("nfs" if annotation == "pytracking" else f"nfs{fps}_official", base, problems=problems)
+        for name in names:
+            with builder.video(name):
+                images = images_in(base / frames[name])
+                boxes = _nfs_official(files[name], len(images), fps) if official else read_boxes(files[name])
+                require_first_box(files[name], boxes)
+                extra: Literal["warn", "ignore"] = "ignore" if official else "warn"
+                require_numbered(base / frames[name], 1, 5, ".jpg", len(boxes), extra=extra)
+                visible = np.ones(len(boxes), np.bool_)
+                builder.add(name, boxes, visible, folder=frames[name], numbered=(1, 5, ".jpg"), frame_rate=float(fps))
+        return builder
+
+    inputs = [path for name in names for path in (files[name], base / frames[name])]
+    return cached(f"nfs-{fps}-{annotation}", base, inputs, build, cache, problems)
+
+
+def _nfs_official(file: Path, images: int, fps: int) -> Float64[np.ndarray, "rows 4"]:
+    """Boxes of the frames; the folder of 30 fps holds the annotation of 240 fps, of which every eighth row counts.
+
+    The columns lost and occluded are not used, and the last frame or row may be missing, both as in the got10k toolkit
+    (got10k/datasets/nfs.py).
+    """
+    boxes = read_vatic(file)
+    if fps == 30 and len(boxes) > 4 * images:
+        boxes = boxes[::8]
+    if abs(len(boxes) - images) > 1:
+        raise ValueError(f"{file} has boxes for {len(boxes)} frames, but there are {images} images; unpack it again")
+    return boxes[:images]
+
+
+def uav123(
+    root: str | Path, *, complete: bool = True, cache: Cache = None, problems: Problems | None = None
+) -> SequenceIndex:
+    """UAV123, 123 sequences cut out of 91 folders; NaN boxes where the target is out of view."""
+    base = existing_root("uav123", root, "data_seq/UAV123/<folder>/000001.jpg ... and anno/UAV123/<seq>.txt")
+    rows = {row["name"]: row for row in table("uav123")}
+    files = {name: base / "anno" / "UAV123" / f"{name}.txt" for name in rows}
+    names = present("uav123", base, files, complete=complete, problems=problems)
+    folders = {name: f"data_seq/UAV123/{rows[name]['folder']}" for name in names}
+
+    def build() -> IndexBuilder:
+        builder = IndexBuilder("uav123", base, attribute_names=UAV123_ATTRIBUTES, problems=problems)
+        for name in names:
+            with builder.video(name):
+                first, last = int(rows[name]["first"]), int(rows[name]["last"])
+                boxes = _exact_rows(files[name], read_boxes(files[name]), last - first + 1)
+                require_first_box(files[name], boxes)
+                require_numbered(base / folders[name], first, 6, ".jpg", len(boxes), extra="ignore")
+                builder.add(
+                    name,
+                    boxes,
+                    np.ones(len(boxes), np.bool_),
+                    folder=folders[name],
+                    numbered=(first, 6, ".jpg"),
+                    attributes=rows[name]["attributes"].split(),
+                )
+        return builder
+
+    inputs = [path for name in names for path in (files[name], base / folders[name])]
+    return cached("uav123", base, inputs, build, cache, problems)
+
+
+def otb100(
+    root: str | Path, *, complete: bool = True, cache: Cache = None, problems: Problems | None = None
+) -> SequenceIndex:
+    """OTB100, 100 sequences in 98 folders; rows separated by commas, tabs or blanks."""
+    base = existing_root("otb100", root, "<Seq>/img/0001.jpg ... and <Seq>/groundtruth_rect.txt")
+    rows = {row["name"]: row for row in table("otb100")}
+    files = {name: base / row["annotation"] for name, row in rows.items()}
+    names = present("otb100", base, files, complete=complete, problems=problems)
+    folders = {name: rows[name]["folder"] for name in names}
+    for name, place in folders.items():  # KiteSurf comes as img/*.jpg or as jpg/*.png
+        if not (base / place).is_dir():
+            folders[name] = place.replace("/img", "/jpg")
+
+    def build() -> IndexBuilder:
+        builder = IndexBuilder("otb100", base, attribute_names=OTB_ATTRIBUTES, problems=problems)
+        for name in names:
+            with builder.video(name):
+                row = rows[name]
+                first, skip = int(row["first"]), int(row["skip"])
+                boxes = _exact_rows(files[name], read_boxes(files[name]), int(row["last"]) - first + 1)[skip:]
+                first, digits = first + skip, int(row["digits"])
+                require_first_box(files[name], boxes, line=skip + 1)
+                folder = folders[name]
+                suffix = Path(images_in(base / folder)[0]).suffix
+                require_numbered(base / folder, first, digits, suffix, len(boxes), extra="ignore")
+                builder.add(
+                    name,
+                    boxes,
+                    np.ones(len(boxes), np.bool_),
+                    folder=folder,
+                    numbered=(first, digits, suffix),
+                    attributes=row["attributes"].split(),
+                )
+        return builder
+
+    inputs = [path for name in names for path in (files[name], base / folders[name])]
+    return cached("otb100", base, inputs, build, cache, problems)
+
+
+def _exact_rows(file: Path, boxes: Float64[np.ndarray, "rows 4"], rows: int) -> Float64[np.ndarray, "same 4"]:
+    if len(boxes) != rows:
+        raise ValueError(f"{file} has {len(boxes)} rows; this sequence has {rows}; {HELP}")
+    return boxes
+
+
+def folder(
+    root: str | Path,
+    *,
+    annotations: str | None = None,
+    name: str = "folder",
+    cache: Cache = None,
+    problems: Problems | None = None,
+) -> SequenceIndex:
+    """Your own videos; see `seqtrack_lit.data.sets.folder`."""
+    return _folder(root, annotations=annotations, name=name, tracking=True, cache=cache, problems=problems)

@@ -1,0 +1,184 @@
+"""Images on disk as `Frames`: opened one by one, RGB uint8 whatever the file holds."""
+
+import io
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+import cv2
+import numpy as np
+from jaxtyping import Shaped
+from PIL import Image as Pillow
+from PIL.TiffImagePlugin import ImageFileDirectory_v2
+
+from seqtrack_lit.crops import Image
+from seqtrack_lit.data.video.pixels import Range, check_size, spread, to_rgb8, value_range
+from seqtrack_lit.data.video.sequence import Frames
+from seqtrack_lit.files import read_bytes
+
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
+_LARGEST = 2**29  # bytes of a file
+_DEEP = ("I", "F")  # Pillow's modes of 32 bits, which OpenCV reads as they are only
+cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # what it says on the screen is said by our errors
+
+
+def read_image(path: str | Path, shown: Range | None = None) -> Image:
+    """One image as RGB uint8 [H W 3]; grey is repeated, transparency is dropped.
+
+    Args:
+        path: the file.
+        shown: which values are black and white, of an image of more than 8 bits; None: as the image itself asks
+            (`pixels.value_range`). Frames of one video share it, see `NumberedFrames` and `ListedFrames`.
+
+    Raises:
+        ValueError: the file is missing, empty, cut off, too large, no file, or no image OpenCV knows.
+    """
+    values = _read(path)
+    if values.dtype == np.uint8:
+        return np.asarray(values, np.uint8)
+    return to_rgb8(values, shown or value_range([values]))
+
+
+def _read(path: str | Path) -> Shaped[np.ndarray, "..."]:
+    """The values of an image as they are stored: [H W 3] in RGB order, or [H W]."""
+    try:
+        data = read_bytes(Path(path), largest=_LARGEST)  # and not cv2.imread, which fails silently, dislikes some names
+    except OSError as error:
+        raise ValueError(
+            f"cannot read image {path}: {error.strerror or 'No such file or directory'}; the frame belongs to an "
+            "annotated video, so the download or the unpacking is incomplete: unpack it again"
+        ) from error
+    mode = _check_header(data, path)
+    values = None
+    if mode is not None:
+        kind = cv2.IMREAD_UNCHANGED if mode in _DEEP else cv2.IMREAD_COLOR_RGB | cv2.IMREAD_ANYDEPTH
+        values = cv2.imdecode(np.frombuffer(data, np.uint8), kind)
+        if values is not None and mode in _DEEP and values.ndim == 3:
+            values = values[..., 2::-1]
+    if values is None:
+        raise ValueError(
+            f"cannot read image {path} ({len(data)} bytes): empty, cut off or not an image; unpack or download "
+            "it again (seqtrack-data check=NAME lists all such files)"
+        )
+    return np.asarray(values)
+
+
+def _check_header(data: bytes, path: str | Path) -> str | None:
+    """Pillow's mode of an image whose header asks for a bearable size; None where it is no image."""
+    try:
+        with warnings.catch_warnings(action="ignore"), Pillow.open(io.BytesIO(data)) as image:
+            (width, height), mode = image.size, image.mode
+    except Pillow.DecompressionBombError:
+        raise ValueError(f"{path} says it has far more pixels than a frame: it is damaged; make it smaller") from None
+    except Exception:  # Pillow lets through whatever its readers stumble over
+        try:
+            directory, file = ImageFileDirectory_v2(data[:8]), io.BytesIO(data)  # a TIFF of 32-bit colours, unknown
+            file.seek(directory.next)
+            directory.load(file)
+            (width, height), mode = (int(directory[tag]) for tag in (256, 257)), "F"
+        except Exception:
+            return None
+    check_size(width, height, path)
+    return mode
+
+
+@lru_cache(maxsize=256)
+def _range_of(paths: tuple[str, ...]) -> Range:
+    """The range of values of a video of more than 8 bits, from some of its frames."""
+
+    def samples() -> Iterator[Shaped[np.ndarray, "..."]]:
+        for path in paths:
+            try:
+                values = _read(path)
+            except ValueError:
+                continue  # said when this frame is asked for
+            if values.dtype != np.uint8:
+                yield values
+
+    return value_range(samples())
+
+
+def _frame(frames: "NumberedFrames | ListedFrames", index: int) -> Image:
+    """One frame of many, all with the same range of values."""
+    values = _read(frames.path(index))
+    if values.dtype == np.uint8:
+        return np.asarray(values, np.uint8)
+    return to_rgb8(values, _range_of(tuple(frames.path(i) for i in spread(len(frames)))))
+
+
+def _position(index: int, count: int, what: str) -> int:
+    if not -count <= index < count:
+        raise IndexError(f"frame {index} of {what}, which has {count} frames")
+    return index % count
+
+
+@dataclass(frozen=True)
+class NumberedFrames:
+    """Images named by consecutive numbers: `folder/{first + i:0{digits}d}{suffix}`."""
+
+    folder: str
+    first: int
+    digits: int
+    suffix: str
+    count: int
+
+    def __len__(self) -> int:
+        return self.count
+
+    def path(self, index: int) -> str:
+        """Where frame `index` (0-based) lies."""
+        number = self.first + _position(index, self.count, self.folder)
+        return f"{self.folder}/{number:0{self.digits}d}{self.suffix}"
+
+    def __getitem__(self, index: int) -> Image:
+        return _frame(self, index)
+
+
+@runtime_checkable
+class FileNames(Protocol):
+    """File names by position: a list, or a part of an index."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> str: ...
+
+
+@dataclass(frozen=True)
+class ListedFrames:
+    """Images with names of any kind, in the order given, relative to `folder`."""
+
+    folder: str
+    files: FileNames
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def path(self, index: int) -> str:
+        """Where frame `index` (0-based) lies."""
+        return f"{self.folder}/{self.files[_position(index, len(self.files), self.folder)]}"
+
+    def __getitem__(self, index: int) -> Image:
+        return _frame(self, index)
+
+
+class FramesPart:
+    """`count` frames of others, from number `start` on.
+
+    Raises:
+        ValueError: there are not so many.
+    """
+
+    def __init__(self, frames: Frames, start: int, count: int) -> None:
+        if start + count > len(frames):
+            what = getattr(frames, "path", "the video")
+            raise ValueError(f"{what} has {len(frames)} frames, but boxes for frames {start} to {start + count - 1}")
+        self.whole, self.start, self.count = frames, start, count
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, index: int) -> Image:
+        return self.whole[self.start + _position(index, self.count, "a part of a video")]

@@ -1,0 +1,67 @@
+"""A video with boxes: the one type that data sets, trackers and the evaluation share."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+from jaxtyping import Bool, Float64
+
+from seqtrack_lit.crops import Image
+
+
+@runtime_checkable
+class Frames(Protocol):
+    """Frames on demand: paths, a video file, a generated scene, arrays."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> Image:
+        """Frame `index` (0-based) as RGB uint8; raises ValueError naming the file when it cannot be read."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class Video:
+    """A video, the target's box in its frames, and what is known about it.
+
+    Args:
+        name: name of the sequence, also of its result files.
+        frames: the images, opened one by one when asked for.
+        boxes: image boxes xywh in pixels, as published; one row a frame, or a single row where only the first
+            box is public (server benchmarks). Absent targets keep what the data set wrote (zeros, NaN, stale).
+        visible: whether the target can be seen, one value per row of `boxes`.
+        meta: facts by name where known: object_class, attributes, resolution (W, H), cover, frame_rate ... An array
+            has one value per row of `boxes`; every other kind of value is of the whole video.
+    """
+
+    name: str
+    frames: Frames
+    boxes: Float64[np.ndarray, "rows 4"]
+    visible: Bool[np.ndarray, "rows"]
+    meta: Mapping[str, object] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.frames)
+
+    def beginning(self, count: int | None) -> "Video":
+        """The first `count` frames (None: all) with everything that is known of them: the one place that cuts."""
+        if count is None or len(self) <= count:
+            return self
+        meta = {name: value[:count] if isinstance(value, np.ndarray) else value for name, value in self.meta.items()}
+        return Video(self.name, _FirstFrames(self.frames, count), self.boxes[:count], self.visible[:count], meta)
+
+
+class _FirstFrames:
+    """The beginning of a video."""
+
+    def __init__(self, frames: Frames, count: int) -> None:
+        self.frames, self.count = frames, count
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, index: int, /) -> Image:
+        if not -self.count <= index < self.count:
+            raise IndexError(f"frame {index} of {self.count}")
+        return self.frames[index % self.count]

@@ -1,0 +1,378 @@
+"""Checkpoints: known by their content, read without running what is in them, turned into a model.
+
+- official: `SEQTRACK_ep0500.pth.tar` of microsoft/VideoX; the weights under `net`, foreign objects beside them.
+- lightning: ours; `state_dict` with prefix `net.`, `ema` without, and under `seqtrack` plain constructor arguments
+  with the number of their format.
+- state_dict: names and tensors alone (.pt, .safetensors), by our names or the official ones.
+
+A model is built without memory first; only if its shapes agree with the tensors does it get any.
+"""
+
+import importlib
+import inspect
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+from typing_extensions import TypedDict
+
+from seqtrack_lit.checks import shown
+from seqtrack_lit.files import typed
+from seqtrack_lit.models.description import FORMAT, check_sizes, dotted, hydra, read_description
+from seqtrack_lit.models.encoder import ViTEncoder
+from seqtrack_lit.models.official import OfficialConfig, fitting, to_official, to_ours
+from seqtrack_lit.models.official_model import Description, describe
+from seqtrack_lit.models.quantised import Storage, save_compact
+from seqtrack_lit.models.safe_read import kind_of, read_contents
+from seqtrack_lit.models.seqtrack import SeqTrack
+
+Kind = Literal["official", "lightning", "state_dict"]
+
+#: All that a checkpoint may ask to be built.
+CLASSES = (
+    "seqtrack_lit.tokens.BoxTokenizer",
+    "seqtrack_lit.models.seqtrack.SeqTrack",
+    "seqtrack_lit.models.decoder.Decoder",
+    "seqtrack_lit.models.encoder.ViTEncoder",
+    "seqtrack_lit.models.split_encoder.SplitEncoder",
+    "seqtrack_lit.models.timm_encoder.TimmEncoder",
+)
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Weights as a file holds them.
+
+    Args:
+        source: kind and path, for messages.
+        kind: which of the three kinds of file.
+        official: whether the tensors have the official names.
+        state: the tensors.
+        description: plain constructor arguments of tokenizer, model and tracker; None where the file has none.
+    """
+
+    source: str
+    kind: Kind
+    official: bool
+    state: dict[str, Tensor]
+    description: Description | None
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A model in evaluation mode with its weights, and arguments for its tracker.
+
+    Args:
+        model: the model, on the CPU in float32.
+        tracker: plain keyword arguments of tracking.seqtrack.SeqTrackTracker but the model.
+        source: kind and path of the file.
+        description: plain constructor arguments the model was built from.
+    """
+
+    model: SeqTrack
+    tracker: dict[str, object] = field(repr=False)
+    source: str
+    description: Description = field(repr=False)
+
+
+def read_checkpoint(path: str | Path) -> Checkpoint:
+    """Read a file of weights of any kind; nothing in it is run.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: not a file of weights, or not of a tracker.
+    """
+    contents = read_contents(path)
+    root = contents.root
+    if not isinstance(root, Mapping):
+        raise ValueError(f"{path}: a checkpoint holds named values, this one holds {kind_of(root)}")
+    if "net" in root:
+        state = contents.tensors(root["net"], "net")
+        return Checkpoint(f"official checkpoint {path}", "official", True, _unprefixed(state), None)
+    if "seqtrack" in root:
+        name = "ema" if root.get("ema") else "state_dict"
+        state = _unprefixed(contents.tensors(root.get(name), name))
+        return Checkpoint(f"checkpoint {path}", "lightning", False, state, read_description(root["seqtrack"], path))
+    bare = root.get("state_dict", root.get("model", root))  # MAE's files keep theirs under "model"
+    state = _unprefixed(contents.tensors(bare, "the file"))
+    official = "encoder.body.pos_embed" in state
+    if not official and "decoder.embedding.weight" not in state:
+        raise ValueError(
+            f"{path} holds {len(state)} tensors ({', '.join(list(state)[:3])}, ...), but not those of a SeqTrack "
+            "tracker; pretrained encoder weights alone are given to training as model.encoder.pretrained=FILE"
+        )
+    return Checkpoint(f"state dict {path}", "state_dict", official, state, None)
+
+
+def build_model(tokenizer: Mapping[str, object], model: Mapping[str, object]) -> SeqTrack:
+    """A model from plain constructor arguments, its weights at random: pretrained ones are not fetched again.
+
+    Args:
+        tokenizer: arguments of tokens.BoxTokenizer; `_target_` may be left out. It serves the whole model.
+        model: arguments of models.seqtrack.SeqTrack, nested; every `_target_` must be one of CLASSES.
+
+    Raises:
+        ValueError: a class outside of CLASSES, or an argument it refuses.
+    """
+    shared = _build({"_target_": CLASSES[0], **tokenizer}, "tokenizer")
+    tree = {"_target_": CLASSES[1], **model, "tokenizer": shared}
+    encoder, decoder = tree.get("encoder"), tree.get("decoder")
+    if isinstance(decoder, Mapping):
+        tree["decoder"] = {**decoder, "tokenizer": shared}
+    if isinstance(encoder, Mapping):
+        # a name with a colon would make timm look for a model elsewhere
+        if ":" in str(encoder.get("name")):
+            raise ValueError(f"model.encoder.name = {encoder['name']} is no model of timm; the checkpoint is foreign")
+        tree["encoder"] = {key: value for key, value in encoder.items() if key != "pretrained"}
+    built = _build(tree, "model")
+    if not isinstance(built, SeqTrack):
+        raise ValueError(f"model must describe a SeqTrack, it describes a {type(built).__name__}")
+    return built
+
+
+def load_model(
+    path: str | Path,
+    *,
+    official_config: str | Path | None = None,
+    tokenizer: Mapping[str, object] | None = None,
+    model: Mapping[str, object] | None = None,
+) -> LoadedModel:
+    """A model with the weights of a file, built as the file or what is told of it says.
+
+    Args:
+        path: a checkpoint of any of the three kinds.
+        official_config: official YAML with what the tensors do not show: heads, order, templates, the tracker.
+        tokenizer: what is known of the tokens (bins, order); None values mean not known.
+        model: what is known of the network (memory, encoder.heads, decoder.pre_norm, ...), nested; None likewise.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: not a tracker's checkpoint, too little known of it, or facts that contradict each other.
+    """
+    checkpoint = read_checkpoint(path)
+    known = {**dotted(tokenizer or {}, "tokenizer."), **dotted(model or {}, "model.")}
+    config = OfficialConfig.read(official_config) if official_config is not None else None
+    description = checkpoint.description
+    if description is None:
+        if not checkpoint.official:  # a dense head serves training only
+            plain = {key: tensor for key, tensor in checkpoint.state.items() if not key.startswith("dense.")}
+            checkpoint = replace(checkpoint, state=plain)
+        state = checkpoint.state if checkpoint.official else _official_names(checkpoint)
+        description = describe(state, source=checkpoint.source, config=config, known=known)
+        if not checkpoint.official and config is None:
+            description = description._replace(tracker={})
+    else:
+        _check_known(description, known, checkpoint.source)
+        if config is not None:
+            raise ValueError(
+                f"{checkpoint.source} describes itself; official_config is for official ones, leave it out"
+            )
+    built = _built(description, checkpoint)
+    return LoadedModel(built.eval(), dict(description.tracker), checkpoint.source, description)
+
+
+def load_weights(model: SeqTrack, path: str | Path) -> str:
+    """Fill a model that exists already, to train on from a checkpoint of any kind; gives back its source.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: not a tracker's checkpoint, or of another model; the message says which published model fits.
+    """
+    checkpoint = read_checkpoint(path)
+    fill(model, checkpoint)
+    return checkpoint.source
+
+
+def fill(model: nn.Module, checkpoint: Checkpoint) -> None:
+    """Copy the weights of a checkpoint: every tensor is used once, none is missing, every shape is equal.
+
+    Raises:
+        ValueError: the checkpoint is of another model; both shapes and, where one fits, a published model are named.
+    """
+    own = model.state_dict()
+    state = _matched(own, checkpoint)
+    with torch.no_grad():
+        for key, tensor in own.items():
+            tensor.copy_(state[key])
+
+
+def _matched(own: Mapping[str, Tensor], checkpoint: Checkpoint) -> dict[str, Tensor]:
+    """The tensors of a checkpoint for a model of which only names and shapes are read; raises as `fill`."""
+    state, source = checkpoint.state, checkpoint.source
+    if checkpoint.official:
+        state = to_ours(state, own, source)
+    fit = fitting(checkpoint.state)
+    for key, tensor in own.items():
+        if key not in state:
+            raise ValueError(f"{source}: key {key} {tuple(tensor.shape)} is missing{fit}")
+        if state[key].shape != tensor.shape:
+            raise ValueError(
+                f"{source}: key {key} has shape {tuple(state[key].shape)}, the model needs {tuple(tensor.shape)}{fit}"
+            )
+        if not state[key].is_floating_point():
+            raise ValueError(f"{source}: key {key} holds numbers of type {state[key].dtype}, weights are floating")
+    unused = sorted(set(state) - set(own))
+    if unused:
+        raise ValueError(f"{source}: the model has no place for {', '.join(unused[:5])}{fit}")
+    return state
+
+
+def _built(description: Description, checkpoint: Checkpoint) -> SeqTrack:
+    """The model of a description with the weights of its file."""
+    source = checkpoint.source
+    check_sizes(description, checkpoint.state, source)
+    try:
+        with torch.device("meta"), _NoStart():
+            outline = build_model(description.tokenizer, description.model)
+    except ValueError as error:
+        raise ValueError(f"{source}: {error}") from error
+    except Exception as error:  # a description of a stranger can fail in any way
+        reason = shown(" ".join(str(error).split()), 200)
+        raise ValueError(
+            f"{source}: what it says of its model cannot be built ({type(error).__name__}: {reason})"
+        ) from error
+    _matched(outline.state_dict(), checkpoint)
+    computed = {name for name, _ in outline.named_buffers()} - set(outline.state_dict())  # no file holds these
+    model = build_model(description.tokenizer, description.model) if computed else outline.to_empty(device="cpu")
+    fill(model, checkpoint)
+    return model
+
+
+class _NoStart(TorchFunctionMode):
+    """Without memory nothing is drawn: torch would first import its compiler, for seconds."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if func in (Tensor.normal_, Tensor.uniform_) or getattr(func, "__module__", "") == nn.init.__name__:
+            return kwargs["tensor"] if "tensor" in kwargs else args[0]
+        return func(*args, **kwargs)
+
+
+def export_official(model: SeqTrack, path: str | Path, *, epoch: int = 500) -> None:
+    """Write a model as an official checkpoint, which the official code and torch.load(weights_only=True) read.
+
+    The official configuration file must say the same of the model; a training-only dense head is left out.
+
+    Raises:
+        ValueError: the official code has no such model.
+    """
+    encoder, decoder = model.encoder, model.decoder
+    hindrances = {
+        f"model.encoder is a {type(encoder).__name__}, not a plain ViT": not isinstance(encoder, ViTEncoder),
+        "model.encoder.joint=false": not encoder.joint,
+        "model.decoder.bidirectional=true": decoder.bidirectional,
+        f"model.decoder.past={decoder.past}": decoder.past > 0,
+        "model.map_equal_widths=true": model.apply_linear and encoder.width == decoder.width,
+    }
+    stopped = [name for name, hinders in hindrances.items() if hinders]
+    if stopped:
+        raise ValueError(f"the official code has no such model: {'; '.join(stopped)}")
+    state = {key: tensor for key, tensor in model.state_dict().items() if not key.startswith("dense.")}
+    content = {
+        "epoch": epoch,
+        "actor_type": "SeqTrackActor",
+        "net_type": "SEQTRACK",
+        "net": to_official(state),
+        "net_info": None,
+        "constructor": None,
+    }
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(path.name + ".part")
+    torch.save(content, part)
+    part.replace(path)
+
+
+def export_compact(checkpoint: str | Path, path: str | Path, *, storage: Storage = "int8") -> None:
+    """Write a checkpoint of ours as a small safetensors file that `load_model` reads; see models.compact.
+
+    The average of the weights where there is one; the training-only dense head stays, which is small.
+
+    Raises:
+        FileNotFoundError: no such checkpoint.
+        ValueError: a checkpoint that does not describe itself.
+    """
+    read = read_checkpoint(checkpoint)
+    if read.description is None:
+        raise ValueError(f"{read.source} does not say which model it is of; give a checkpoint that training wrote")
+    encoder = read.description.model.get("encoder")
+    model = {
+        **read.description.model,
+        **({"encoder": {**encoder, "pretrained": False}} if isinstance(encoder, Mapping) else {}),
+    }
+    description = {"format": FORMAT, **read.description._asdict(), "model": model}
+    save_compact(path, read.state, storage=storage, description=description)
+
+
+def _build(node: object, where: str) -> Any:
+    """A value of a description: containers are walked, a mapping with `_target_` becomes an object of CLASSES."""
+    if isinstance(node, Mapping):
+        values = {key: _build(value, f"{where}.{key}") for key, value in node.items() if not hydra(key)}
+        if "_target_" not in node:
+            return values
+        target = node["_target_"]
+        if target not in CLASSES:
+            raise ValueError(
+                f"{where}._target_ = {target} is not one of {', '.join(CLASSES)}; the checkpoint is foreign"
+            )
+        module, name = str(target).rsplit(".", 1)
+        made = getattr(importlib.import_module(module), name)
+        _check_types(made, values, where)
+        try:
+            return made(**values)
+        except TypeError as error:
+            reason = shown(" ".join(str(error).split()), 200)
+            raise ValueError(f"{where}: {target} cannot be made from {', '.join(values)}: {reason}") from error
+    if isinstance(node, list | tuple):
+        return [_build(value, where) for value in node]
+    return node
+
+
+def _check_types(made: type, values: Mapping[str, object], where: str) -> None:
+    """The arguments of a class against its annotations; unknown ones are left to the class itself."""
+    kinds = {name: parameter.annotation for name, parameter in inspect.signature(made).parameters.items()}
+    parts = {name for name, kind in kinds.items() if isinstance(kind, type) and kind not in (bool, int, float, str)}
+    for name in parts & set(values):
+        if not isinstance(values[name], kinds[name]):
+            raise ValueError(f"{where}.{name} must describe a {kinds[name].__name__}, it is {shown(values[name])}")
+    plain = {name: kind for name, kind in kinds.items() if name not in parts}
+    arguments = TypedDict(made.__name__, plain, total=False)  # type: ignore[misc]
+    typed({name: values[name] for name in plain if name in values}, arguments, where)
+
+
+def _check_known(description: Description, known: Mapping[str, object], source: str) -> None:
+    """A checkpoint of ours says all of its model itself; what is told beside must not contradict it."""
+    says = {**dotted(description.tokenizer, "tokenizer."), **dotted(description.model, "model.")}
+    for key, value in known.items():
+        if key not in says or says[key] != value:
+            raise ValueError(f"{source} was trained with {key} = {says.get(key)}; it cannot be read with {value}")
+
+
+def _official_names(checkpoint: Checkpoint) -> dict[str, Tensor]:
+    """A bare state dict by our names under the official ones, to see which model it is."""
+    state = checkpoint.state
+    try:
+        official = to_official(state)
+        height, width = state["linear.weight"].shape
+        if height == width:
+            raise RuntimeError(f"encoder and decoder have the same width {width}: is model.map_equal_widths set?")
+    except (KeyError, RuntimeError, IndexError, ValueError) as error:
+        raise ValueError(
+            f"{checkpoint.source} does not show which model it is of ({error}); give the checkpoint that training "
+            "wrote (.ckpt), which does"
+        ) from error
+    return official
+
+
+def _unprefixed(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Names without the prefix that all of them share: `net.` of our training, `module.` of data parallelism."""
+    for prefix in ("net.", "module."):
+        if state and all(key.startswith(prefix) for key in state):
+            return {key.removeprefix(prefix): tensor for key, tensor in state.items()}
+    return state

@@ -1,0 +1,81 @@
+"""What a scored run looks like: clips of its best, its median and its worst video, and what the model looked at.
+
+media/best.mp4 ...            tracked box in yellow with its confidence, ground truth in white
+media/attention_best.png ...  the search region and the attention behind each token, in one frame
+media/media.json              {"clips": [{kind, sequence, value, file}], "attention": [{file, caption}]}
+"""
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import cv2
+
+from seqtrack_lit.attention import look_at, strip
+from seqtrack_lit.crops import Image
+from seqtrack_lit.data.video.sequence import Video
+from seqtrack_lit.evaluation.results import read_result, write_atomic
+from seqtrack_lit.tracking.seqtrack import SeqTrackTracker
+from seqtrack_lit.tracking.video_io import write_clip
+
+LOOK_AT = 60  # frame of the attention picture at the latest
+
+
+def write_media(
+    folder: Path,
+    tracker: SeqTrackTracker,
+    video_named: Callable[[str], Video],
+    scores: Mapping[str, float],
+    value: str,
+) -> Path:
+    """Write `<folder>/media/` anew and give back its media.json.
+
+    Args:
+        folder: result files of the tracker.
+        tracker: the tracker, to look again.
+        video_named: gives a video by name.
+        scores: one score in percent for each video.
+        value: name of the score.
+    """
+    media = folder / "media"
+    clips, pictures = [], []
+    for kind, name in pick(scores).items():
+        video = video_named(name)
+        result = read_result(folder, name)
+        clip = write_clip(media / f"{kind}.mp4", video, result.boxes, result.confidences)
+        clips.append({"kind": kind, "sequence": name, "value": f"{value} {scores[name]:.1f}", "file": clip.name})
+        if tracker.model.memory == "mean" or len(video) < 2:  # one memory token makes no map
+            continue
+        frame = min(len(video) // 2, LOOK_AT)
+        picture = media / f"attention_{kind}.png"
+        write_atomic(picture, _png(_attention(tracker, video, max(1, frame))))
+        pictures.append({"file": picture.name, "caption": f"{kind}: {name}, frame {max(1, frame)}"})
+    listed = json.dumps({"clips": clips, "attention": pictures}, indent=1, ensure_ascii=False)
+    write_atomic(media / "media.json", listed + "\n")
+    return media / "media.json"
+
+
+def pick(scores: Mapping[str, float]) -> dict[str, str]:
+    """Names of the best, the median and the worst sequence by score; fewer where there are fewer.
+
+    >>> pick({"a": 10.0, "b": 90.0, "c": 50.0})
+    {'best': 'b', 'median': 'c', 'worst': 'a'}
+    """
+    order = sorted(scores, key=lambda name: (-scores[name], name))
+    picked: dict[str, str] = {}
+    for kind, place in (("best", 0), ("worst", -1), ("median", len(order) // 2)):
+        if order[place] not in picked.values():
+            picked[kind] = order[place]
+    return {kind: picked[kind] for kind in ("best", "median", "worst") if kind in picked}
+
+
+def _attention(tracker: SeqTrackTracker, video: Video, frame: int) -> Image:
+    """What the model looks at in a frame, having tracked up to it."""
+    tracker.init(video.frames[0], video.boxes[0])
+    for index in range(1, frame):
+        tracker.update(video.frames[index])
+    return strip(look_at(tracker, video.frames[frame]))
+
+
+def _png(image: Image) -> bytes:
+    return bytes(cv2.imencode(".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))[1].tobytes())

@@ -1,0 +1,218 @@
+"""A finished run, read back from the files that training and evaluation left in its folder.
+
+    run.json, config.yaml, metrics.csv             by training
+    pictures/                                      by training
+    results/<tracker>/<benchmark>/scores.json      by evaluation, one for each tracker and baseline
+    results/<tracker>/<benchmark>/media/media.json by evaluation: clips and pictures of attention
+
+Nothing of it has to be there.
+"""
+
+import csv
+import io
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, NotRequired
+
+import numpy as np
+from annotated_types import Ge, Le, Len
+from jaxtyping import Float64
+from typing_extensions import TypedDict
+
+from seqtrack_lit.checks import printable, shown
+from seqtrack_lit.evaluation.scores import Scores
+from seqtrack_lit.files import inside, read_json, read_text
+
+Curve = tuple[Float64[np.ndarray, "rows"], Float64[np.ndarray, "rows"]]
+Columns = Mapping[str, Curve]
+BASELINES = ("static", "kcf", "csrt")
+_FURTHEST = 1e15  # steps or samples
+_LARGEST = 1e39  # float32 ends at 3e38
+
+
+class Clip(TypedDict):
+    """A video of media.json: which one, of what sequence, its score, the file beside media.json."""
+
+    kind: str
+    sequence: str
+    value: str | float
+    file: str
+
+
+class Picture(TypedDict):
+    """A picture of attention in media.json."""
+
+    file: str
+    caption: NotRequired[str]
+
+
+class Media(TypedDict, total=False):
+    """A media.json; every file in it is copied to the page."""
+
+    clips: Annotated[list[Clip], Len(0, 50)]
+    attention: Annotated[list[Picture], Len(0, 50)]
+
+
+Number = Annotated[float, Ge(-1e15), Le(1e15)]
+
+
+class Facts(TypedDict, total=False):
+    """What is looked at in a run.json; the rest is shown as it stands."""
+
+    __pydantic_config__ = {"extra": "allow", "strict": True}  # type: ignore[misc]  # noqa: RUF012
+
+    status: str | None
+    environment: dict[str, object] | None
+    budget: dict[str, object] | None
+    seconds: Number | None
+    best: Number | None
+    parameters: Number | None
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """What is known of a run; empty where a file is missing.
+
+    Args:
+        folder: of the run.
+        facts: revision, versions, machine, data, budget ... (run.json).
+        config: the resolved configuration as text.
+        metrics: columns of metrics.csv, see `read_metrics`.
+        scores: of all trackers and conventions found, baselines last.
+        media: lists of clips and pictures by tracker and benchmark, with the folder they lie in.
+    """
+
+    folder: Path
+    facts: Mapping[str, Any]
+    config: str
+    metrics: Columns
+    scores: tuple[Scores, ...]
+    media: Mapping[tuple[str, str], tuple[Path, Media]]
+
+    @property
+    def environment(self) -> Mapping[str, Any]:
+        """Revision, versions, machine, command; empty where they were not recorded."""
+        found = self.facts.get("environment")
+        return found if isinstance(found, Mapping) else {}
+
+    @property
+    def ours(self) -> list[Scores]:
+        """Scores that are not a baseline's."""
+        return [one for one in self.scores if one.tracker not in BASELINES]
+
+
+def is_trained(folder: Path) -> bool:
+    """Whether something of a training lies directly in this folder."""
+    return any((folder / name).is_file() for name in ("config.yaml", "run.json", "metrics.csv"))
+
+
+def is_run(folder: Path) -> bool:
+    """Whether this is the folder of a training, or of scores alone."""
+    return is_trained(folder) or any(folder.glob("results/*/*/scores.json"))
+
+
+def flatten(tree: Any, above: str = "") -> dict[str, Any]:
+    """The leaves of nested mappings by dotted key.
+
+    >>> flatten({"model": {"memory": "search", "encoder": {"depth": 4}}, "extra": {}})
+    {'model.memory': 'search', 'model.encoder.depth': 4, 'extra': {}}
+    """
+    if not isinstance(tree, Mapping) or not tree:
+        return {above: tree}
+    return {
+        key: leaf
+        for name, child in tree.items()
+        for key, leaf in flatten(child, f"{above}.{name}" if above else str(name)).items()
+    }
+
+
+def read_run(folder: Path) -> Run:
+    """Read what is there.
+
+    Raises:
+        FileNotFoundError: no such folder, or nothing of a run in it.
+        ValueError: a file that is there and cannot be read (names it).
+    """
+    if not folder.is_dir():
+        raise FileNotFoundError(f"no folder {folder}: train and evaluate first, or give run=FOLDER")
+    results = folder / "results"
+    if not is_run(folder):
+        raise FileNotFoundError(
+            f"{folder} holds no run: no config.yaml, run.json, metrics.csv or results/<tracker>/<benchmark>/scores.json"
+        )
+    known = {name: own_file(folder, name) for name in ("run.json", "config.yaml", "metrics.csv")}
+    facts, config, metrics = known.values()
+    scores: list[Scores] = []
+    for path in sorted(results.glob("*/*/scores.json")):
+        scores += Scores.load_all(inside(folder, path.relative_to(folder).as_posix(), str(folder))).values()
+    media = {}
+    for path in sorted(results.glob("*/*/media/media.json")):
+        listed = inside(folder, path.relative_to(folder).as_posix(), str(folder))
+        media[path.parts[-4], path.parts[-3]] = (path.parent, read_json(listed, Media, "evaluate again"))
+    return Run(
+        folder=folder,
+        facts=read_json(facts, Facts, "delete it, or train again") if facts else {},
+        config=read_text(config, largest=1_000_000) if config else "",
+        metrics=read_metrics(metrics) if metrics else {},
+        scores=tuple(sorted(scores, key=lambda one: one.tracker in BASELINES)),
+        media=media,
+    )
+
+
+def own_file(folder: Path, name: str) -> Path | None:
+    """A file of the run; None where there is none.
+
+    Raises:
+        ValueError: it is a link (what it leads to would be shown on a page), or no file.
+    """
+    return inside(folder, name, str(folder)) if (folder / name).exists() or (folder / name).is_symlink() else None
+
+
+def read_metrics(path: Path) -> Columns:
+    """Columns of a metrics.csv as (training pairs seen, values), sorted; rows that lack a value are left out of it.
+
+    Where the file has no column `samples`, steps stand in its place.
+
+    Raises:
+        ValueError: it is no CSV, has no column `step`, or a value is no number (names the line).
+    """
+    rows = csv.reader(io.StringIO(read_text(path), newline=""))
+    found: dict[str, list[tuple[float, float]]] = {}
+    try:
+        heads = next(rows, [])
+        along = "samples" if "samples" in heads else "step"
+        if heads and (along not in heads or len(set(heads)) < len(heads)):
+            raise ValueError(f"{path} has no column 'step', or two of one name: it is not the metrics.csv of a run")
+        for row in rows:
+            _add_row(found, dict(zip(heads, row, strict=False)), along, f"{path}, line {rows.line_num}")
+            if len(row) > len(heads):
+                raise ValueError(f"{path}, line {rows.line_num}: {len(row)} values in {len(heads)} columns")
+    except csv.Error as error:
+        raise ValueError(f"{path} is no table of numbers ({error})") from None
+    columns = {name: np.array(sorted(pairs)) for name, pairs in found.items()}
+    return {name: (pairs[:, 0], pairs[:, 1]) for name, pairs in columns.items()}
+
+
+def _add_row(found: dict[str, list[tuple[float, float]]], row: Mapping[str, str], along: str, where: str) -> None:
+    """Append the numbers of a row; a loss that is not finite is a fact of the run and stays.
+
+    Raises:
+        ValueError: a value is no number.
+    """
+    if not row.get(along):
+        return
+    for name, text in row.items():
+        if name in ("epoch", *({"step", "samples"} - {along})) or not text:
+            continue
+        try:
+            value = float(text)
+        except ValueError:
+            raise ValueError(f"{where}: {printable(name)} is {shown(text)}, not a number") from None
+        if abs(value) > _LARGEST and math.isfinite(value):
+            raise ValueError(f"{where}: {printable(name)} is {shown(text)}, which no training gives")
+        if name != along:
+            found.setdefault(name, []).append((float(row[along]), value))
+        elif not 0 <= value <= _FURTHEST:
+            raise ValueError(f"{where}: {along} is {shown(text)}, no count")

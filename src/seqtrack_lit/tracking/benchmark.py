@@ -1,0 +1,220 @@
+"""Tracking all videos of a benchmark: resumable, in one or several processes.
+
+A result is written when its video is finished and is whole when it is there (evaluation/results.py), so a run
+that was killed loses at most the videos in flight, and the same command goes on where it stopped.
+"""
+
+import json
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from time import monotonic
+from typing import Protocol, runtime_checkable
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from seqtrack_lit.evaluation.results import list_done, remove_leftovers, require_own_files, write_atomic
+from seqtrack_lit.files import read_json
+from seqtrack_lit.tracking.workers import CannotWriteError, Event, MakeTracker, Videos, track_here, track_in_processes
+
+IDENTITY = "run.json"
+
+
+@dataclass
+class Summary:
+    """What a run did.
+
+    Attributes:
+        tracked: videos finished by this run.
+        found: videos that were finished before.
+        failed: why a video could not be tracked, by name.
+        frames: frames tracked by this run.
+        seconds: time the tracker took for them.
+    """
+
+    tracked: int = 0
+    found: int = 0
+    failed: dict[str, str] = field(default_factory=dict)
+    frames: int = 0
+    seconds: float = 0.0
+
+    @property
+    def fps(self) -> float:
+        """Frames per second of the tracker itself, one process; 0 when nothing was tracked."""
+        return self.frames / self.seconds if self.seconds > 0 else 0.0
+
+
+def run_benchmark(
+    make: MakeTracker,
+    videos: Videos,
+    folder: Path,
+    *,
+    workers: int = 1,
+    devices: Sequence[str] = ("cpu",),
+    show: bool = True,
+) -> Summary:
+    """Track every video that has no result yet, longest first, and write the result files.
+
+    Args:
+        make: makes the tracker on a device; called once a process.
+        videos: what to track.
+        folder: `<out>/<tracker>/<benchmark>`.
+        workers: processes; 1 works in this one. Each takes whole videos.
+        devices: given to the processes in turn.
+        show: a progress bar on stderr.
+
+    Raises:
+        ValueError: two videos with one name or with the same result files, or no worker could start.
+        OSError: a result could not be written; those before are whole.
+    """
+    lengths = _lengths(videos)
+    remove_leftovers(folder, folder / "media")
+    done = set(list_done(folder, lengths))
+    order = [i for i, name in enumerate(lengths) if name not in done]
+    names, counts = list(lengths), list(lengths.values())
+    order.sort(key=lambda i: -counts[i])  # stable: equal lengths keep the benchmark's order
+    summary = Summary(found=len(done))
+    if not order:
+        return summary
+    with _Bar(sum(counts), sum(lengths[name] for name in done), show) as bar:
+
+        def report(event: Event) -> None:
+            _note(event, names, summary, bar)
+
+        try:
+            if workers > 1:
+                track_in_processes(make, videos, folder, order, min(workers, len(order)), devices, report)
+            else:
+                track_here(make(devices[0]), videos, folder, order, report)
+        except CannotWriteError as error:
+            raise error.args[0] from None
+    return summary
+
+
+def _note(event: Event, names: list[str], summary: Summary, bar: "_Bar") -> None:
+    """Count what a process reports."""
+    if event.kind == "started":
+        bar.name(names[event.video])
+    elif event.kind == "frames":
+        bar.step(event.frames)
+    elif event.kind == "done":
+        summary.tracked += 1
+        summary.frames += event.frames
+        summary.seconds += event.seconds
+    else:
+        summary.failed[names[event.video]] = event.reason
+
+
+def claim(folder: Path, identity: Mapping[str, object], *, replace: bool = False) -> None:
+    """Make sure that a results folder holds the answers of one tracker only.
+
+    Args:
+        folder: `<out>/<tracker>/<benchmark>`.
+        identity: what the results depend on (weights, settings, data), plain values.
+        replace: delete results of another identity instead of refusing.
+
+    Raises:
+        ValueError: the folder holds results of another identity; the message names what differs.
+    """
+    path = folder / IDENTITY
+    new = json.loads(json.dumps(identity))
+    present = sorted(folder.glob("*.txt"))
+    old = _read_identity(path)
+    if old == new:
+        return
+    if present and not replace:
+        was, now = _leaves(old), _leaves(new)
+        differing = [
+            f"{key} was {value!r}, now {now.get(key)!r}" for key, value in was.items() if value != now.get(key)
+        ]
+        raise ValueError(
+            f"{folder} holds results of another run ({'; '.join(differing)[:400] or 'of unknown origin'}): give this "
+            "one another tracker.name or out=, or delete the old results with replace=true"
+        )
+    for file in present:
+        file.unlink()
+    (folder / "scores.json").unlink(missing_ok=True)  # would keep the former tracker's scores by other conventions
+    shutil.rmtree(folder / "media", ignore_errors=True)
+    write_atomic(path, json.dumps(new, indent=1, sort_keys=True) + "\n")
+
+
+def _leaves(tree: object, key: str = "") -> dict[str, object]:
+    """Values of nested mappings by dotted key; lists are values."""
+    if not isinstance(tree, dict):
+        return {key: tree}
+    found: dict[str, object] = {}
+    for name, value in sorted(tree.items()):
+        found |= _leaves(value, f"{key}.{name}" if key else name)
+    return found
+
+
+def _read_identity(path: Path) -> dict[str, object]:
+    """What a folder says it holds; nothing where it says nothing that can be read."""
+    try:
+        return read_json(path, dict[str, object], "evaluate again")  # type: ignore[no-any-return]
+    except (OSError, ValueError):
+        return {}
+
+
+@runtime_checkable
+class _Index(Protocol):
+    """Videos with columns: data.index.SequenceIndex, data.generated.GeneratedVideos."""
+
+    @property
+    def names(self) -> Sequence[str]: ...
+
+    @property
+    def lengths(self) -> Iterable[int]: ...
+
+
+def _lengths(videos: Videos) -> dict[str, int]:
+    """Frames by name, in the benchmark's order; an index knows them without opening a video."""
+    if isinstance(videos, _Index):
+        pairs = [(name, int(count)) for name, count in zip(videos.names, videos.lengths, strict=True)]
+    else:
+        pairs = [(videos[i].name, len(videos[i])) for i in range(len(videos))]
+    lengths = dict(pairs)
+    if len(lengths) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"two sequences are called {twice!r}; result files are named by them, so rename one")
+    require_own_files(lengths)
+    return lengths
+
+
+class _Bar:
+    """Frames done of all, frames per second, remaining time, the video in hand."""
+
+    def __init__(self, total: int, done: int, show: bool) -> None:
+        self.progress = Progress(
+            TextColumn("{task.description:<24.24}", markup=False),  # brackets in names are no colours
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[rate]}"),
+            TimeRemainingColumn(),
+            console=Console(stderr=True),
+            disable=not show,
+        )
+        self.task = self.progress.add_task("", total=total, completed=done, rate="")
+        self.start, self.frames, self.drawn = monotonic(), 0, 0.0
+
+    def __enter__(self) -> "_Bar":
+        self.progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.progress.stop()
+
+    def name(self, name: str) -> None:
+        self.progress.update(self.task, description=name)
+
+    def step(self, frames: int = 1) -> None:
+        self.frames += frames
+        now = monotonic()
+        if now - self.drawn > 0.2:
+            rate = f"{self.frames / max(now - self.start, 1e-9):.1f} frames/s"
+            self.progress.update(self.task, completed=None, rate=rate)
+            self.drawn = now
+        self.progress.advance(self.task, frames)

@@ -1,0 +1,254 @@
+"""What a run leaves behind: metrics.csv, timings, pictures, clips, curves and tables."""
+
+import csv
+import shutil
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import cv2
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+from seqtrack_lit.checks import whole
+from seqtrack_lit.crops import Image
+from seqtrack_lit.evaluation.results import write_atomic
+from seqtrack_lit.training.callbacks.checkpoint import step_done
+from seqtrack_lit.training.means import Sums
+from seqtrack_lit.training.module import SeqTrackModule
+
+_STATUS = Path("/proc/self/status")
+_TRAINING = ("train/", "time/", "memory/", "data/")
+
+
+@runtime_checkable
+class Sink(Protocol):
+    """Where what a run tells goes; `step` is the number of optimizer steps done."""
+
+    def numbers(self, values: Mapping[str, float], step: int) -> None:
+        """Take numbers by name."""
+        ...
+
+    def image(self, name: str, image: Image, step: int) -> None:
+        """Take a picture (RGB)."""
+        ...
+
+    def table(self, name: str, rows: Sequence[Mapping[str, object]], step: int) -> None:
+        """Take a table; all rows have the same keys."""
+        ...
+
+    def curve(self, name: str, rows: Sequence[Mapping[str, float]], step: int) -> None:
+        """Take a curve: a point a row, first the value along x, then the one along y."""
+        ...
+
+    def clips(self, name: str, files: Mapping[str, Path], step: int) -> None:
+        """Take videos by caption; the files may be gone when this returns."""
+        ...
+
+
+class RunFolder:
+    """Files in the folder of a run: `metrics.csv`, and `pictures/<name>_<step>` as .png, .mp4, and .csv for tables.
+
+    metrics.csv has a row a step and a column a number.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.path = folder / "metrics.csv"
+        self._columns: list[str] = []
+        self._last = 0
+
+    def numbers(self, values: Mapping[str, float], step: int) -> None:
+        """Write a row, or add to the last one where it is of the same step; on the disk when this returns."""
+        row: dict[str, object] = {"step": step, **values}
+        new = [name for name in row if name not in self._columns]
+        self._columns += new
+        if new or step == self._last:
+            rows: list[dict[str, object]] = [dict(row) for row in read_metrics(self.path)] if self._last else []
+            if step == self._last:
+                row = {**rows.pop(), **row}
+            self._write([*rows, row])
+        else:
+            with self.path.open("a", newline="") as file:
+                csv.DictWriter(file, self._columns, restval="", lineterminator="\n").writerow(row)
+        self._last = step
+
+    def cut(self, steps: int) -> None:
+        """Forget rows after this many steps: they will come again in a run that is continued from there."""
+        rows = read_metrics(self.path) if self.path.exists() else []
+        kept = [row for row in rows if int(row["step"]) <= steps]
+        if kept:
+            self._columns, self._last = list(kept[0]), int(kept[-1]["step"])
+            self._write(kept)
+        else:
+            self.path.unlink(missing_ok=True)
+
+    def image(self, name: str, image: Image, step: int) -> None:
+        """Write a PNG."""
+        write_atomic(self._picture(name, step, ".png"), cv2.imencode(".png", image[..., ::-1])[1].tobytes())
+
+    def table(self, name: str, rows: Sequence[Mapping[str, object]], step: int) -> None:
+        """Write a CSV file."""
+        with self._picture(name, step, ".csv").open("w", newline="") as file:
+            writer = csv.DictWriter(file, list(rows[0]) if rows else [], lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(rows)
+
+    def curve(self, name: str, rows: Sequence[Mapping[str, float]], step: int) -> None:
+        """Write a CSV file."""
+        self.table(name, rows, step)
+
+    def clips(self, name: str, files: Mapping[str, Path], step: int) -> None:
+        """Copy the videos, numbered."""
+        for number, file in enumerate(files.values()):
+            shutil.copyfile(file, self._picture(f"{name}_{number}", step, file.suffix))
+
+    def _write(self, rows: Sequence[Mapping[str, object]]) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        part = self.path.with_suffix(".part")
+        with part.open("w", newline="") as file:
+            writer = csv.DictWriter(file, self._columns, restval="", lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(rows)
+        part.replace(self.path)
+
+    def _picture(self, name: str, step: int, suffix: str) -> Path:
+        folder = self.folder / "pictures"
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder / f"{name.replace('/', '_')}_{step:07d}{suffix}"
+
+
+class Record(Callback):
+    """Hands what was logged to the sinks: means of training every so many steps, all of validation.
+
+    With them go the samples seen so far and the epoch.
+    Must stand between the callbacks that log and `Checkpoints`: a checkpoint then never knows more than the sinks.
+    """
+
+    def __init__(self, sinks: Sequence[Sink], *, every: int = 50) -> None:
+        whole("callbacks", 1, log_every=every)
+        self.sinks, self.every = sinks, every
+        self._module: SeqTrackModule | None = None
+        self._stored: dict[int, Sums] | None = None
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Go on with the sums of an interval in which the run was stopped."""
+        assert isinstance(pl_module, SeqTrackModule)
+        self._module, stored, self._stored = pl_module, self._stored, None
+        if stored is not None:
+            place = {"rank": trainer.global_rank, "world": trainer.world_size}
+            pl_module.means.restore(stored, **place, device=pl_module.device)
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
+        """Numbers of training; all processes give theirs."""
+        if not step_done(trainer) or trainer.global_step % self.every:
+            return
+        assert isinstance(pl_module, SeqTrackModule)
+        values = {**_logged(trainer, _TRAINING), **pl_module.latest, **pl_module.means.take()}
+        if {"time/data", "time/step"} <= values.keys():
+            seconds = values["time/data"] + values["time/step"]
+            values["time/samples_per_second"] = pl_module.budget.global_batch / seconds
+        self._send(trainer, pl_module, values)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Numbers of validation."""
+        assert isinstance(pl_module, SeqTrackModule)
+        self._send(trainer, pl_module, _logged(trainer, ("val/",)))
+
+    def _send(self, trainer: Trainer, module: SeqTrackModule, values: Mapping[str, float]) -> None:
+        if not (self.sinks and trainer.is_global_zero):
+            return
+        known = {"samples": trainer.global_step * module.budget.global_batch, "epoch": trainer.current_epoch}
+        for sink in self.sinks:
+            sink.numbers({**known, **values}, trainer.global_step)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Sums of the present interval, of all processes."""
+        return {"ranks": {} if self._module is None else self._module.means.gathered()}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take the sums; training goes on with them."""
+        self._stored = state_dict["ranks"]
+
+
+def _logged(trainer: Trainer, kinds: tuple[str, ...]) -> dict[str, float]:
+    """Numbers that were logged in Lightning's way."""
+    return {name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith(kinds)}
+
+
+def read_metrics(path: Path) -> list[dict[str, str]]:
+    """Rows of a metrics.csv; empty strings where a metric was not logged. A torn last row is left out."""
+    with path.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    return [row for row in rows if None not in row.values() and row["step"].isdigit()]
+
+
+class Meter(Callback):
+    """Measures seconds waiting for data and computing per optimizer step, and memory in GB.
+
+    With accumulation a step is all its batches. On a GPU the two times are only roughly apart (work is submitted, not
+    awaited); their sum and the samples per second are right, because the norm of the gradient is awaited in each step.
+    `memory/peak_gb` is of the first process since the run began: allocated on its GPU, or resident; it never falls.
+    `data/skipped` counts the samples that could not be made and were replaced, in the first process.
+    """
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Forget the memory of runs before this one in the same process."""
+        reset_peak_memory(pl_module.device)
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Start the clock; a run resumed inside an epoch begins here."""
+        self._restart()
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Leave out the validation before this epoch."""
+        self._restart()
+
+    def _restart(self) -> None:
+        self._end = time.perf_counter()
+        self._waited, self._computed = 0.0, 0.0
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
+        """The batch has come."""
+        self._start = time.perf_counter()
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
+        """The batch is done, and with it perhaps the step."""
+        now = time.perf_counter()
+        self._waited += self._start - self._end
+        self._computed += now - self._start
+        self._end = now
+        if not step_done(trainer):
+            return
+        assert isinstance(pl_module, SeqTrackModule)
+        pl_module.means.add({"time/data": self._waited, "time/step": self._computed})
+        skipped = float(getattr(trainer.datamodule, "skipped", 0))  # type: ignore[attr-defined]
+        pl_module.latest |= {"memory/peak_gb": peak_memory(pl_module.device), "data/skipped": skipped}
+        self._waited, self._computed = 0.0, 0.0
+
+
+def peak_memory(device: torch.device) -> float:
+    """Largest memory in GB since it was reset: allocated on the GPU, or resident in this process (0 where unknown)."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 1e9
+    if _STATUS.is_file():
+        found = next((line for line in _STATUS.read_text().splitlines() if line.startswith("VmHWM:")), None)
+        if found is not None:
+            return int(found.split()[1]) * 1024 / 1e9
+    if sys.platform == "win32":
+        return 0.0
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 1e9
+
+
+def reset_peak_memory(device: torch.device) -> None:
+    """From now on the largest memory counts anew, where the system can do that (GPUs; Linux)."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    elif _STATUS.is_file():
+        with suppress(OSError):
+            Path("/proc/self/clear_refs").write_text("5")  # sets VmHWM to what is resident now

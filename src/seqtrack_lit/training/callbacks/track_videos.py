@@ -1,0 +1,116 @@
+"""Validation by doing what the model is for: tracking whole held-out videos. And pictures of what it sees.
+
+`val/auc` and `val/ao` are percent; best.ckpt is the one with the largest `val/auc`.
+"""
+
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+from seqtrack_lit.checks import whole
+from seqtrack_lit.data.video.sequence import Video
+from seqtrack_lit.evaluation.ope import PRECISION_THRESHOLDS, SUCCESS_THRESHOLDS
+from seqtrack_lit.evaluation.scores import Scores, score_sequences, truth_of
+from seqtrack_lit.tracking.batched import track_together
+from seqtrack_lit.tracking.seqtrack import SeqTrackTracker
+from seqtrack_lit.tracking.tracker import Track
+from seqtrack_lit.tracking.video_io import write_clip
+from seqtrack_lit.training.callbacks.metrics import Sink
+from seqtrack_lit.training.module import SeqTrackModule
+
+
+class TrackHeldOut(Callback):
+    """Tracks videos that training never sees, in the precision of training; processes share the videos.
+
+    All videos of a process go through the network together, frame by frame.
+
+    Args:
+        videos: gives the videos when first needed; the same in all processes.
+        tracker: arguments of SeqTrackTracker but the model and the device.
+        every: validations between two trackings; the last validation always tracks.
+        sinks: take the table of scores per video, the success and precision curves, and clips.
+        clips: how many of the first videos are shown as clips, the same ones after each validation.
+    """
+
+    def __init__(
+        self,
+        videos: Callable[[], Sequence[Video]],
+        *,
+        tracker: Mapping[str, Any],
+        every: int = 1,
+        sinks: Sequence[Sink] = (),
+        clips: int = 0,
+    ) -> None:
+        whole("callbacks", 1, track_every=every)
+        whole("callbacks", 0, clips=clips)
+        self.videos, self.tracker, self.sinks = videos, dict(tracker), sinks
+        self.every, self.clips = every, clips
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Forget the last validation, whose numbers Lightning would show again where none is tracked now."""
+        for name in [name for name in trainer.callback_metrics if name.startswith("val/")]:
+            del trainer.callback_metrics[name]
+
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Track, score, log."""
+        if (trainer.current_epoch + 1) % self.every and trainer.current_epoch + 1 != trainer.max_epochs:
+            return
+        assert isinstance(pl_module, SeqTrackModule)
+        videos = self.videos()
+        if not videos:
+            return
+        tracker = SeqTrackTracker(pl_module.tracked_net, device=pl_module.device, **self.tracker)
+        low = getattr(trainer.precision_plugin, "scaler", None) is None  # fp16 may overflow
+        with trainer.precision_plugin.forward_context() if low else nullcontext():
+            mine = track_together(tracker, videos[trainer.global_rank :: trainer.world_size])
+        tracks = _gather(mine, trainer.world_size)
+        boxes = {name: track.boxes for name, track in tracks.items()}
+        truths = [truth_of(v.name, v.boxes, v.visible, _meta(v), benchmark="validation") for v in videos]
+        auc = score_sequences(truths, boxes)
+        ao = score_sequences(truths, boxes, convention="got10k_ao")
+        values = {"val/auc": auc.values["AUC"], "val/ao": ao.values["AO"]}  # the same in all processes
+        pl_module.log_dict(values, sync_dist=trainer.world_size > 1)
+        if trainer.is_global_zero and self.sinks:
+            self._show(videos[: self.clips], tracks, auc, ao, trainer.global_step)
+
+    def _show(self, videos: Sequence[Video], tracks: Mapping[str, Track], auc: Scores, ao: Scores, step: int) -> None:
+        """Hand table, curves and clips to the sinks."""
+        rows = [
+            {"video": name, **{kind: round(value, 1) for kind, value in {**values, **ao.per_sequence[name]}.items()}}
+            for name, values in auc.per_sequence.items()
+        ]
+        curves = {"success": ("overlap", SUCCESS_THRESHOLDS), "precision": ("pixels", PRECISION_THRESHOLDS)}
+        with tempfile.TemporaryDirectory() as folder:
+            clips = {}
+            for number, video in enumerate(videos):
+                track, score = tracks[video.name], auc.per_sequence[video.name]["AUC"]
+                path = write_clip(Path(folder) / f"{number}.mp4", video, track.boxes, track.confidences, shrink=True)
+                clips[f"{video.name}, AUC {score:.1f}"] = path
+            for sink in self.sinks:
+                sink.table("val/videos", rows, step)
+                for kind, (along, thresholds) in curves.items():
+                    points = zip(thresholds.tolist(), auc.curves[kind], strict=True)
+                    sink.curve(f"val/{kind}", [{along: round(x, 2), "percent": round(y, 1)} for x, y in points], step)
+                if clips:
+                    sink.clips("val/clips", clips, step)
+
+
+def _meta(video: Video) -> dict[str, object]:
+    """AO clips boxes to the image: its size is read off the first frame where the data set does not say it."""
+    if "resolution" in video.meta:
+        return dict(video.meta)
+    height, width = video.frames[0].shape[:2]
+    return {**video.meta, "resolution": (width, height)}
+
+
+def _gather(mine: dict[str, Track], processes: int) -> dict[str, Track]:
+    if processes == 1:
+        return mine
+    parts: list[Any] = [None] * processes
+    torch.distributed.all_gather_object(parts, mine)
+    return {name: track for part in parts for name, track in part.items()}
