@@ -11,8 +11,7 @@ from nbclient import NotebookClient
 from omegaconf import OmegaConf
 
 from seqtrack_lit.cli.hydra.runtime import config_folder
-from seqtrack_lit.models.checkpoint import build_model
-from seqtrack_lit.models.description import FORMAT
+from seqtrack_lit.models.description import FORMAT, build_model
 
 NOTEBOOKS = sorted((config_folder().parent / "notebooks").glob("*.ipynb"))
 

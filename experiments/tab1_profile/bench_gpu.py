@@ -27,9 +27,9 @@ import torch
 
 from seqtrack_lit.data.samples.batch import Batch
 from seqtrack_lit.models.decoder import Decoder
-from seqtrack_lit.models.encoder import ViTEncoder
+from seqtrack_lit.models.encoder import ViTEncoder, normalise
 from seqtrack_lit.models.lean_decoder import LeanDecoder
-from seqtrack_lit.models.seqtrack import SeqTrack, normalise
+from seqtrack_lit.models.seqtrack import SeqTrack
 from seqtrack_lit.profile import count_macs
 from seqtrack_lit.tokens import BoxTokenizer
 from seqtrack_lit.tracking.cuda_graph import CapturedGeneration

@@ -17,12 +17,6 @@ Boxes = Float[Tensor, "*batch 4"]
 LARGEST = 1e6  # pixels: no picture is as wide (JPEG ends at 65,535)
 
 
-def xywh_to_cxcywh(boxes_xywh: Boxes) -> Boxes:
-    """Corner and size to centre and size, in the same unit."""
-    xy, wh = boxes_xywh[..., :2], boxes_xywh[..., 2:]
-    return torch.cat([xy + wh / 2, wh], dim=-1)
-
-
 def cxcywh_to_xywh(boxes_cxcywh: Boxes) -> Boxes:
     """Centre and size to corner and size, in the same unit."""
     center, wh = boxes_cxcywh[..., :2], boxes_cxcywh[..., 2:]

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from seqtrack_lit.crops import Crop, Image
-from seqtrack_lit.models.seqtrack import SeqTrack, normalise
+from seqtrack_lit.models.encoder import normalise
+from seqtrack_lit.models.seqtrack import SeqTrack
 from seqtrack_lit.tracking.seqtrack import SeqTrackTracker
 
 

@@ -14,7 +14,8 @@ from tests.campaign.damage import changed_trees
 from tests.campaign.harness import Reader
 from tests.campaign.pages import a_run
 
-from seqtrack_lit.models.checkpoint import build_model, read_checkpoint
+from seqtrack_lit.models.checkpoint import read_checkpoint
+from seqtrack_lit.models.description import build_model
 from seqtrack_lit.models.quantised import save_compact
 from seqtrack_lit.runs.folder import read_facts, read_settings
 from seqtrack_lit.tracking.seqtrack import load_tracker

@@ -19,7 +19,8 @@ from seqtrack_lit.cli.hydra.overrides import options_of
 from seqtrack_lit.cli.hydra.runtime import config_folder
 from seqtrack_lit.data.datamodule import TrackingData
 from seqtrack_lit.data.video.sequence import Video
-from seqtrack_lit.models.seqtrack import SeqTrack, normalise
+from seqtrack_lit.models.encoder import normalise
+from seqtrack_lit.models.seqtrack import SeqTrack
 from seqtrack_lit.tracking.seqtrack import SeqTrackTracker
 from seqtrack_lit.tracking.tracker import run_tracker
 from seqtrack_lit.training.length import TrainingLength

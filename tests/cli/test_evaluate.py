@@ -15,7 +15,7 @@ from seqtrack_lit.cli import evaluate
 from seqtrack_lit.cli.hydra.runtime import config_folder
 from seqtrack_lit.evaluation.results import read_result
 from seqtrack_lit.evaluation.scores import Scores
-from seqtrack_lit.models.checkpoint import build_model
+from seqtrack_lit.models.description import build_model
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "model"
 

@@ -47,19 +47,16 @@ def test_official_config(tmp_path, run, name):
     np.testing.assert_allclose(result.confidences[1:], np.mean(kept["likelihoods"], axis=1), atol=1e-5)
 
 
-def test_keys_instead_of_a_file_and_the_command_line_wins(tmp_path, run):
+def test_the_command_line_wins_over_the_file(tmp_path, run):
     o = Options(order="corner", pre_norm=True, templates=3, memory="token", search_size=64, template_size=32, seed=20)
     used = Options(**{**vars(o), "window": False, "interval": 2, "threshold": 0.2, "search_factor": 3.0})
     frames = video(o.seed, 7, (160, 120), (50, 40, 30, 20), (2, 1))
-    checkpoint, _ = write_checkpoint(tmp_path, o)
+    checkpoint, config = write_checkpoint(tmp_path, o)
     result = run(
         frames,
         (50, 40, 30, 20),
-        f"checkpoint={checkpoint}",
-        *("tokenizer.order=xyxy", "model.memory=mean", "model.encoder.templates=3", "model.encoder.search_size=64"),
-        *("model.encoder.template_size=32", "model.encoder.heads=2", "model.decoder.heads=4"),
-        *("model.decoder.pre_norm=true", "tracker.window=false", "tracker.update_interval=2"),
-        *("tracker.update_threshold=0.005", "tracker.search_factor=3.0"),
+        *(f"checkpoint={checkpoint}", f"official_config={config}", "tracker.window=false"),
+        *("tracker.update_interval=2", "tracker.update_threshold=0.005", "tracker.search_factor=3.0"),
     )
     kept = ByHand(used, state_of(o)).track(frames, [50, 40, 30, 20])
     assert sum(kept["updated"]) > 0

@@ -13,7 +13,7 @@ from seqtrack_lit.data.samples.augment import Augmentation, JitterSchedule, Wind
 from seqtrack_lit.data.samples.past import Past, PastErrors, onto
 from seqtrack_lit.data.samples.sampling import FrameSampling, TrainingSamples
 from seqtrack_lit.data.synthetic.videos import GeneratedVideos
-from seqtrack_lit.models.checkpoint import build_model
+from seqtrack_lit.models.description import build_model
 from seqtrack_lit.models.seqtrack import Prediction, SeqTrack
 from seqtrack_lit.tokens import BoxTokenizer
 from seqtrack_lit.tracking.seqtrack import SeqTrackTracker

@@ -122,16 +122,6 @@ def test_official_start(past):
     assert all(norm.eps == 1e-5 for norm in net.modules() if isinstance(norm, nn.LayerNorm))
 
 
-def test_tiny_start():
-    net = decoder(width=64, xavier=True, embedding_std=0.02, position_std=1.0)
-    for module in net.modules():
-        if isinstance(module, nn.Linear):
-            assert module.weight.abs().max() <= math.sqrt(6 / sum(module.weight.shape))
-            assert (module.bias == 0).all()
-    assert net.embedding.weight.std().item() == pytest.approx(0.02, rel=0.1)
-    assert net.position.std().item() == pytest.approx(1, rel=0.1)
-
-
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

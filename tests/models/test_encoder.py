@@ -95,35 +95,6 @@ def test_official_start():
     assert net.template_position.std().item() == pytest.approx(0.02, rel=0.1)
 
 
-def test_matching_start():
-    net = encoder(width=64, xavier=True, match_gain=0.8, target_share=0.5, target_bias=6.0, position_std=1e-9)
-    queries, keys, values = net.blocks[0].attn.qkv.weight.chunk(3)
-    assert torch.equal(queries, keys)
-    torch.testing.assert_close(queries @ queries.T, 0.64 * torch.eye(64), atol=1e-5, rtol=0)
-    assert values.abs().max() <= (6 / 128) ** 0.5  # Xavier's bound of a 64 x 64 matrix
-    # share 0.5 of a 2 x 2 grid: a quarter of each patch lies inside the target; of a 4 x 4 grid: the middle four
-    target = net.template_position[0, 0]
-    torch.testing.assert_close(target.expand(4, -1), net.template_position[0])
-    wide = encoder(template_size=32, target_share=0.5, position_std=1e-9).template_position[0].detach()
-    inside = torch.tensor([5, 6, 9, 10])
-    outside = torch.tensor([i for i in range(16) if i not in (5, 6, 9, 10)])
-    torch.testing.assert_close(wide[inside], wide[5].expand(4, -1))
-    torch.testing.assert_close(wide[outside], wide[0].expand(12, -1))
-    assert not torch.allclose(wide[5], wide[0])
-
-
-def test_query_bias_points_to_the_target():
-    net = encoder(template_size=32, match_gain=0.8, target_share=0.5, target_bias=6.0, position_std=1e-9)
-    target = net.template_position[0, 5].detach()
-    for block in net.blocks:
-        queries, keys, values = block.attn.qkv.bias.chunk(3)
-        # 6 unit vectors through an orthogonal map of gain 0.8
-        assert queries.norm().item() == pytest.approx(6 * 0.8, rel=1e-4)
-        torch.testing.assert_close(queries, block.attn.qkv.weight.chunk(3)[1] @ target / target.norm() * 6)
-        assert (keys == 0).all()
-        assert (values == 0).all()
-
-
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

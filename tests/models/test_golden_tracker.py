@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from seqtrack_lit.crops import Crop
-from seqtrack_lit.models.seqtrack import normalise
+from seqtrack_lit.models.encoder import normalise
 from seqtrack_lit.tracking.seqtrack import SeqTrackTracker, load_tracker
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "model"

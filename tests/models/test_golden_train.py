@@ -6,14 +6,17 @@ import numpy as np
 import pytest
 import torch
 
-from seqtrack_lit.boxes import xywh_to_cxcywh
 from seqtrack_lit.crops import Crop
 from seqtrack_lit.models.checkpoint import load_model
-from seqtrack_lit.models.seqtrack import normalise
+from seqtrack_lit.models.encoder import normalise
 from seqtrack_lit.training.losses import token_loss
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "model" / "train"
 ORDERS = {"xywh": "cxcywh", "whxy": "whcxcy", "corner": "xyxy"}
+
+
+def xywh_to_cxcywh(boxes: torch.Tensor) -> torch.Tensor:
+    return torch.cat([boxes[..., :2] + boxes[..., 2:] / 2, boxes[..., 2:]], dim=-1)
 
 
 @pytest.fixture(scope="module")
@@ -42,10 +45,12 @@ def test_template_crops(golden):
 
 
 @pytest.mark.parametrize("order", ORDERS)
-def test_sentence_loss_and_gradient(golden, order):
-    # the recorded file says xywh; the same weights were run in three orders, and our key wins over the file
-    path, told = GOLDEN / "SEQTRACK_ep0007.pth.tar", {"order": ORDERS[order]}
-    model = load_model(path, official_config=GOLDEN / "cfg.yaml", tokenizer=told).model
+def test_tokens_loss_and_gradient(golden, order, tmp_path):
+    # the recorded file says xywh; the same weights were run in three orders
+    config = tmp_path / "cfg.yaml"
+    config.write_text((GOLDEN / "cfg.yaml").read_text().replace("SEQ_FORMAT: xywh", f"SEQ_FORMAT: {order}"))
+    model = load_model(GOLDEN / "SEQTRACK_ep0007.pth.tar", official_config=config).model
+    assert model.tokenizer.order == ORDERS[order]
     boxes = xywh_to_cxcywh(torch.from_numpy(golden["norm_boxes"]))
     inputs, targets = model.tokenizer.teacher(boxes)
     np.testing.assert_array_equal(inputs, golden[f"{order}_input_seqs"])

@@ -8,7 +8,7 @@ from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
-from seqtrack_lit.models.timm_encoder import start_of
+from seqtrack_lit.models.pretrained import start_of
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
 

@@ -5,8 +5,8 @@ import torch
 import torch.nn.functional as F
 
 from seqtrack_lit.models.decoder import Decoder
-from seqtrack_lit.models.encoder import ViTEncoder
-from seqtrack_lit.models.seqtrack import SeqTrack, check_memory, normalise, sinusoid
+from seqtrack_lit.models.encoder import ViTEncoder, normalise
+from seqtrack_lit.models.seqtrack import SeqTrack, check_memory, sinusoid
 from seqtrack_lit.tokens import BoxTokenizer
 
 VARIANTS = {

@@ -10,11 +10,11 @@ from hydra import compose, initialize_config_dir
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 
-from seqtrack_lit.models import timm_encoder
-from seqtrack_lit.models.checkpoint import build_model
-from seqtrack_lit.models.encoder import ViTEncoder
-from seqtrack_lit.models.seqtrack import IMAGENET_MEAN, IMAGENET_STD
-from seqtrack_lit.models.timm_encoder import TimmEncoder, create_vit, resample, start_from_mae
+from seqtrack_lit.models import pretrained
+from seqtrack_lit.models.description import build_model
+from seqtrack_lit.models.encoder import IMAGENET_MEAN, IMAGENET_STD, ViTEncoder
+from seqtrack_lit.models.pretrained import create_vit, resample
+from seqtrack_lit.models.timm_encoder import TimmEncoder
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
 SMALL = {"depth": 2, "embed_dim": 64, "num_heads": 2}
@@ -183,9 +183,9 @@ def test_weights_are_asked_for_once(answer, monkeypatch):
     monkeypatch.setattr("urllib.request.urlopen", urlopen)
     if answer == "nobody":
         with pytest.raises(FileNotFoundError, match="could not be downloaded"):
-            timm_encoder._downloaded("vit_base_patch16_224.mae")
+            pretrained._downloaded("vit_base_patch16_224.mae")
     else:
-        assert timm_encoder._downloaded("vit_base_patch16_224.mae") is None
+        assert pretrained._downloaded("vit_base_patch16_224.mae") is None
     assert asked == [("https://huggingface.co", 5)]
 
 
@@ -253,9 +253,8 @@ def test_what_an_encoder_of_timm_cannot_do(overrides, message):
 
 @pytest.mark.parametrize(("width", "patch"), [(384, 16), (768, 8)])
 def test_mae_needs_its_shapes(width, patch):
-    net = ViTEncoder(search_size=16, template_size=16, width=width, patch=patch, depth=1)
     with pytest.raises(ValueError, match="needs ViT-B or ViT-L"):
-        start_from_mae(net, True)
+        ViTEncoder(search_size=16, template_size=16, width=width, patch=patch, depth=1, pretrained=True)
 
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in (CONF / "model" / "encoder").glob("*.yaml")))

@@ -1,17 +1,21 @@
 """Checkpoints that training wrote and bare state dicts become models; what does not fit is named."""
 
 import copy
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
-from tests.models.by_hand import write_checkpoint
-from tests.models.test_weights import SMALL, tiny
+from tests.models.test_weights import TINY, tiny, yaml_of
 
-from seqtrack_lit.models.checkpoint import build_model, load_model, read_checkpoint
-from seqtrack_lit.models.official import to_official
+from seqtrack_lit.models.checkpoint import load_model, read_checkpoint
+from seqtrack_lit.models.description import build_model
+from seqtrack_lit.models.official_names import to_official
 from seqtrack_lit.models.seqtrack import SeqTrack
 from seqtrack_lit.tracking.seqtrack import load_tracker
+
+GOLDEN = Path(__file__).parents[1] / "golden" / "checkpoint"
 
 
 def lightning(model: SeqTrack, **more: object) -> dict[str, object]:
@@ -20,7 +24,7 @@ def lightning(model: SeqTrack, **more: object) -> dict[str, object]:
     encoder |= {"width": 24, "depth": 1, "heads": 2}
     decoder = {"_target_": "seqtrack_lit.models.decoder.Decoder", "tokenizer": tokenizer, "width": 16, "heads": 4}
     description = {
-        "format": 1,
+        "format": 2,
         "tokenizer": tokenizer,
         "model": {"_target_": "seqtrack_lit.models.seqtrack.SeqTrack", "_convert_": "all", "tokenizer": tokenizer}
         | {"encoder": encoder, "decoder": decoder | {"ffn": 24}},
@@ -84,9 +88,9 @@ def test_a_checkpoint_of_ours_without_weights(tmp_path):
 def test_a_description_of_the_future_or_with_wrong_arguments(tmp_path):
     path = tmp_path / "x.ckpt"
     content = lightning(tiny())
-    content["seqtrack"]["format"] = 2
+    content["seqtrack"]["format"] = 3
     torch.save(content, path)
-    with pytest.raises(ValueError, match="format 2, this version reads format 1"):
+    with pytest.raises(ValueError, match="format 3, this version reads formats 1 to 2"):
         load_model(path)
     content = lightning(tiny())
     content["seqtrack"]["model"]["encoder"]["breadth"] = 5
@@ -95,15 +99,38 @@ def test_a_description_of_the_future_or_with_wrong_arguments(tmp_path):
         load_model(path)
 
 
-def test_what_a_checkpoint_of_ours_says_cannot_be_changed(tmp_path):
+def test_a_checkpoint_of_ours_takes_no_official_config(tmp_path):
     path = tmp_path / "x.ckpt"
     torch.save(lightning(tiny()), path)
-    assert load_model(path, tokenizer={"bins": 20}, model={"encoder": {"heads": 2}}).model.templates == 2
-    with pytest.raises(ValueError, match=r"trained with tokenizer\.order = cxcywh; it cannot be read with xyxy"):
-        load_model(path, tokenizer={"order": "xyxy"})
-    _, config = write_checkpoint(tmp_path / "official", SMALL)
     with pytest.raises(ValueError, match="describes itself"):
-        load_model(path, official_config=config)
+        load_model(path, official_config=yaml_of(TINY, tmp_path / "x.yaml"))
+
+
+def test_initial_weights_are_never_built(tmp_path):
+    model, path = tiny(), tmp_path / "x.ckpt"
+    content = lightning(model)
+    description = content["seqtrack"]["model"]
+    for part in (description, description["encoder"], description["decoder"]):
+        part["init"] = {"_target_": "pathlib.Path.touch", "self": str(tmp_path / "created")}
+    torch.save(content, path)
+    assert same(load_model(path).model, model)
+    assert not (tmp_path / "created").exists()
+
+
+def test_a_recorded_checkpoint_of_format_1():
+    """Written by the revision before format 2, with the outputs of that revision on five frames of noise."""
+    golden = np.load(GOLDEN / "format1.npz")
+    frames = np.random.default_rng(7).integers(0, 256, (6, 48, 64, 3), dtype=np.uint8)
+    tracker = load_tracker(GOLDEN / "format1.pt", device="cpu")
+    assert (tracker.name, tracker.search_factor, tracker.rule.interval) == ("quickstart", 3.0, 2)
+    tracker.init(frames[0], np.array([20.0, 15, 16, 12]))
+    for i, frame in enumerate(frames[1:]):
+        _, prediction = tracker.look(frame)
+        estimate = tracker.update(frame)
+        assert prediction.tokens[0].tolist() == golden["tokens"][i].tolist()
+        np.testing.assert_allclose(prediction.likelihoods[0], golden["likelihoods"][i], atol=1e-6)
+        np.testing.assert_allclose(estimate.box_xywh, golden["boxes"][i], atol=1e-4)
+        assert estimate.updated == golden["updated"][i]
 
 
 @pytest.mark.parametrize("names", ["ours", "ours with prefix", "official"])
@@ -117,19 +144,21 @@ def test_bare_state_dicts(tmp_path, names, suffix):
         state = {f"net.{name}": tensor for name, tensor in state.items()}
     (save_file if suffix == ".safetensors" else torch.save)(state, path)
     assert read_checkpoint(path).kind == "state_dict"
-    loaded = load_model(path, model={"encoder": {"heads": 2}, "decoder": {"heads": 4}})
+    loaded = load_model(path, official_config=yaml_of(TINY, tmp_path / "x.yaml"))
     assert same(loaded.model, model)
-    assert loaded.tracker.get("padding") == ("official" if names == "official" else None)
+    assert loaded.tracker["padding"] == "official"
+    with pytest.raises(ValueError, match=r"none of the published models .*give official_config=FILE"):
+        load_model(path)
 
 
 def test_bare_state_dicts_that_leave_something_open(tmp_path):
-    path, told = tmp_path / "a.pt", {"encoder": {"heads": 2}, "decoder": {"heads": 4}}
+    path, config = tmp_path / "a.pt", yaml_of(TINY, tmp_path / "x.yaml")
     model = tiny(dense_head=True)
     torch.save(model.state_dict(), path)  # the dense head serves training only
-    assert torch.equal(load_model(path, model=told).model.memory_position, model.memory_position)
+    assert torch.equal(load_model(path, official_config=config).model.memory_position, model.memory_position)
     torch.save(tiny(decoder={"width": 24}, map_equal_widths=True).state_dict(), path)
     with pytest.raises(ValueError, match=r"same width 24.*\(\.ckpt\)"):
-        load_model(path, model=told)
+        load_model(path, official_config=config)
 
 
 def test_other_tensors_are_named(tmp_path):
@@ -169,7 +198,7 @@ HUGE = [
     ("model.encoder.template_size", 2**40),
     ("model.encoder.mlp_ratio", 1e300),
     ("model.encoder.mlp_ratio", 1e5),
-    ("model.encoder.match_gain", float("nan")),
+    ("model.encoder.mlp_ratio", float("nan")),
     ("model.encoder", {**TIMM, "options": {"depth": 10**7}}),
     ("model.encoder", {**TIMM, "options": {"embed_dim": 10**6}}),
     ("model.encoder", {**TIMM, "template_size": 10**7}),
@@ -204,7 +233,7 @@ WRONG = [
     ("tokenizer", None, r"seqtrack: tokenizer: "),
     ("model", ["x"], r"seqtrack: model: .*dictionary, got a list of 1"),
     ("more", 5, r"seqtrack: more"),
-    ("format", True, "format True, this version reads format 1"),
+    ("format", True, "format True, this version reads formats"),
     ("format", "1", "format '1', this version"),
     ("format", 1.0, "format 1.0, this version"),
     ("tokenizer.bins", "x", r"tokenizer: bins: .*integer, got 'x'"),
@@ -214,10 +243,8 @@ WRONG = [
     ("model.encoder", None, r"model\.encoder must describe a Encoder, it is None"),
     ("model.encoder.heads", "x", r"model\.encoder: heads: .*integer, got 'x'"),
     ("model.encoder.mlp_ratio", "x", r"model\.encoder: mlp_ratio: .*number, got 'x'"),
-    ("model.encoder.match_gain", [], r"model\.encoder: match_gain: .*number, got a list of 0"),
     ("model.decoder.dropout", "x", r"model\.decoder: dropout: .*number, got 'x'"),
-    ("model.decoder.position_std", "x", r"model\.decoder: position_std: .*number, got 'x'"),
-    ("model.memory_position_std", "x", r"model: memory_position_std: .*number, got 'x'"),
+    ("model.decoder.xavier", True, r"model\.decoder: .*xavier"),
     ("model.encoder.joint", "x", r"model\.encoder: joint: .*boolean, got 'x'"),
     ("model.encoder._target_", ["os.system"], "is not one of"),
     ("model._target_", "seqtrack_lit.models.decoder.Decoder", r"x\.ckpt: "),

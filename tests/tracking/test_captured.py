@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from seqtrack_lit.models.decoder import Decoder
-from seqtrack_lit.models.encoder import ViTEncoder
-from seqtrack_lit.models.seqtrack import SeqTrack, normalise
+from seqtrack_lit.models.encoder import ViTEncoder, normalise
+from seqtrack_lit.models.seqtrack import SeqTrack
 from seqtrack_lit.models.timm_encoder import TimmEncoder
 from seqtrack_lit.tokens import BoxTokenizer
 from seqtrack_lit.tracking.cuda_graph import CapturedGeneration

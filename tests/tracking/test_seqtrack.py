@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from seqtrack_lit.data.video.sequence import Video
-from seqtrack_lit.models.checkpoint import build_model
+from seqtrack_lit.models.description import build_model
 from seqtrack_lit.models.seqtrack import Prediction, SeqTrack
 from seqtrack_lit.tracking import baselines, priors, seqtrack
 from seqtrack_lit.tracking.priors import TemplateUpdate

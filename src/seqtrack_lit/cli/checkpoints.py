@@ -72,12 +72,10 @@ def tracker_options(config: DictConfig) -> dict[str, Any]:
     from seqtrack_lit.tracking.seqtrack import check_settings
 
     options = OmegaConf.to_container(config.tracker, resolve=True)
-    told = OmegaConf.to_container(OmegaConf.masked_copy(config, ["tokenizer", "model"]), resolve=True)
     assert isinstance(options, dict)
-    assert isinstance(told, dict)
     set_ones = {str(key): value for key, value in options.items() if value is not None}
     check_settings(set_ones)
-    return {**set_ones, **told, "official_config": config.official_config}
+    return {**set_ones, "official_config": config.official_config}
 
 
 def _name_by(inference: str, tracker: "SeqTrackTracker", options: dict[str, Any]) -> None:

@@ -68,7 +68,7 @@ def body(config: DictConfig) -> None:
         identity: dict[str, object] = {
             "weights": _digest(checkpoint),
             "tracker": tracker.settings,
-            "told": [options["tokenizer"], options["model"], _digest(config.official_config)],
+            "official_config": _digest(config.official_config),
         }
         if differing := _differing(tracker, options):
             print(printable(f"{tracker.name} on {benchmark.name}: {differing}"))

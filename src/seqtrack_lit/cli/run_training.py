@@ -289,7 +289,7 @@ def _start(config: DictConfig, plain: Mapping[str, Any]) -> str:
         return f"weights of {config.init_from}"
     if not plain["model"]["encoder"].get("pretrained"):
         return "random weights"
-    from seqtrack_lit.models.timm_encoder import start_of  # timm takes seconds to import
+    from seqtrack_lit.models.pretrained import start_of  # timm takes seconds to import
 
     return f"encoder: {start_of(plain['model']['encoder'])}; the rest: random weights"
 

@@ -8,8 +8,6 @@
 A model is built without memory first; only if its shapes agree with the tensors does it get any.
 """
 
-import importlib
-import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -18,29 +16,17 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
-from typing_extensions import TypedDict
 
 from seqtrack_lit.checks import shown
-from seqtrack_lit.files import typed
-from seqtrack_lit.models.description import FORMAT, check_sizes, dotted, hydra, read_description
+from seqtrack_lit.models.description import FORMAT, Description, build_model, check_sizes, read_description
 from seqtrack_lit.models.encoder import ViTEncoder
-from seqtrack_lit.models.official import OfficialConfig, fitting, to_official, to_ours
-from seqtrack_lit.models.official_model import Description, describe
+from seqtrack_lit.models.official import OfficialConfig, describe
+from seqtrack_lit.models.official_names import fitting, to_official, to_ours
 from seqtrack_lit.models.quantised import Storage, save_compact
 from seqtrack_lit.models.safe_read import kind_of, read_contents
 from seqtrack_lit.models.seqtrack import SeqTrack
 
 Kind = Literal["official", "lightning", "state_dict"]
-
-#: All that a checkpoint may ask to be built.
-CLASSES = (
-    "seqtrack_lit.tokens.BoxTokenizer",
-    "seqtrack_lit.models.seqtrack.SeqTrack",
-    "seqtrack_lit.models.decoder.Decoder",
-    "seqtrack_lit.models.encoder.ViTEncoder",
-    "seqtrack_lit.models.split_encoder.SplitEncoder",
-    "seqtrack_lit.models.timm_encoder.TimmEncoder",
-)
 
 
 @dataclass(frozen=True)
@@ -108,69 +94,33 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
     return Checkpoint(f"state dict {path}", "state_dict", official, state, None)
 
 
-def build_model(tokenizer: Mapping[str, object], model: Mapping[str, object]) -> SeqTrack:
-    """A model from plain constructor arguments, its weights at random: pretrained ones are not fetched again.
-
-    Args:
-        tokenizer: arguments of tokens.BoxTokenizer; `_target_` may be left out. It serves the whole model.
-        model: arguments of models.seqtrack.SeqTrack, nested; every `_target_` must be one of CLASSES.
-
-    Raises:
-        ValueError: a class outside of CLASSES, or an argument it refuses.
-    """
-    shared = _build({"_target_": CLASSES[0], **tokenizer}, "tokenizer")
-    tree = {"_target_": CLASSES[1], **model, "tokenizer": shared}
-    encoder, decoder = tree.get("encoder"), tree.get("decoder")
-    if isinstance(decoder, Mapping):
-        tree["decoder"] = {**decoder, "tokenizer": shared}
-    if isinstance(encoder, Mapping):
-        # a name with a colon would make timm look for a model elsewhere
-        if ":" in str(encoder.get("name")):
-            raise ValueError(f"model.encoder.name = {encoder['name']} is no model of timm; the checkpoint is foreign")
-        tree["encoder"] = {key: value for key, value in encoder.items() if key != "pretrained"}
-    built = _build(tree, "model")
-    if not isinstance(built, SeqTrack):
-        raise ValueError(f"model must describe a SeqTrack, it describes a {type(built).__name__}")
-    return built
-
-
-def load_model(
-    path: str | Path,
-    *,
-    official_config: str | Path | None = None,
-    tokenizer: Mapping[str, object] | None = None,
-    model: Mapping[str, object] | None = None,
-) -> LoadedModel:
-    """A model with the weights of a file, built as the file or what is told of it says.
+def load_model(path: str | Path, *, official_config: str | Path | None = None) -> LoadedModel:
+    """A model with the weights of a file, built by the description in the file or by an official configuration.
 
     Args:
         path: a checkpoint of any of the three kinds.
-        official_config: official YAML with what the tensors do not show: heads, order, templates, the tracker.
-        tokenizer: what is known of the tokens (bins, order); None values mean not known.
-        model: what is known of the network (memory, encoder.heads, decoder.pre_norm, ...), nested; None likewise.
+        official_config: official YAML, for weights without a description; the published models need none.
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: not a tracker's checkpoint, too little known of it, or facts that contradict each other.
+        ValueError: not a tracker's checkpoint, or its model is not known.
     """
     checkpoint = read_checkpoint(path)
-    known = {**dotted(tokenizer or {}, "tokenizer."), **dotted(model or {}, "model.")}
-    config = OfficialConfig.read(official_config) if official_config is not None else None
     description = checkpoint.description
+    if description is not None and official_config is not None:
+        raise ValueError(f"{checkpoint.source} describes itself; official_config is for official ones, leave it out")
     if description is None:
+        config = None
+        if official_config is not None:
+            config = OfficialConfig.read(official_config)
+            checkpoint = replace(checkpoint, source=f"{checkpoint.source} with official_config {official_config}")
         if not checkpoint.official:  # a dense head serves training only
             plain = {key: tensor for key, tensor in checkpoint.state.items() if not key.startswith("dense.")}
             checkpoint = replace(checkpoint, state=plain)
         state = checkpoint.state if checkpoint.official else _official_names(checkpoint)
-        description = describe(state, source=checkpoint.source, config=config, known=known)
+        description = describe(state, source=checkpoint.source, config=config)
         if not checkpoint.official and config is None:
             description = description._replace(tracker={})
-    else:
-        _check_known(description, known, checkpoint.source)
-        if config is not None:
-            raise ValueError(
-                f"{checkpoint.source} describes itself; official_config is for official ones, leave it out"
-            )
     built = _built(description, checkpoint)
     return LoadedModel(built.eval(), dict(description.tracker), checkpoint.source, description)
 
@@ -243,7 +193,7 @@ def _built(description: Description, checkpoint: Checkpoint) -> SeqTrack:
 
 
 class _NoStart(TorchFunctionMode):
-    """Without memory nothing is drawn: torch would first import its compiler, for seconds."""
+    """Leaves out the random initial weights of models on the device "meta": torch would import its compiler there."""
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -308,50 +258,6 @@ def export_compact(checkpoint: str | Path, path: str | Path, *, storage: Storage
     }
     description = {"format": FORMAT, **read.description._asdict(), "model": model}
     save_compact(path, read.state, storage=storage, description=description)
-
-
-def _build(node: object, where: str) -> Any:
-    """A value of a description: containers are walked, a mapping with `_target_` becomes an object of CLASSES."""
-    if isinstance(node, Mapping):
-        values = {key: _build(value, f"{where}.{key}") for key, value in node.items() if not hydra(key)}
-        if "_target_" not in node:
-            return values
-        target = node["_target_"]
-        if target not in CLASSES:
-            raise ValueError(
-                f"{where}._target_ = {target} is not one of {', '.join(CLASSES)}; the checkpoint is foreign"
-            )
-        module, name = str(target).rsplit(".", 1)
-        made = getattr(importlib.import_module(module), name)
-        _check_types(made, values, where)
-        try:
-            return made(**values)
-        except TypeError as error:
-            reason = shown(" ".join(str(error).split()), 200)
-            raise ValueError(f"{where}: {target} cannot be made from {', '.join(values)}: {reason}") from error
-    if isinstance(node, list | tuple):
-        return [_build(value, where) for value in node]
-    return node
-
-
-def _check_types(made: type, values: Mapping[str, object], where: str) -> None:
-    """The arguments of a class against its annotations; unknown ones are left to the class itself."""
-    kinds = {name: parameter.annotation for name, parameter in inspect.signature(made).parameters.items()}
-    parts = {name for name, kind in kinds.items() if isinstance(kind, type) and kind not in (bool, int, float, str)}
-    for name in parts & set(values):
-        if not isinstance(values[name], kinds[name]):
-            raise ValueError(f"{where}.{name} must describe a {kinds[name].__name__}, it is {shown(values[name])}")
-    plain = {name: kind for name, kind in kinds.items() if name not in parts}
-    arguments = TypedDict(made.__name__, plain, total=False)  # type: ignore[misc]
-    typed({name: values[name] for name in plain if name in values}, arguments, where)
-
-
-def _check_known(description: Description, known: Mapping[str, object], source: str) -> None:
-    """A checkpoint of ours says all of its model itself; what is told beside must not contradict it."""
-    says = {**dotted(description.tokenizer, "tokenizer."), **dotted(description.model, "model.")}
-    for key, value in known.items():
-        if key not in says or says[key] != value:
-            raise ValueError(f"{source} was trained with {key} = {says.get(key)}; it cannot be read with {value}")
 
 
 def _official_names(checkpoint: Checkpoint) -> dict[str, Tensor]:

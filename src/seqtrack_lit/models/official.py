@@ -1,7 +1,10 @@
-"""The official SeqTrack's checkpoints and configuration files, read as ours and written back.
+"""Which model an official checkpoint is of: constructor arguments from its tensors and its configuration file.
 
-Source: microsoft/VideoX, folder SeqTrack: lib/models/seqtrack/ (names of the tensors), lib/config/seqtrack/config.py
-(defaults), lib/test/tracker/seqtrack.py (what the tracker takes from the configuration).
+A state dict shows most of its model; heads, order, templates and everything of the tracker are in the official
+configuration file. The four published models are known by their shapes and need no file.
+
+Source: microsoft/VideoX, folder SeqTrack: lib/config/seqtrack/config.py (defaults), lib/test/tracker/seqtrack.py (what
+the tracker takes from the configuration).
 """
 
 import math
@@ -11,15 +14,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-import torch
-from torch import Tensor
-
+from seqtrack_lit.checks import shown
 from seqtrack_lit.files import read_yaml
+from seqtrack_lit.models.description import Description
+from seqtrack_lit.models.official_names import ENCODERS, PUBLISHED, State, count
 
-State = Mapping[str, Tensor]
-
-#: Template update per official data set name: frames between two looks, and the threshold in official units
-#: (40 times a mean probability). Interval and threshold are looked up independently of each other.
+#: Template update per official data set name: frames between two updates, and the threshold in official units
+#: (40 times a mean probability). Interval and threshold fall back to DEFAULT independently of each other.
 INTERVALS: dict[str, int] = {
     "DEFAULT": 9999,
     "LASOT": 450,
@@ -35,26 +36,15 @@ INTERVALS: dict[str, int] = {
     "VOT22": 10,
 }
 THRESHOLDS: dict[str, float] = {"DEFAULT": 0.6, "VOT20": 0.475, "VOT21": 0.475, "VOT22": 0.475}
-#: The published models: blocks and width of the encoder.
-PUBLISHED = {
-    "seqtrack_b256": (12, 768),
-    "seqtrack_b384": (12, 768),
-    "seqtrack_l256": (24, 1024),
-    "seqtrack_l384": (24, 1024),
-}
-#: Attention heads of the official encoders ViT-B, ViT-L and ViT-H by width; tensors do not show them.
-HEADS = {768: 12, 1024: 16, 1280: 16}
-#: Official encoders by the name in MODEL.ENCODER.TYPE: blocks and width.
-ENCODERS = {"vit_base_patch16": (12, 768), "vit_large_patch16": (24, 1024), "vit_huge_patch14": (32, 1280)}
-
 ORDERS = {"xywh": "cxcywh", "whxy": "whcxcy", "corner": "xyxy"}
 MEMORIES = {"x": "search", "xz": "both", "token": "mean"}
 
-#: What an official configuration file means where it is silent.
+#: The official defaults of the keys that a configuration file may leave out.
 DEFAULTS: dict[str, object] = {
     "DATA.SEQ_FORMAT": "xywh",
     "DATA.SEARCH.NUMBER": 1,
     "DATA.TEMPLATE.NUMBER": 1,
+    "MODEL.FEATURE_TYPE": "x",
     "MODEL.DECODER.NHEADS": 8,
     "MODEL.DECODER.DROPOUT": 0.1,
     "MODEL.DECODER.PRE_NORM": False,
@@ -63,18 +53,20 @@ DEFAULTS: dict[str, object] = {
     "TEST.WINDOW": False,
     "TEST.NUM_TEMPLATES": 1,
 }
-#: What the published models' files say where that differs; used when no configuration is given.
-PUBLISHED_DEFAULTS: dict[str, object] = {
-    **DEFAULTS,
-    "DATA.TEMPLATE.NUMBER": 2,
-    "TEST.NUM_TEMPLATES": 2,
-    "TEST.WINDOW": True,
+# the official keys of what tensors show
+_KEYS = {
+    "bins": "MODEL.BINS",
+    "hidden": "MODEL.HIDDEN_DIM",
+    "ffn": "MODEL.DECODER.DIM_FEEDFORWARD",
+    "layers": "MODEL.DECODER.DEC_LAYERS",
+    "width": "_GOLDEN.tiny_vit.embed_dim",
+    "depth": "_GOLDEN.tiny_vit.depth",
 }
 _READ = {
     *DEFAULTS,
-    *("MODEL.HIDDEN_DIM", "MODEL.BINS", "MODEL.FEATURE_TYPE", "MODEL.ENCODER.TYPE"),
-    *("MODEL.DECODER.DEC_LAYERS", "MODEL.DECODER.DIM_FEEDFORWARD", "DATA.SEARCH.SIZE", "DATA.TEMPLATE.SIZE"),
-    *("TEST.SEARCH_SIZE", "TEST.TEMPLATE_SIZE"),
+    *("MODEL.HIDDEN_DIM", "MODEL.BINS", "MODEL.ENCODER.TYPE", "MODEL.DECODER.DEC_LAYERS"),
+    *("MODEL.DECODER.DIM_FEEDFORWARD", "DATA.SEARCH.SIZE", "DATA.TEMPLATE.SIZE", "TEST.SEARCH_SIZE"),
+    "TEST.TEMPLATE_SIZE",
 }
 _TRAINING_ONLY = {
     *(
@@ -90,116 +82,6 @@ _TRAINING_ONLY = {
 }
 _SECTIONS = ("MODEL", "DATA", "TEST")
 _UPDATE = re.compile(r"TEST\.UPDATE_(INTERVALS|THRESHOLD)\.[^.]+")  # .<name of a data set>
-
-
-class Row(NamedTuple):
-    """One line of the key table: an official tensor, and ours that make it when joined along `dim`."""
-
-    official: str
-    ours: tuple[str, ...]
-    dim: int = 0
-    flat: bool = False  # the official tensor lacks our leading axis of length 1
-
-
-def key_table(depth: int, layers: int) -> list[Row]:
-    """Official names -> our names, for an encoder of `depth` blocks and a decoder of `layers` layers."""
-    rows = [
-        Row("pos_embed", ("memory_position",)),
-        Row("encoder.body.pos_embed", ("encoder.search_position", "encoder.template_position"), dim=1),
-        Row("decoder.embedding.word_embeddings.weight", ("decoder.embedding.weight",)),
-        Row("decoder.embedding.position_embeddings.weight", ("decoder.position",), flat=True),
-    ]
-    pairs = {
-        "encoder.body.patch_embed.proj": "encoder.patch_embed",
-        "encoder.body.norm": "encoder.norm",
-        "bottleneck": "linear",
-        "decoder.embedding.LayerNorm": "decoder.embedding_norm",
-        "decoder.body.norm": "decoder.norm",
-        **{f"vocab_embed.layers.{i}": f"decoder.head.{2 * i}" for i in range(3)},
-    }
-    for i in range(depth):
-        for part in ("norm1", "attn.qkv", "attn.proj", "norm2", "mlp.fc1", "mlp.fc2"):
-            pairs[f"encoder.body.blocks.{i}.{part}"] = f"encoder.blocks.{i}.{part}"
-    for i in range(layers):
-        official, ours = f"decoder.body.layers.{i}", f"decoder.layers.{i}"
-        pairs |= {f"{official}.norm{n}": f"{ours}.norm{n}" for n in (1, 2, 3)}
-        pairs |= {f"{official}.linear1": f"{ours}.ffn.0", f"{official}.linear2": f"{ours}.ffn.3"}
-        for theirs, name in (("self_attn", "self_attention"), ("multihead_attn", "cross_attention")):
-            pairs[f"{official}.{theirs}.out_proj"] = f"{ours}.{name}.out"
-            for kind in ("weight", "bias"):  # one official matrix for queries, keys and values
-                parts = tuple(f"{ours}.{name}.{part}.{kind}" for part in ("query", "key", "value"))
-                rows.append(Row(f"{official}.{theirs}.in_proj_{kind}", parts))
-    return rows + [
-        Row(f"{theirs}.{kind}", (f"{ours}.{kind}",)) for theirs, ours in pairs.items() for kind in ("weight", "bias")
-    ]
-
-
-def count(state: State, prefix: str) -> int:
-    """How many numbered parts `<prefix>.0.`, `<prefix>.1.`, ... a state dict has, each counted once."""
-    return len({found[1] for key in state if (found := re.match(re.escape(prefix) + r"\.(\d+)\.", key))})
-
-
-def to_ours(official: State, model: State, source: str) -> dict[str, Tensor]:
-    """An official state dict under our names, cut for a model of ours.
-
-    Args:
-        official: official state dict.
-        model: state dict of the model to fill; only names and shapes are read.
-        source: where the official tensors come from, for messages.
-
-    Raises:
-        ValueError: a tensor too many, too few or of another shape; the message says which published model fits.
-    """
-    rows = key_table(count(model, "encoder.blocks"), count(model, "decoder.layers"))
-    ours: dict[str, Tensor] = {}
-    for row in rows:
-        parts = [model[key] for key in row.ours]
-        shape = list(parts[0].shape)
-        shape[row.dim] = sum(part.shape[row.dim] for part in parts)
-        wanted = tuple(shape[1:] if row.flat else shape)
-        if row.official not in official:
-            raise ValueError(f"{source}: key {row.official} {wanted} is missing{fitting(official)}")
-        tensor = official[row.official]
-        if tuple(tensor.shape) != wanted:
-            raise ValueError(
-                f"{source}: key {row.official} has shape {tuple(tensor.shape)}, the model needs {wanted}"
-                + fitting(official)
-            )
-        whole = tensor[None] if row.flat else tensor
-        split = torch.split(whole, [part.shape[row.dim] for part in parts], dim=row.dim)
-        ours.update(zip(row.ours, split, strict=True))
-    unused = sorted(set(official) - {row.official for row in rows})
-    if unused:
-        raise ValueError(f"{source}: the model has no place for {', '.join(unused[:5])}{fitting(official)}")
-    left = sorted(set(model) - set(ours))
-    if left:
-        raise ValueError(f"{source}: an official checkpoint has nothing for {', '.join(left[:5])} of this model")
-    return ours
-
-
-def to_official(ours: State) -> dict[str, Tensor]:
-    """Our state dict under the official names, bit for bit; names the table does not know are an error of ours."""
-    rows = key_table(count(ours, "encoder.blocks"), count(ours, "decoder.layers"))
-    official = {}
-    for row in rows:
-        tensor = torch.cat([ours[key].detach().cpu() for key in row.ours], dim=row.dim)
-        official[row.official] = (tensor[0] if row.flat else tensor).contiguous()
-    return official
-
-
-def fitting(state: State) -> str:
-    """Which published model a state dict of either layout fits, as the end of a message; empty when nothing tells."""
-    encoder = "encoder.body" if "encoder.body.norm.weight" in state else "encoder"
-    if f"{encoder}.norm.weight" not in state:
-        return ""
-    depth, width = count(state, f"{encoder}.blocks"), state[f"{encoder}.norm.weight"].numel()
-    names = [name for name, size in PUBLISHED.items() if size == (depth, width)]
-    use = (
-        f": use model={' or '.join([names[0], *(name.removeprefix('seqtrack_') for name in names[1:])])}"
-        if names
-        else ""
-    )
-    return f"; this checkpoint has {depth} blocks of width {width}{use}"
 
 
 @dataclass(frozen=True)
@@ -239,11 +121,6 @@ class OfficialConfig:
                 raise ValueError(f"official_config {path}: unknown key {key}; known are {', '.join(allowed)}")
         return cls(str(path), given)
 
-    @property
-    def dataset(self) -> str:
-        """Official name of the data set the file was used with, where it was noted."""
-        return str(self.given.get("_GOLDEN.dataset_name", "DEFAULT"))
-
     def update(self, dataset: str) -> tuple[int, float]:
         """Interval and threshold (official units) for an official data set name; each falls back to its default."""
         name = dataset.upper()
@@ -259,6 +136,177 @@ class OfficialConfig:
 
     def _table(self, prefix: str) -> dict[str, object]:
         return {key.removeprefix(prefix): value for key, value in self.given.items() if key.startswith(prefix)}
+
+
+def describe(state: State, *, source: str, config: OfficialConfig | None = None) -> Description:
+    """Constructor arguments of the model and the tracker behind an official state dict.
+
+    Args:
+        state: official state dict; only names and shapes are read.
+        source: where it comes from, for messages.
+        config: the official configuration file it was trained with; None: one of the published models.
+
+    Raises:
+        ValueError: no published model and no file, or the file and the tensors do not agree.
+    """
+    shapes = _Shapes.of(state, source)
+    config = config or _published(shapes, source)
+    values = {**DEFAULTS, **config.given}
+    for crop, rows in (("SEARCH", shapes.memory), ("TEMPLATE", max(0, shapes.positions - shapes.memory))):
+        # silent files: a memory of search features has a row for each search token
+        silent = values.get(f"TEST.{crop}_SIZE", math.isqrt(rows) * shapes.patch)
+        values.setdefault(f"DATA.{crop}.SIZE", silent)
+    _check(values, shapes, config)
+    heads = {width: heads for _, width, heads in ENCODERS.values()}.get(shapes.width)
+    hidden, width = shapes.perceptron, shapes.width
+    tokenizer: dict[str, object] = {
+        "_target_": "seqtrack_lit.tokens.BoxTokenizer",
+        "bins": shapes.bins,
+        "order": ORDERS[str(values["DATA.SEQ_FORMAT"])],
+    }
+    encoder: dict[str, object] = {
+        "_target_": "seqtrack_lit.models.encoder.ViTEncoder",
+        "search_size": values["DATA.SEARCH.SIZE"],
+        "template_size": values["DATA.TEMPLATE.SIZE"],
+        "templates": values["DATA.TEMPLATE.NUMBER"],
+        "patch": shapes.patch,
+        "width": width,
+        "depth": shapes.depth,
+        "heads": values.get("_GOLDEN.tiny_vit.num_heads", heads),
+        # so that int(width * ratio) is the hidden width again
+        "mlp_ratio": hidden / width if int(width * (hidden / width)) == hidden else (hidden + 0.5) / width,
+    }
+    decoder: dict[str, object] = {
+        "_target_": "seqtrack_lit.models.decoder.Decoder",
+        "tokenizer": tokenizer,
+        "width": shapes.hidden,
+        "depth": shapes.layers,
+        "heads": values["MODEL.DECODER.NHEADS"],
+        "ffn": shapes.ffn,
+        "dropout": values["MODEL.DECODER.DROPOUT"],
+        "pre_norm": values["MODEL.DECODER.PRE_NORM"],
+    }
+    model: dict[str, object] = {
+        "_target_": "seqtrack_lit.models.seqtrack.SeqTrack",
+        "tokenizer": tokenizer,
+        "memory": MEMORIES[str(values["MODEL.FEATURE_TYPE"])],
+        "encoder": encoder,
+        "decoder": decoder,
+    }
+    return Description(tokenizer, model, _tracker(values, config))
+
+
+def _tracker(values: Mapping[str, object], config: OfficialConfig) -> dict[str, object]:
+    """Arguments of the tracker that does as the official one."""
+    interval, threshold = config.update(str(values.get("_GOLDEN.dataset_name", "DEFAULT")))
+    return {
+        "search_factor": values["TEST.SEARCH_FACTOR"],
+        "template_factor": values["TEST.TEMPLATE_FACTOR"],
+        "window": values["TEST.WINDOW"],
+        "update": "likelihood",
+        "update_interval": interval,
+        "update_threshold": mean_probability(threshold),
+        "clip_margin": 10.0,
+        "padding": "official",
+    }
+
+
+class _Shapes(NamedTuple):
+    """What the tensors of an official state dict show of its model."""
+
+    bins: int
+    hidden: int  # width of the decoder
+    ffn: int
+    layers: int  # of the decoder
+    width: int  # of the encoder
+    depth: int
+    perceptron: int  # hidden width of the encoder's perceptrons
+    patch: int
+    positions: int  # rows of the encoder's table: search tokens and those of one template
+    memory: int  # rows of the memory's table
+
+    @classmethod
+    def of(cls, state: State, source: str) -> "_Shapes":
+        """Read them.
+
+        Raises:
+            ValueError: a tensor is missing or has another number of dimensions.
+        """
+
+        def size(name: str, dimensions: int, dimension: int) -> int:
+            if name not in state:
+                raise ValueError(f"{source}: key {name} is missing; is it a SeqTrack checkpoint?")
+            shape = tuple(state[name].shape)
+            if len(shape) != dimensions or 0 in shape:
+                raise ValueError(
+                    f"{source}: key {name} has shape {shape}, not {dimensions} dimensions; is it a SeqTrack checkpoint?"
+                )
+            return shape[dimension]
+
+        return cls(
+            bins=size("decoder.embedding.word_embeddings.weight", 2, 0) - 2,
+            hidden=size("pos_embed", 3, 2),
+            ffn=size("decoder.body.layers.0.linear1.weight", 2, 0),
+            layers=count(state, "decoder.body.layers"),
+            width=size("encoder.body.norm.weight", 1, 0),
+            depth=count(state, "encoder.body.blocks"),
+            perceptron=size("encoder.body.blocks.0.mlp.fc1.weight", 2, 0),
+            patch=size("encoder.body.patch_embed.proj.weight", 4, 3),  # MODEL.ENCODER.STRIDE is never read
+            positions=size("encoder.body.pos_embed", 3, 1),
+            memory=size("pos_embed", 3, 1),
+        )
+
+
+def _published(shapes: _Shapes, source: str) -> OfficialConfig:
+    """The configuration of the published model with these shapes."""
+    for name, (kind, side) in PUBLISHED.items():
+        tokens = (side // 16) ** 2
+        found = (shapes.depth, shapes.width, shapes.positions, shapes.memory, shapes.bins, shapes.hidden)
+        if found == (*ENCODERS[kind][:2], 2 * tokens, tokens, 4000, 256):
+            given = {"DATA.SEARCH.SIZE": side, "DATA.TEMPLATE.SIZE": side, "TEST.WINDOW": True}
+            return OfficialConfig(name, {**given, "DATA.TEMPLATE.NUMBER": 2, "TEST.NUM_TEMPLATES": 2})
+    raise ValueError(
+        f"{source} is none of the published models ({', '.join(PUBLISHED)}); give official_config=FILE with the "
+        "official YAML it was trained with"
+    )
+
+
+def _check(values: Mapping[str, object], shapes: _Shapes, config: OfficialConfig) -> None:
+    """A configuration file agrees with the tensors and with itself, and names kinds that are there.
+
+    Raises:
+        ValueError: it does not; the key is named.
+    """
+    where = f"official_config {config.path}"
+    for name, key in _KEYS.items():
+        if values.get(key, getattr(shapes, name)) != getattr(shapes, name):
+            raise ValueError(f"{where}: {key} = {shown(values[key])}, but the tensors show {getattr(shapes, name)}")
+    for key, words in (("DATA.SEQ_FORMAT", ORDERS), ("MODEL.FEATURE_TYPE", MEMORIES)):
+        if str(values[key]) not in words:
+            raise ValueError(f"{where}: {key} must be one of {', '.join(words)}, got {shown(values[key])}")
+    twins = {"NUM_TEMPLATES": "TEMPLATE.NUMBER", "SEARCH_SIZE": "SEARCH.SIZE", "TEMPLATE_SIZE": "TEMPLATE.SIZE"}
+    for tracker, network in ((f"TEST.{one}", f"DATA.{other}") for one, other in twins.items()):
+        if values.get(tracker, values[network]) != values[network]:
+            raise ValueError(
+                f"{where}: {tracker} = {shown(values[tracker])}, but {network} = {shown(values[network])} "
+                "(templates: 1 where the file does not say); the two must agree"
+            )
+    if values["DATA.SEARCH.NUMBER"] != 1:
+        raise ValueError(
+            f"{where}: DATA.SEARCH.NUMBER = {shown(values['DATA.SEARCH.NUMBER'])}, but models read one search region"
+        )
+    kind = str(values.get("MODEL.ENCODER.TYPE"))
+    depth, width, _ = ENCODERS.get(kind, (shapes.depth, shapes.width, 0))
+    if (depth, width) != (shapes.depth, shapes.width):
+        raise ValueError(
+            f"{where}: MODEL.ENCODER.TYPE = {kind} has {depth} blocks of width {width}, but the tensors show "
+            f"{shapes.depth} of width {shapes.width}"
+        )
+    known = [width for _, width, _ in ENCODERS.values()]
+    if "_GOLDEN.tiny_vit.num_heads" not in values and shapes.width not in known:
+        raise ValueError(
+            f"{where}: the heads of an encoder of width {shapes.width} are not known, only of width {known}"
+        )
 
 
 def mean_probability(threshold: float) -> float:

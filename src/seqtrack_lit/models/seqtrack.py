@@ -7,22 +7,20 @@ V vocabulary, P past boxes, L tokens of a sentence.
 """
 
 from collections.abc import Callable
-from functools import cache, partial
-from typing import Literal, NamedTuple, cast, get_args
+from functools import partial
+from typing import Literal, NamedTuple, Protocol, cast, get_args, runtime_checkable
 
 import torch
-from jaxtyping import Float, Float64, Int64, UInt8
+from jaxtyping import Float, Float64, Int64
 from torch import Tensor, nn
 
-from seqtrack_lit.checks import flag, number
+from seqtrack_lit.checks import flag
 from seqtrack_lit.models.decoder import Decoder
 from seqtrack_lit.models.encoder import Encoder, Search, Templates
 from seqtrack_lit.models.lean_decoder import LeanDecoder
 from seqtrack_lit.tokens import BoxTokenizer
 
 MemoryKind = Literal["search", "both", "mean"]
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
 class Logits(NamedTuple):
@@ -48,6 +46,17 @@ class Prediction(NamedTuple):
     distributions: Tensor | None
 
 
+@runtime_checkable
+class ModelInit(Protocol):
+    """Initial weights of what a SeqTrack has beside encoder and decoder."""
+
+    def memory_position(self, position: nn.Parameter) -> None:
+        """Set the memory positions [1 M D]."""
+
+    def linear(self, layer: nn.Linear) -> None:
+        """Set a linear layer."""
+
+
 class SeqTrack(nn.Module):
     """The whole model.
 
@@ -60,9 +69,8 @@ class SeqTrack(nn.Module):
         dense_head: a linear read-out of each search token, for a training-only loss on where the target is.
         map_equal_widths: apply the linear map also where encoder and decoder have equal widths. The official code
             does not, though its parameters exist all the same.
-        xavier: linear map and dense head Xavier-uniform with zero bias instead of torch's default.
-        memory_position_std: start of the memory positions, normal with this standard deviation; None: the 1-D
-            sinusoid over the flattened index (official).
+        init: initial weights of linear map, dense head and memory positions; encoder and decoder take the same. None
+            is the official rule: torch's default, and for the positions the 1-D sinusoid over the flattened index.
     """
 
     def __init__(
@@ -74,8 +82,7 @@ class SeqTrack(nn.Module):
         memory: MemoryKind = "search",
         dense_head: bool = False,
         map_equal_widths: bool = False,
-        xavier: bool = False,
-        memory_position_std: float | None = None,
+        init: ModelInit | None = None,
     ) -> None:
         super().__init__()
         if decoder.tokenizer != tokenizer:
@@ -84,9 +91,7 @@ class SeqTrack(nn.Module):
                 "set both by one `tokenizer: ${tokenizer}`"
             )
         check_memory(memory, joint=encoder.joint)
-        flag("model", dense_head=dense_head, map_equal_widths=map_equal_widths, xavier=xavier)
-        if memory_position_std is not None:
-            number("model", memory_position_std=memory_position_std)
+        flag("model", dense_head=dense_head, map_equal_widths=map_equal_widths)
         self.tokenizer = tokenizer
         self.memory = memory
         self.encoder = encoder
@@ -94,17 +99,14 @@ class SeqTrack(nn.Module):
         self.linear = nn.Linear(encoder.width, decoder.width)
         self.apply_linear = map_equal_widths or encoder.width != decoder.width
         length = {"search": encoder.search_tokens, "both": encoder.tokens, "mean": 1}[memory]
-        self.memory_position = nn.Parameter(
-            sinusoid(length, decoder.width)[None]
-            if memory_position_std is None
-            else torch.randn(1, length, decoder.width) * memory_position_std
-        )
+        self.memory_position = nn.Parameter(sinusoid(length, decoder.width)[None])
+        if init is not None:
+            init.memory_position(self.memory_position)
         self.dense = nn.Linear(decoder.width, 1) if dense_head else None
-        if xavier:
-            for layer in (self.linear, self.dense):
-                if layer is not None:
-                    nn.init.xavier_uniform_(layer.weight)
-                    nn.init.zeros_(layer.bias)
+        if init is not None:
+            init.linear(self.linear)
+            if self.dense is not None:
+                init.linear(self.dense)
 
     @property
     def templates(self) -> int:
@@ -280,20 +282,6 @@ def check_memory(memory: str, *, joint: bool) -> None:
             f"model.encoder.joint=false needs model.memory=both, got {memory}: search features know nothing of the "
             "templates, so the decoder must see both"
         )
-
-
-def normalise(images: UInt8[Tensor, "*batch 3 H W"]) -> Float[Tensor, "*batch 3 H W"]:
-    """RGB images as the models expect them: in [0, 1], then ImageNet's mean and standard deviation; float32."""
-    mean, std = _statistics(images.device)
-    return (images / 255.0 - mean) / std
-
-
-@cache
-def _statistics(device: torch.device) -> tuple[Float[Tensor, "3 1 1"], Float[Tensor, "3 1 1"]]:
-    """ImageNet's mean and standard deviation, sent to a device once: a copy a frame would wait for the device."""
-    with torch.inference_mode(False):  # training uses them too
-        mean, std = (torch.tensor(values, device=device)[:, None, None] for values in (IMAGENET_MEAN, IMAGENET_STD))
-    return mean, std
 
 
 def sinusoid(length: int, width: int) -> Float[Tensor, "length width"]:

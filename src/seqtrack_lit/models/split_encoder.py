@@ -100,9 +100,10 @@ class SplitEncoder(Encoder):
         self.norm = nn.LayerNorm(width, eps=1e-6)
         self.target = nn.Parameter(torch.randn(2, width) * target_std)  # inside, around
         if pretrained:
-            from seqtrack_lit.models.dinov2 import start_from_dino  # reading ONNX is not always needed
+            from seqtrack_lit.models.dinov2 import dino_state  # reading ONNX is not always needed
 
-            start_from_dino(self, pretrained)
+            grids = {"search_grid": self.search_grid, "template_grid": self.template_grid}
+            self.load_state_dict(dino_state(pretrained, self.state_dict(), **grids))
         if frozen:
             for part in (self.patch_embed, *self.blocks[:apart]):
                 part.requires_grad_(False)

@@ -10,7 +10,7 @@ import torch
 
 from seqtrack_lit.crops import Image
 from seqtrack_lit.data.video.sequence import Video
-from seqtrack_lit.models.seqtrack import normalise
+from seqtrack_lit.models.encoder import normalise
 from seqtrack_lit.tracking.seqtrack import SeqTrackTracker
 from seqtrack_lit.tracking.tracker import Estimate, Track, check_first_box, check_image
 

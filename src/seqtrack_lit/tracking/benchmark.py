@@ -153,9 +153,11 @@ def _leaves(tree: object, key: str = "") -> dict[str, object]:
 def _read_identity(path: Path) -> dict[str, object]:
     """What a folder says it holds; nothing where it says nothing that can be read."""
     try:
-        return read_json(path, dict[str, object], "evaluate again")  # type: ignore[no-any-return]
+        found: dict[str, object] = read_json(path, dict[str, object], "evaluate again")
     except (OSError, ValueError):
         return {}
+    told = found.pop("told", None)  # until checkpoints of other models needed official_config=FILE
+    return {**found, "official_config": told[-1]} if isinstance(told, list) and told else found
 
 
 @runtime_checkable

@@ -11,8 +11,9 @@ import torch
 from jaxtyping import Float, Float64, Int64, UInt8
 from torch import Tensor
 
+from seqtrack_lit.models.encoder import normalise
 from seqtrack_lit.models.lean_decoder import LeanDecoder
-from seqtrack_lit.models.seqtrack import Prediction, SeqTrack, normalise
+from seqtrack_lit.models.seqtrack import Prediction, SeqTrack
 
 _WARM_UP = 3  # runs before recording: libraries choose their kernels and allocate their workspaces in them
 

@@ -21,8 +21,9 @@ from seqtrack_lit.boxes import clip_xywh
 from seqtrack_lit.checks import flag, number, one_of, path_part, shown
 from seqtrack_lit.crops import Crop, Image
 from seqtrack_lit.models.checkpoint import load_model
+from seqtrack_lit.models.encoder import normalise
 from seqtrack_lit.models.lean_decoder import LeanDecoder
-from seqtrack_lit.models.seqtrack import Prediction, SeqTrack, normalise
+from seqtrack_lit.models.seqtrack import Prediction, SeqTrack
 from seqtrack_lit.tracking.cuda_graph import CapturedGeneration
 from seqtrack_lit.tracking.priors import Rule, TemplateUpdate
 from seqtrack_lit.tracking.tracker import Estimate, check_first_box, check_image, not_started
@@ -215,8 +216,6 @@ def load_tracker(
     *,
     device: str | torch.device | None = None,
     official_config: str | Path | None = None,
-    tokenizer: dict[str, object] | None = None,
-    model: dict[str, object] | None = None,
     **overrides: object,
 ) -> SeqTrackTracker:
     """A tracker from a checkpoint: ours, the official `SEQTRACK_ep0500.pth.tar` or a bare state dict.
@@ -227,9 +226,7 @@ def load_tracker(
     Args:
         path: the checkpoint; None: the small tracker that comes with the package.
         device: where to run; None takes the GPU when there is one.
-        official_config: official YAML with what an official checkpoint's tensors do not show.
-        tokenizer: what the checkpoint does not say of the tokens (bins, order).
-        model: what it does not say of the network (memory, encoder.heads ...), see models.weights.load_model.
+        official_config: official YAML of an official checkpoint that is not one of the four published models.
         overrides: arguments of SeqTrackTracker that replace the checkpoint's.
 
     Raises:
@@ -239,7 +236,7 @@ def load_tracker(
     check_settings(overrides)
     path = SMALL if path is None else path
     where = device_of(device if device is not None else "cuda" if torch.cuda.is_available() else "cpu")
-    loaded = load_model(path, official_config=official_config, tokenizer=tokenizer, model=model)
+    loaded = load_model(path, official_config=official_config)
     settings = {**loaded.tracker, **overrides}
     try:
         check_settings(settings)

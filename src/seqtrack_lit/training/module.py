@@ -20,7 +20,8 @@ from torch import Tensor
 from seqtrack_lit.boxes import Boxes, cxcywh_to_xywh, cxcywh_to_xyxy, iou, xyxy_to_cxcywh
 from seqtrack_lit.checks import number, whole
 from seqtrack_lit.data.samples.batch import Batch
-from seqtrack_lit.models.seqtrack import SeqTrack, normalise
+from seqtrack_lit.models.encoder import normalise
+from seqtrack_lit.models.seqtrack import SeqTrack
 from seqtrack_lit.tokens import Tokens
 from seqtrack_lit.training.ema import Ema
 from seqtrack_lit.training.length import TrainingLength
