@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from omegaconf import OmegaConf
+from tests.data.vot import make_vot
 
 from seqtrack_lit.cli import evaluate
 from seqtrack_lit.cli.hydra.runtime import config_folder
@@ -255,6 +256,7 @@ def test_several_processes_and_the_module_as_a_program(tmp_path: Path) -> None:
 def test_all_benchmarks_in_one_sweep(tmp_path: Path, run, make_dataset, capsys: pytest.CaptureFixture[str]) -> None:
     for name in ("folder", "got10k", "lasot", "lasot_ext", "nfs", "otb100", "tnl2k", "trackingnet", "uav123"):
         make_dataset(name)
+    make_vot(tmp_path / "data" / "vot2020")
     data = f"paths.data={tmp_path / 'data'}"
     assert run("-m", "benchmark=glob(*)", "baseline=static", data, "complete=false", "out=out") == 0
     folders = {path.name for path in (tmp_path / "out" / "static").iterdir()}

@@ -4,6 +4,7 @@
     seqtrack-evaluate checkpoint=SEQTRACK_ep0500.pth.tar benchmark=lasot paths.data=/data workers=4
     seqtrack-evaluate checkpoint=FILE benchmark=folder benchmark.root=MY_VIDEOS benchmark.name=mine
     seqtrack-evaluate checkpoint=small benchmark=got10k_val     the tracker that comes with the package
+    seqtrack-evaluate checkpoint=FILE benchmark=vot2020    baseline, realtime, unsupervised; EAO without the VOT toolkit
     seqtrack-evaluate -m checkpoint=FILE 'benchmark=glob(*)'
     seqtrack-evaluate -m checkpoint=FILE inference=likelihood_update,naive_update,no_window
 
@@ -33,6 +34,7 @@ from seqtrack_lit.cli.checkpoints import (
 )
 from seqtrack_lit.cli.hydra.overrides import key_of
 from seqtrack_lit.cli.hydra.runtime import existing, inference_of, instantiate, run
+from seqtrack_lit.cli.vot_benchmark import run_vot, vot_settings
 
 if TYPE_CHECKING:
     from seqtrack_lit.evaluation.scores import Scores
@@ -53,7 +55,9 @@ def body(config: DictConfig) -> None:
     from seqtrack_lit.tracking.baselines import make_baseline
 
     cv2.setNumThreads(0)  # frames are small; the network's threads have the processor
-    convention_of(config.convention)
+    vot = config.get("vot") is not None
+    if not vot:
+        convention_of(config.convention)
     benchmark = Benchmark(config)
     scores: list[Scores] = []
     unfinished: list[str] = []
@@ -75,12 +79,13 @@ def body(config: DictConfig) -> None:
         unfinished += benchmark.run(
             tracker.name, load if config.workers > 1 else lambda device: tracker, identity, devices, scores
         )
-        if config.media and scores:
+        if config.media and scores and not vot:
             benchmark.show(tracker, scores[0])
     for method in baselines:
         unfinished += benchmark.run(method, partial(make_baseline, method), {"baseline": method}, ["cpu"], scores)
-    if scores:
-        Console().print(compare(scores, paper_rows="none").rich())
+    for convention in dict.fromkeys(one.convention for one in scores):  # VOT's experiments are one each
+        same = [one for one in scores if one.convention == convention]
+        Console().print(compare(same, paper_rows="seqtrack" if vot else "none").rich())
     if unfinished:
         _leave_unfinished(unfinished)
 
@@ -106,8 +111,12 @@ class Benchmark:
         from seqtrack_lit.evaluation.scores import score_folder, truth_of
         from seqtrack_lit.tracking.benchmark import claim, run_benchmark
 
-        folder = self.folder(tracker)
-        claim(folder, {**identity, "videos": _fingerprint(self.videos)}, replace=self.config.replace)
+        folder, identity = self.folder(tracker), {**identity, "videos": _fingerprint(self.videos)}
+        if self.config.get("vot") is not None:
+            found, failed = run_vot(self.config, self.videos, self.name, tracker, folder, make, identity, devices)  # type: ignore[arg-type]
+            scores += found
+            return failed
+        claim(folder, identity, replace=self.config.replace)
         summary = run_benchmark(make, self.videos, folder, workers=self.config.workers, devices=devices)
         print(printable(_line(tracker, self.name, summary, folder)), flush=True)
         if summary.failed:
@@ -156,6 +165,8 @@ def _check(config: DictConfig, checkpoint: Path | None, baselines: list[str]) ->
     if config.benchmark.get("root") is not None:
         existing(config.benchmark.root, "benchmark.root")
     whole("", 1, workers=config.workers)
+    if config.get("vot") is not None:
+        vot_settings(config)
     if config.tracker.name is not None:
         _no_baseline(path_part("tracker.name", str(config.tracker.name)))
 

@@ -79,12 +79,22 @@ CONVENTIONS: dict[str, Convention] = {
 }
 
 
+# Scores of VOT's experiments are measured in evaluation/vot_scores.py.
+VOT: dict[str, frozenset[str]] = {
+    "vot_baseline": frozenset(("EAO", "A", "R")),
+    "vot_realtime": frozenset(("EAO", "A", "R")),
+    "vot_unsupervised": frozenset(("A",)),
+}
+
+
 def convention_of(name: str) -> Convention:
     """The convention of this name.
 
     Raises:
         ValueError: there is none.
     """
+    if name in VOT:
+        raise ValueError(f"convention {name} is of VOT's runs: it goes with benchmark=vot2020 alone")
     if name not in CONVENTIONS:
         raise ValueError(f"unknown convention {name!r}; one of {', '.join(CONVENTIONS)}")
     return CONVENTIONS[name]
@@ -170,11 +180,12 @@ class Scores:
 
 def _inconsistent(convention: str, one: Scores) -> str:
     """What is wrong with scores whose fields have the right types; empty where nothing is."""
-    if convention not in CONVENTIONS:
-        return f"{shown(convention)} is no convention (one of {', '.join(CONVENTIONS)})"
+    if convention not in CONVENTIONS and convention not in VOT:
+        return f"{shown(convention)} is no convention (one of {', '.join((*CONVENTIONS, *VOT))})"
     if one.convention != convention:
         return f"{convention}.convention is {shown(one.convention)}"
-    known, curves = set(CONVENTIONS[convention].score), _curve_lengths(convention)
+    known = VOT[convention] if convention in VOT else frozenset(CONVENTIONS[convention].score)
+    curves = {"eao": len(one.curves.get("eao", ()))} if convention in VOT else _curve_lengths(convention)
     parts = {"values": one.values, **{f"per_sequence.{name}": of for name, of in one.per_sequence.items()}}
     for name, of in parts.items():
         if not of or not of.keys() <= known:

@@ -17,12 +17,12 @@ PaperRows = Literal["all", "seqtrack", "none"]
 SPEED = "frames/s"  # head of the last column of a single benchmark's table
 
 # The convention the paper's numbers of a benchmark are of; with another one they are not put beside.
-_PAPER_CONVENTION = {"trackingnet": "trackingnet", "got10k_test": "got10k_ao"}
+_PAPER_CONVENTION = {"trackingnet": "trackingnet", "got10k_test": "got10k_ao", "vot2020": "vot_baseline"}
 
 
 @cache
 def paper() -> Mapping[str, Any]:
-    """The results the paper prints (Tab. 2 and 3), in percent, and where they come from."""
+    """The results the paper prints (Tab. 2, Tab. 3 and Fig. 5), in percent, and where they come from."""
     content: Mapping[str, Any] = json.loads(files(__package__).joinpath("paper.json").read_text())
     return content
 

@@ -15,9 +15,18 @@ from typing import Protocol, runtime_checkable
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from seqtrack_lit.evaluation.results import list_done, remove_leftovers, require_own_files, write_atomic
+from seqtrack_lit.evaluation.results import list_done, remove_leftovers, require_own_files, write_atomic, write_result
 from seqtrack_lit.files import read_json
-from seqtrack_lit.tracking.workers import CannotWriteError, Event, MakeTracker, Videos, track_here, track_in_processes
+from seqtrack_lit.tracking.tracker import Track
+from seqtrack_lit.tracking.workers import (
+    CannotWriteError,
+    Event,
+    MakeTracker,
+    Store,
+    Videos,
+    track_here,
+    track_in_processes,
+)
 
 IDENTITY = "run.json"
 
@@ -46,32 +55,58 @@ class Summary:
         return self.frames / self.seconds if self.seconds > 0 else 0.0
 
 
+@dataclass(frozen=True)
+class ResultFiles:
+    """Result files of a benchmark, see evaluation/results.py.
+
+    Args:
+        folder: `<out>/<tracker>/<benchmark>`.
+    """
+
+    folder: Path
+
+    def clean(self) -> None:
+        """Delete what killed processes left."""
+        remove_leftovers(self.folder, self.folder / "media")
+
+    def done(self, frames: Mapping[str, int]) -> list[str]:
+        """The sequences whose result is whole."""
+        return list_done(self.folder, frames)
+
+    def write(self, name: str, track: Track) -> None:
+        """Write the three files of a sequence."""
+        write_result(self.folder, name, track.boxes, track.times, track.confidences)
+
+
 def run_benchmark(
     make: MakeTracker,
     videos: Videos,
-    folder: Path,
+    results: Path | Store,
     *,
     workers: int = 1,
     devices: Sequence[str] = ("cpu",),
     show: bool = True,
+    batch: int = 1,
 ) -> Summary:
     """Track every video that has no result yet, longest first, and write the result files.
 
     Args:
         make: makes the tracker on a device; called once a process.
         videos: what to track.
-        folder: `<out>/<tracker>/<benchmark>`.
+        results: where they go; a folder `<out>/<tracker>/<benchmark>` takes result files.
         workers: processes; 1 works in this one. Each takes whole videos.
         devices: given to the processes in turn.
         show: a progress bar on stderr.
+        batch: videos that SeqTrack tracks at a time, with one worker; the same boxes up to rounding.
 
     Raises:
         ValueError: two videos with one name or with the same result files, or no worker could start.
         OSError: a result could not be written; those before are whole.
     """
     lengths = _lengths(videos)
-    remove_leftovers(folder, folder / "media")
-    done = set(list_done(folder, lengths))
+    store = ResultFiles(results) if isinstance(results, Path) else results
+    store.clean()
+    done = set(store.done(lengths))
     order = [i for i, name in enumerate(lengths) if name not in done]
     names, counts = list(lengths), list(lengths.values())
     order.sort(key=lambda i: -counts[i])  # stable: equal lengths keep the benchmark's order
@@ -85,9 +120,9 @@ def run_benchmark(
 
         try:
             if workers > 1:
-                track_in_processes(make, videos, folder, order, min(workers, len(order)), devices, report)
+                track_in_processes(make, videos, store, order, min(workers, len(order)), devices, report)
             else:
-                track_here(make(devices[0]), videos, folder, order, report)
+                track_here(make(devices[0]), videos, store, order, report, batch)
         except CannotWriteError as error:
             raise error.args[0] from None
     return summary
@@ -107,20 +142,21 @@ def _note(event: Event, names: list[str], summary: Summary, bar: "_Bar") -> None
         summary.failed[names[event.video]] = event.reason
 
 
-def claim(folder: Path, identity: Mapping[str, object], *, replace: bool = False) -> None:
+def claim(folder: Path, identity: Mapping[str, object], *, replace: bool = False, files: str = "*.txt") -> None:
     """Make sure that a results folder holds the answers of one tracker only.
 
     Args:
         folder: `<out>/<tracker>/<benchmark>`.
         identity: what the results depend on (weights, settings, data), plain values.
         replace: delete results of another identity instead of refusing.
+        files: pattern of the result files in the folder.
 
     Raises:
         ValueError: the folder holds results of another identity; the message names what differs.
     """
     path = folder / IDENTITY
     new = json.loads(json.dumps(identity))
-    present = sorted(folder.glob("*.txt"))
+    present = sorted(folder.glob(files))
     old = _read_identity(path)
     if old == new:
         return

@@ -6,7 +6,7 @@ A process takes whole videos over a pipe of its own, so that one that is killed 
 import multiprocessing
 import os
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from collections.abc import Sequence as List
 from contextlib import suppress
 from multiprocessing.connection import wait
@@ -18,9 +18,10 @@ import cv2
 import torch
 
 from seqtrack_lit.data.video.sequence import Video
-from seqtrack_lit.evaluation.results import write_result
 from seqtrack_lit.processes import end_with_parent
-from seqtrack_lit.tracking.tracker import Tracker, run_tracker
+from seqtrack_lit.tracking.batched import track_together
+from seqtrack_lit.tracking.seqtrack import SeqTrackTracker
+from seqtrack_lit.tracking.tracker import Track, Tracker, run_tracker
 
 NEXT = "next"
 MakeTracker = Callable[[str], Tracker]  # device -> tracker; picklable when there are several processes
@@ -33,6 +34,23 @@ class Videos(Protocol):
     def __len__(self) -> int: ...
 
     def __getitem__(self, index: int, /) -> Video: ...
+
+
+@runtime_checkable
+class Store(Protocol):
+    """Where tracks of videos go: result files of a benchmark, trajectories of VOT. Picklable for several processes."""
+
+    def clean(self) -> None:
+        """Delete what killed processes left."""
+        ...
+
+    def done(self, frames: Mapping[str, int]) -> Collection[str]:
+        """The videos, of those given with their numbers of frames, whose track is stored whole."""
+        ...
+
+    def write(self, name: str, track: Track) -> None:
+        """Store the track of a video, whole or not at all."""
+        ...
 
 
 class Event(NamedTuple):
@@ -52,21 +70,51 @@ class CannotWriteError(Exception):
     """Carries the OSError of a result that could not be written: no other video's could be either."""
 
 
-def track_here(tracker: Tracker, videos: Videos, folder: Path, order: List[int], report: Report) -> None:
+def track_here(
+    tracker: Tracker, videos: Videos, store: Store, order: List[int], report: Report, batch: int = 1
+) -> None:
     """Track the videos in this order and write their results; one bad video does not cost the others.
+
+    Args:
+        tracker: tracks.
+        videos: what to track.
+        store: where the results go.
+        order: numbers of the videos.
+        report: called with what happens.
+        batch: videos that a SeqTrackTracker tracks at a time, one pass of the network for all.
 
     Raises:
         CannotWriteError: a result could not be written.
     """
+    if batch > 1 and isinstance(tracker, SeqTrackTracker):
+        for at in range(0, len(order), batch):
+            _track_batch(tracker, videos, order[at : at + batch], store, report)
+        return
     for index in order:
         report(Event("started", index))
-        _track(tracker, videos, index, folder, report)
+        _track(tracker, videos, index, store, report)
+
+
+def _track_batch(tracker: SeqTrackTracker, videos: Videos, indices: List[int], store: Store, report: Report) -> None:
+    """Track some videos together; one by one where one of them cannot be tracked."""
+    report(Event("started", indices[0]))
+    chosen = [videos[index] for index in indices]
+    try:
+        tracks = track_together(tracker, chosen)
+    except Exception:
+        for index in indices:
+            _track(tracker, videos, index, store, report)
+        return
+    for index, video in zip(indices, chosen, strict=True):
+        track = tracks[video.name]
+        report(Event("frames", index, len(track.boxes)))
+        _store(store, video.name, track, index, report)
 
 
 def track_in_processes(
     make: MakeTracker,
     videos: Videos,
-    folder: Path,
+    store: Store,
     order: List[int],
     workers: int,
     devices: List[str],
@@ -85,7 +133,7 @@ def track_in_processes(
     try:
         for number in range(workers):
             ours, theirs = context.Pipe()
-            arguments = (theirs, make, devices[number % len(devices)], videos, folder, threads)
+            arguments = (theirs, make, devices[number % len(devices)], videos, store, threads)
             processes[ours] = context.Process(target=_work, args=arguments, daemon=True)
             processes[ours].start()
             theirs.close()
@@ -133,7 +181,7 @@ def _death(code: int | None) -> str:
     return f"its process ended with code {code}{hint}"
 
 
-def _work(pipe: Any, make: MakeTracker, device: str, videos: Videos, folder: Path, threads: int) -> None:
+def _work(pipe: Any, make: MakeTracker, device: str, videos: Videos, store: Store, threads: int) -> None:
     """One process: make the tracker, then track what the parent names until it names nothing."""
     end_with_parent()
     torch.set_num_threads(threads)
@@ -147,14 +195,14 @@ def _work(pipe: Any, make: MakeTracker, device: str, videos: Videos, folder: Pat
         pipe.send(NEXT)
         while (index := pipe.recv()) is not None:
             try:
-                _track(tracker, videos, index, folder, pipe.send)
+                _track(tracker, videos, index, store, pipe.send)
             except CannotWriteError as error:
                 pipe.send(error)
                 return
             pipe.send(NEXT)
 
 
-def _track(tracker: Tracker, videos: Videos, index: int, folder: Path, report: Report) -> None:
+def _track(tracker: Tracker, videos: Videos, index: int, store: Store, report: Report) -> None:
     """Track one video and write its result; frames are reported a few times a second."""
     new, last = 0, monotonic()
 
@@ -173,14 +221,18 @@ def _track(tracker: Tracker, videos: Videos, index: int, folder: Path, report: R
     except Exception as error:
         report(Event("failed", index, reason=_reason(error)))
         return
+    report(Event("frames", index, new))
+    _store(store, video.name, track, index, report)
+
+
+def _store(store: Store, name: str, track: Track, index: int, report: Report) -> None:
     try:
-        write_result(folder, video.name, track.boxes, track.times, track.confidences)
+        store.write(name, track)
     except ValueError as error:  # a box that is not finite
         report(Event("failed", index, reason=_reason(error)))
         return
     except OSError as error:
         raise CannotWriteError(error) from error
-    report(Event("frames", index, new))
     report(Event("done", index, len(track.boxes), float(track.times.sum())))
 
 

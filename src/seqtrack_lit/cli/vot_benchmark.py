@@ -1,0 +1,108 @@
+"""seqtrack-evaluate on VOT2020: its experiments one after the other, their scores, the paper's rows beside."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from seqtrack_lit.checks import number, printable, shown, whole
+
+if TYPE_CHECKING:
+    from seqtrack_lit.data.video.index import SequenceIndex
+    from seqtrack_lit.evaluation.scores import Scores
+    from seqtrack_lit.tracking.workers import MakeTracker
+
+EXPERIMENTS = ("baseline", "realtime", "unsupervised")
+
+
+def vot_settings(config: DictConfig) -> dict[str, Any]:
+    """The block `vot` of the configuration, checked.
+
+    Raises:
+        ValueError: an unknown experiment, or a value out of range.
+    """
+    settings = dict(OmegaConf.to_container(config.vot, resolve=True))  # type: ignore[arg-type]
+    kinds = settings["experiments"] if isinstance(settings["experiments"], list) else [settings["experiments"]]
+    for kind in kinds:
+        if kind not in EXPERIMENTS:
+            raise ValueError(f"vot.experiments: no experiment {kind!r}; allowed: {', '.join(EXPERIMENTS)}, or a list")
+    lengths = settings["eao_lengths"]
+    if not (isinstance(lengths, list) and len(lengths) == 2):
+        raise ValueError(f"vot.eao_lengths must be two numbers of frames, [115,755] in VOT2020, got {shown(lengths)}")
+    whole("vot", 1, 100_000, **{"eao_lengths[0]": lengths[0]})
+    whole("vot", lengths[0] + 1, 100_000, **{"eao_lengths[1]": lengths[1]})
+    whole("vot", 1, 1000, batch=settings["batch"])
+    whole("vot", 0, grace=settings["grace"])
+    number("vot", high=3600.0, above=True, seconds_per_frame=settings["seconds_per_frame"])
+    return {**settings, "experiments": list(dict.fromkeys(kinds))}
+
+
+def run_vot(
+    config: DictConfig,
+    index: "SequenceIndex",
+    name: str,
+    tracker: str,
+    folder: Path,
+    make: "MakeTracker",
+    identity: dict[str, object],
+    devices: list[str],
+) -> "tuple[list[Scores], list[str]]":
+    """Track all runs that have no trajectory yet, and score; gives scores and what failed.
+
+    Args:
+        config: of seqtrack-evaluate.
+        index: the sequences.
+        name: of the benchmark.
+        tracker: name of the tracker.
+        folder: `<out>/<tracker>/<benchmark>`.
+        make: makes the tracker on a device.
+        identity: what the results depend on.
+        devices: given to the processes in turn.
+    """
+    from seqtrack_lit.tracking.benchmark import claim, run_benchmark
+    from seqtrack_lit.tracking.multistart import Experiment, Realtime, Trajectories
+
+    settings = vot_settings(config)
+    experiments = []
+    for kind in settings["experiments"]:
+        realtime = Realtime(settings["seconds_per_frame"], settings["grace"]) if kind == "realtime" else None
+        clock = {} if realtime is None else {"seconds_per_frame": realtime.seconds, "grace": realtime.grace}
+        experiment = Experiment(kind, index, realtime)
+        claim(folder / kind, {**identity, **clock}, replace=config.replace, files="*/*")
+        experiments.append(experiment)
+    failed = []
+    for experiment in experiments:
+        place = folder / experiment.kind
+        summary = run_benchmark(
+            make,
+            experiment,
+            Trajectories(place, experiment),
+            workers=config.workers,
+            devices=devices,
+            batch=settings["batch"],
+        )
+        text = f"{tracker} on {name}, {experiment.kind}: {summary.tracked} runs tracked"
+        text += f", {summary.frames} frames at {summary.fps:.1f} frames/s" if summary.tracked else ""
+        text += f", {summary.found} were there" if summary.found else ""
+        text += f", {len(summary.failed)} FAILED" if summary.failed else ""
+        if experiment.realtime is not None:
+            simulated = experiment.realtime
+            text += f"; simulated: {1000 * simulated.seconds:g} ms a frame, grace {simulated.grace}"
+        print(printable(f"{text}; trajectories in {place}"), flush=True)
+        failed += [f"{tracker} on {name}, {experiment.kind}, {run}: {why}" for run, why in summary.failed.items()]
+    return ([], failed) if failed else (score_vot(config, index, name, tracker, folder), [])
+
+
+def score_vot(config: DictConfig, index: "SequenceIndex", name: str, tracker: str, folder: Path) -> "list[Scores]":
+    """Scores of the experiments asked for, of any tracker's trajectories; scores.json is written beside them."""
+    from seqtrack_lit.data.sets.vot import annotation
+    from seqtrack_lit.evaluation.vot_scores import score_experiment
+
+    settings = vot_settings(config)
+    scores = []
+    for kind in settings["experiments"]:
+        known = (annotation(index.root, sequence) for sequence in index.names)
+        low, high = settings["eao_lengths"]
+        scores.append(score_experiment(folder / kind, kind, known, tracker=tracker, benchmark=name, low=low, high=high))
+        scores[-1].save(folder / "scores.json")
+    return scores

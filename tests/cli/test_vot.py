@@ -1,0 +1,105 @@
+"""VOT2020 from the command line: evaluation without the toolkit, workspaces for it."""
+
+import json
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from tests.campaign.weights import ours
+from tests.data.vot import make_vot
+
+from seqtrack_lit.cli import evaluate, vot
+from seqtrack_lit.evaluation.scores import Scores
+
+Run = Callable[..., int]
+EVALUATE = ("benchmark=vot2020", "complete=false", "paths.data=data", "device=cpu", "vot.eao_lengths=[3,9]")
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Call a command in a folder with a VOT data set and a tiny checkpoint; gives back the exit code."""
+    monkeypatch.chdir(tmp_path)
+    make_vot(tmp_path / "data" / "vot2020", sequences=2, frames=12, every=6)
+    ours(tmp_path)
+
+    def go(module: object, *arguments: str) -> int:
+        monkeypatch.setattr(sys, "argv", ["seqtrack", *arguments])
+        try:
+            module.main()  # type: ignore[attr-defined]
+        except SystemExit as stop:
+            return int(stop.code or 0)
+        return 0
+
+    return go
+
+
+def test_the_whole_protocol_by_one_command(tmp_path: Path, run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    command = (evaluate, "checkpoint=best.ckpt", "baseline=static", *EVALUATE, "vot.seconds_per_frame=0.1")
+    assert run(*command) == 0
+    folder = tmp_path / "runs" / "results" / "mine" / "vot2020"
+    known = Scores.load_all(folder / "scores.json")
+    assert set(known) == {"vot_baseline", "vot_realtime", "vot_unsupervised"}
+    assert set(known["vot_baseline"].per_attribute) == {"camera_motion", "occlusion"}
+    digits = json.loads((folder / "baseline" / "analysis.json").read_text())
+    assert known["vot_baseline"].values["EAO"] == round(100 * digits["values"]["EAO"], 1)
+    text = capsys.readouterr().out
+    assert "simulated: 100 ms a frame, grace 3" in text
+    assert "29.1" in text and "31.9" in text  # noqa: PT018
+    assert len(list(folder.glob("baseline/seq0/*.txt"))) == 3  # anchors 0, 6, 11
+
+    removed = folder / "realtime" / "seq1" / "seq1_00000000.txt"
+    before = removed.read_text()
+    removed.unlink()
+    assert run(*command) == 0
+    assert removed.read_text() == before
+    assert "1 runs tracked" in capsys.readouterr().out
+
+
+def test_trajectories_of_another_clock_are_not_mixed_in(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    command = (evaluate, "baseline=static", *EVALUATE, "vot.experiments=realtime")
+    assert run(*command, "vot.seconds_per_frame=0.1") == 0
+    assert run(*command, "vot.seconds_per_frame=0.2") == 2
+    assert "seconds_per_frame was 0.1, now 0.2" in capsys.readouterr().err
+    assert run(*command, "vot.seconds_per_frame=0.2", "replace=true") == 0
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("vot.experiments=[longterm]", "vot.experiments: no experiment 'longterm'"),
+        ("vot.eao_lengths=[9]", "vot.eao_lengths must be two numbers"),
+        ("vot.eao_lengths=[9,3]", r"vot.eao_lengths[1] must be a whole number >= 10"),
+        ("vot.seconds_per_frame=-1", "vot.seconds_per_frame must be a number > 0"),
+        ("vot.batch=0", "vot.batch must be a whole number >= 1"),
+    ],
+)
+def test_mistakes_are_named(override: str, message: str, run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(evaluate, "baseline=static", *EVALUATE, override) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_a_workspace(tmp_path: Path, run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    command = (vot, "init=ws", "checkpoint=best.ckpt", "sequences=data/vot2020", "report=mask", "tracker.name=Se qT")
+    assert run(*command) == 0
+    assert "vot evaluate Se_qT" in capsys.readouterr().out
+    texts = {path.name: path.read_text() for path in (tmp_path / "ws").iterdir()}
+    assert f"sequences: {tmp_path}/data/vot2020/sequences" in texts["config.yaml"]
+    assert "dataset:" not in texts["stack.yaml"]
+    assert f"{tmp_path}/best.ckpt" in texts["trackers.ini"]
+    assert "report=mask" in texts["trackers.ini"]
+    assert run(*command) == 0  # nothing changes
+    assert run(*command, "eao_lengths=[3,9]") == 2
+    assert "stack.yaml is there with other content" in capsys.readouterr().err
+    shutil.rmtree(tmp_path / "ws")
+    assert run(vot, "init=ws", "checkpoint=best.ckpt", "sequences=none") == 0
+    assert "dataset: https://" in (tmp_path / "ws" / "stack.yaml").read_text()
+
+
+def test_without_a_checkpoint_or_trax(run: Run, capsys: pytest.CaptureFixture[str], monkeypatch) -> None:
+    assert run(vot, "init=ws") == 2
+    assert "no checkpoint: give checkpoint=FILE" in capsys.readouterr().err
+    monkeypatch.setitem(sys.modules, "trax", None)
+    assert run(vot, "checkpoint=best.ckpt") == 2
+    assert "pip install vot-trax==4.0.2" in capsys.readouterr().err
