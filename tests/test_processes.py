@@ -15,9 +15,9 @@ import os, sys, time
 from functools import partial
 from pathlib import Path
 import numpy as np
-from seqtrack_lit.data import check
+from seqtrack_lit.data.tools import check
 from seqtrack_lit.data.video.sequence import Video
-from seqtrack_lit.tracking import baselines, run
+from seqtrack_lit.tracking import baselines, benchmark
 
 def work(*_):
     while True:
@@ -35,7 +35,7 @@ if __name__ == "__main__":
     if sys.argv[1] == "evaluate":
         frames, boxes = [np.zeros((20, 20, 3), np.uint8)] * 3, np.array([[2.0, 2, 9, 9]] * 3)
         videos = [Video(str(i), frames, boxes, np.ones(3, bool)) for i in range(2)]
-        run.run_benchmark(make, videos, Path(sys.argv[2], "out"), workers=2, show=False)
+        benchmark.run_benchmark(make, videos, Path(sys.argv[2], "out"), workers=2, show=False)
     else:
         check._one_video = work
         from seqtrack_lit.data.sets.folder import folder

@@ -154,8 +154,9 @@ def test_a_console_that_knows_few_letters(tmp_path: Path) -> None:
 
 
 def test_commands_are_imported_without_the_locks_of_unix(tmp_path: Path) -> None:
-    names = "train, evaluate, track, report, profile, data, dashboard, launch, slots, sweep"
+    names = "train, evaluate, track, report, profile, data, dashboard"
     code = f"import sys\nsys.modules['fcntl'] = None\nfrom seqtrack_lit.cli import {names}"
+    code += "\nfrom seqtrack_lit.cli.launch import launcher, processes, sweep"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=tmp_path)
 
 
@@ -281,7 +282,7 @@ def test_a_signal_while_a_library_starts_is_one_line(number: int, code: int, tex
     (tmp_path / "library.py").write_text(
         "import time\nprint('importing', flush=True)\ntry:\n    time.sleep(60)\nexcept BaseException:\n    pass\n"
     )
-    script = "from seqtrack_lit.cli import runtime\nruntime.run('data', lambda config: __import__('library'))"
+    script = "from seqtrack_lit.cli.hydra import runtime\nruntime.run('data', lambda config: __import__('library'))"
     command = [sys.executable, "-c", script]
     process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert process.stdout.readline() == "importing\n"

@@ -26,7 +26,7 @@ exit ${CODE:-0}
 WORKER = """
 import os, sys
 from pathlib import Path
-from seqtrack_lit.cli import slots
+from seqtrack_lit.cli.launch import launcher as slots
 os.environ[slots._LEADER] = str(os.getppid())
 slots.sys.executable, folder = sys.argv[1], Path(sys.argv[2])
 slots.train_apart(folder, [f"folder={folder}"], sys.argv[3:], folder.parent)
