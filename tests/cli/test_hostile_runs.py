@@ -23,7 +23,7 @@ HOSTILE = {
     "Hydra's callbacks, added": f"+hydra.callbacks.a={CODE}",
     "Hydra's folder": "hydra.run.dir=%s",
     "Hydra's search path": "hydra.searchpath=[file://%s]",
-    "Hydra's launcher": "hydra/launcher=joblib",
+    "Hydra's launcher": "hydra/launcher=local",
     "a target": "trainer._target_=pathlib.Path",
     "a target in a mapping": f"callbacks.extra={CODE}",
     "a target in a list": f"seed=[{CODE}]",
@@ -167,7 +167,7 @@ def test_pickled_jobs_are_not_read(command: Callable[..., str]) -> None:
 
 def test_pickles_of_slurm_jobs_lie_outside_of_the_sweep() -> None:
     with initialize_config_dir(str(config_folder()), version_base="1.3"):
-        config = compose("train", ["launcher=slurm", "name=theirs"], return_hydra_config=True)
+        config = compose("train", ["hydra/launcher=slurm", "name=theirs"], return_hydra_config=True)
     assert config.hydra.launcher.submitit_folder == "runs/.slurm/%j"
     assert config.hydra.sweep.dir == "runs/theirs"
 
@@ -176,7 +176,6 @@ def test_pickles_of_slurm_jobs_lie_outside_of_the_sweep() -> None:
 PLACES = {
     "logger=wandb": ("logger.service", None),
     "logger.files=false": ("logger.files", True),
-    "launcher=slurm": ("slots", None),
     "paths.data=theirs/data": ("paths.data", "data"),
     "paths.runs=theirs": ("paths.runs", "runs"),
     "folder.root=theirs/videos": ("folder.root", "data/folder"),
@@ -192,7 +191,14 @@ def test_services_and_places_are_taken_from_own_runs_only(
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("SEQTRACK_DATA", raising=False)
     monkeypatch.delenv("SEQTRACK_RUNS", raising=False)
-    items = ["data=folder", "seed=3", "train.samples=1000", *PLACES]
+    items = [
+        "data=folder",
+        "seed=3",
+        "train.samples=1000",
+        "launcher=slurm",
+        "slots=2",
+        *PLACES,
+    ]  # two of earlier versions
     own = seal_of(items)
     assert own is not None
     write({"overrides": items, **({} if sealed == "no seal" else {"seal": own if sealed == "its own" else own[::-1]})})
@@ -206,13 +212,13 @@ def test_services_and_places_are_taken_from_own_runs_only(
     found = {item for item, (key, plain) in PLACES.items() if OmegaConf.select(config, key) == plain}
     if sealed == "its own":
         assert not told
-        assert found == {"launcher=slurm"}  # of a sweep, which this run is not
+        assert not found
         assert config.paths.data == "theirs/data"
         assert config.logger.service.project == "seqtrack"
     else:
         assert told.startswith("theirs/run.json is somebody else's")
         assert told.count("\n") == 0
-        assert all(item in told for item in PLACES if item != "launcher=slurm")
+        assert all(item in told for item in PLACES)
         assert found == set(PLACES)
 
 

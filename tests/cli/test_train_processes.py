@@ -24,6 +24,7 @@ TINY = [
     "callbacks.pictures=2", "callbacks.checkpoint_steps=3", "train.ema_decay=0.9",
 ]  # fmt: skip
 TWO = ["trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2"]
+LOCAL = ["hydra/launcher=local"]
 LIMIT = 600  # seconds; a process takes half a minute to import everything on a busy machine
 
 
@@ -31,8 +32,6 @@ def start(folder: Path, *arguments: str) -> subprocess.Popen[str]:
     settings = [] if arguments[0].startswith("resume=") else TINY  # a resumed run brings its own
     command = [sys.executable, "-m", "seqtrack_lit.cli.train", *settings, *arguments]
     env = {**os.environ, "OMP_NUM_THREADS": "1"}
-    if "launcher=local" in arguments:
-        env["TMPDIR"] = str(folder)  # slots of this test only
     pipes: Any = {"text": True, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "start_new_session": True}
     return subprocess.Popen(command, cwd=folder, env=env, **pipes)
 
@@ -186,7 +185,9 @@ def test_two_processes_learn_what_one_does(tmp_path: Path) -> None:
 
 
 @pytest.mark.timeout(3 * LIMIT)
-@pytest.mark.parametrize("launcher", [[], ["launcher=local", "slots=['0,1','2,3']"]], ids=["basic", "local"])
+@pytest.mark.parametrize(
+    "launcher", [[], ["hydra/launcher=local", "hydra.launcher.devices=['0,1','2,3']"]], ids=["basic", "local"]
+)
 def test_two_processes_inside_a_sweep(tmp_path: Path, launcher: list[str]) -> None:
     """One job is wrong: the other one is not touched, the log of the wrong one says why, exit code 1."""
     sweep = [*TWO, *launcher, "train.samples=80", "-m", "tokenizer.bins=1,32", "name=sweep"]
@@ -203,7 +204,9 @@ def test_two_processes_inside_a_sweep(tmp_path: Path, launcher: list[str]) -> No
 
 
 @pytest.mark.timeout(4 * LIMIT)
-@pytest.mark.parametrize("launcher", [[], ["launcher=local", "slots=[0]"]], ids=["basic", "local"])
+@pytest.mark.parametrize(
+    "launcher", [[], ["hydra/launcher=local", "hydra.launcher.devices=[0]"]], ids=["basic", "local"]
+)
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
 def test_a_sweep_interrupted_in_its_second_job_and_repeated(
     tmp_path: Path, launcher: list[str], number: signal.Signals

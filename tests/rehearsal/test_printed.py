@@ -21,7 +21,7 @@ PAGES = [*sorted(str(path.relative_to(ROOT)) for path in ROOT.glob("experiments/
 # launchers, all benchmarks at once, profiles of whole models and the small tracker have tests of their own; one seed of
 # a sweep is run
 ELSEWHERE = (
-    "launcher=", "benchmark=glob(*)", "--help", "seqtrack-profile", "seed-1", "seed-2",
+    "hydra/launcher=", "benchmark=glob(*)", "--help", "seqtrack-profile", "seed-1", "seed-2",
     "pool=", "experiment=small", "init_from=runs/first", "root=CLIPS",  # pictures and weights out of packages
 )  # fmt: skip
 # of experiments on generated videos, which bring a model and data of their own

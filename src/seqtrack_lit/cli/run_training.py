@@ -20,8 +20,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from seqtrack_lit.cli.dry_run import dry_run
 from seqtrack_lit.cli.hydra.runtime import instantiate, without_start
-from seqtrack_lit.cli.launch.outside import check_processes
-from seqtrack_lit.cli.launch.processes import first_process, only_here, processes
+from seqtrack_lit.cli.launch.processes import check_processes, first_process, only_here, processes
 from seqtrack_lit.data.datamodule import TrackingData
 from seqtrack_lit.models.checkpoint import load_weights
 from seqtrack_lit.models.description import FORMAT

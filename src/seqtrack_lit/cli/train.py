@@ -8,7 +8,7 @@
                                                      (plain ones: what was added by + or names code is typed again,
                                                      for somebody else's run also logger, paths and data roots)
     seqtrack-train -m tokenizer.bins=100,1000,4000   a sweep; repeated, it finishes what is missing
-    seqtrack-train -m seed=0,1,2,3 launcher=local    a sweep with one job per GPU at a time; launcher=slurm on a cluster
+    seqtrack-train -m seed=0,1 hydra/launcher=local  a sweep with one job per GPU at a time; =slurm on a cluster
 
 Main keys:
   name                  of the run; its folder is <paths.runs>/<name>/<date>
@@ -46,12 +46,13 @@ from omegaconf.errors import OmegaConfBaseException
 
 from seqtrack_lit.checks import flag, one_of, printable, whole
 from seqtrack_lit.cli.hydra.overrides import (
+    OF_A_SWEEP,
     constant_keys,
+    going_on_in,
     key_of,
     names_a_place,
     options_first,
     quote_paths,
-    quoted,
     recorded,
 )
 from seqtrack_lit.cli.hydra.runtime import (
@@ -64,9 +65,8 @@ from seqtrack_lit.cli.hydra.runtime import (
     one_line,
     run,
 )
-from seqtrack_lit.cli.launch.launcher import train_apart
-from seqtrack_lit.cli.launch.outside import agree_on_start, slurm_job
-from seqtrack_lit.runs.folder import check_same, is_own, read_facts, write_facts
+from seqtrack_lit.cli.launch.processes import agree_on_start, slurm_job
+from seqtrack_lit.runs.folder import check_same, is_own, read_facts
 
 log = logging.getLogger(__name__)
 _PRECISIONS = ("fp32", "bf16", "fp16", "auto")  # as training/precision.py, which imports torch
@@ -89,8 +89,6 @@ _OURS = {
     "enable_progress_bar": "callbacks.progress", "enable_model_summary": "seqtrack-profile",
     "default_root_dir": "paths.runs", "use_distributed_sampler": "data.*",
 }  # fmt: skip
-# ... and how the sweep it is of was run.
-_OF_A_SWEEP = ("resume", "launcher", "slots")
 # What a run writes into its folder again when it goes on.
 _WRITTEN_AGAIN = (
     ".lock", ".hydra", ".hydra/*", "checkpoints", "checkpoints/*", "pictures", "pictures/*", "tensorboard",
@@ -132,14 +130,6 @@ def body(config: DictConfig) -> float | None:
             "one another name=..."
         )
     group = Path(settings.sweep.dir).name if sweep else read_facts(folder).get("group")
-    if sweep and config.get("slots") is not None:
-        write_facts(folder, {"group": group})
-        mine = [str(item) for item in settings.overrides.task if key_of(str(item)) not in (*_OF_A_SWEEP, "overwrite")]
-        mine += ["overwrite=true"] if config.overwrite else []
-        train_apart(folder, [*mine, *_in(folder)], list(map(str, config.slots)), Path(settings.sweep.dir))
-        best = read_facts(folder).get("best")
-        log.info("done     %s, best val/auc %s", folder.name, best)
-        return best
     from seqtrack_lit.cli.run_training import fit
 
     return fit(config, folder, group=group)
@@ -186,14 +176,14 @@ def continued(arguments: list[str]) -> list[str]:
         # without a "*", glob finds no link to nothing
         _require_plain(folder.glob(pattern) if "*" in pattern else [folder / pattern])
 
-    own = {*given, *_OF_A_SWEEP, "overwrite"}
+    own = {*given, *OF_A_SWEEP}
     kept = recorded(former, source=f"resume={wanted}: {folder / 'run.json'}", folder=config_folder(), without=own)
     if places := [] if is_own(facts) else [item for item in kept if names_a_place(item)]:
         kept = [item for item in kept if item not in places]
         text = f"{folder / 'run.json'} is somebody else's, so its services and places are not taken: {' '.join(places)}"
         print(f"{printable(text)[:_LONGEST]}; write those you need on the command line", flush=True)
     rest = [item for item in arguments if key_of(item) != "resume"]
-    return [*kept, *rest, *_in(folder)]
+    return [*kept, *rest, *going_on_in(folder)]
 
 
 def _require_plain(paths: Iterable[Path]) -> None:
@@ -207,11 +197,6 @@ def _require_plain(paths: Iterable[Path]) -> None:
             raise ValueError(f"{path} is a link, and this run would write to where it points: put the real one there")
         if path.exists() and not (path.is_file() or path.is_dir()):  # opening a pipe would wait for ever
             raise ValueError(f"{path} is a pipe or a device, no file of a run; remove it")
-
-
-def _in(folder: Path) -> list[str]:
-    """Go on in this folder, which may be of one job of a sweep, or of a run that an experiment makes a sweep."""
-    return ["resume=auto", f"hydra.run.dir={quoted(folder)}", "hydra.mode=RUN"]
 
 
 def _newest(arguments: list[str]) -> Path | None:

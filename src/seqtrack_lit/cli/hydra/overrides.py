@@ -32,15 +32,16 @@ _TEXT = (
 )  # fmt: skip
 # Ends like one of them and is a flag: whether activations are recomputed.
 _NO_TEXT = "model.encoder.checkpoint"
-# How a sweep is run, not what; a job's folder is not named by it.
-_NOT_NAMING = ("resume", "overwrite", "slots")
+# How a sweep is run, not what; a job's folder is not named by it. The last two: in runs of earlier versions.
+OF_A_SWEEP = ("resume", "overwrite", "launcher", "slots")
 # Parts of seqtrack-train's configuration that name a service or a place: they are the reader's own, not a file's.
 # init_from and model.encoder.pretrained stay: the result depends on them.
-_OWN_GROUPS = ("logger", "launcher", "local", "paths")
+_OWN_GROUPS = ("logger", "local", "paths")
 _OWN_KEYS = ("root", "annotations", "cache", "pool", "out", "dir")
+_MOVED = {"launcher": "hydra/launcher", "slots": "hydra.launcher.devices"}
 _LONGEST = 150  # letters of a folder's name
 
-_PLUGINS = ("joblib", "submitit_slurm", "submitit_local", "optuna")
+_PLUGINS = ("submitit_slurm", "submitit_local", "optuna")
 
 
 def options_first(arguments: Sequence[str]) -> list[str]:
@@ -54,7 +55,7 @@ def constant_keys(arguments: Sequence[str]) -> list[str]:
     """Keys of the overrides that are the same in all jobs of a sweep; a job's folder is named by the others."""
     parsed = (_parse(item) for item in arguments if not item.startswith("-"))
     same = [str(item.key_or_group) for item in parsed if item is not None and not item.is_sweep_override()]
-    return list(dict.fromkeys([*_NOT_NAMING, *same]))
+    return list(dict.fromkeys([*OF_A_SWEEP, *same]))
 
 
 def job_folder(overrides: Iterable[str], constant: Container[str] = ()) -> str:
@@ -215,6 +216,14 @@ def _parse(argument: str) -> Override | None:
         return None
 
 
+def going_on_in(folder: Path) -> list[str]:
+    """Overrides of seqtrack-train that go on in this folder, which may be of one job of a sweep.
+
+    An experiment may make a sweep of it, hence the mode.
+    """
+    return ["resume=auto", f"hydra.run.dir={quoted(folder)}", "hydra.mode=RUN"]
+
+
 def explain(error: Exception, *, folder: Path, config_name: str, arguments: Sequence[str]) -> str:
     """One line for a mistake in the configuration: the key, the value, what is allowed, the nearest name."""
     overrides = [argument for argument in arguments if not argument.startswith("-")]
@@ -262,6 +271,8 @@ def _explain_key(key: str, folder: Path, config_name: str, overrides: Sequence[s
     parsed = (_parse(item) for item in overrides)
     value = next((item.get_value_string() for item in parsed if item and item.key_or_group == key), None)
     shown = key if value is None else f"{key}={value}"
+    if key in _MOVED:
+        return f"unknown key {shown}; write {_MOVED[key]}={value}"
     groups = groups_of(folder)
     config = _compose(folder, config_name, [item for item in overrides if key_of(item) in groups])
     parent, _, name = key.rpartition(".")

@@ -46,7 +46,7 @@ from seqtrack_lit.cli.hydra.overrides import (
     options_of,
     quote_paths,
 )
-from seqtrack_lit.cli.launch.launcher import StoppedSweepError
+from seqtrack_lit.cli.launch.launcher import FailedJobError, StoppedSweepError, failed_line
 from seqtrack_lit.files import there, why_not_there
 
 OmegaConf.register_new_resolver("job_folder", job_folder, replace=True)  # conf/train.yaml
@@ -112,7 +112,7 @@ def _run(config_name: str, body: Body, command: str, arguments: list[str]) -> No
         leave(command, "interrupted", 130)
     except StoppedSweepError:
         leave(command, "stopped; the same command goes on", 130)
-    except _FailedJob as error:
+    except FailedJobError as error:
         leave(command, f"some jobs of the sweep failed, the first was {error}", 1)
     except (HydraException, OmegaConfBaseException) as error:
         if everything:
@@ -191,17 +191,13 @@ def _ran(error: BaseException) -> bool:
     return any(frame.f_code.co_name == _job.__name__ for frame, _ in traceback.walk_tb(error.__traceback__))
 
 
-class _FailedJob(Exception):  # noqa: N818 - carries a failed sweep job through Hydra, never shown
-    """A job of a sweep failed and has been reported; the others go on."""
-
-
 @contextmanager
 def _failures_told_once() -> Iterator[None]:
     """While inside, Hydra does not print all overrides of a failed job that has been reported."""
     former: Any = vars(JobReturn)["return_value"]
 
     def value(job: JobReturn) -> Any:
-        if isinstance(job._return_value, _FailedJob):
+        if isinstance(job._return_value, FailedJobError):
             raise job._return_value
         return former.fget(job)
 
@@ -231,15 +227,14 @@ def _job(body: Body, command: str, everything: bool, constant: list[str], config
             leave(command, text, 2)
         settings = HydraConfig.get()
         path = Path(settings.runtime.output_dir) / f"{settings.job.name}.log"
-        given = [str(item) for item in settings.overrides.task]
-        own = [item for item in given if key_of(item) not in constant] or given  # a single job has none of its own
-        job = f"job {settings.job.num}"
-        text = f"{job} ({', '.join(own) or 'no overrides'}) failed: {text}; its log: {path}"
+        text = failed_line(settings.job.num, list(map(str, settings.overrides.task)), constant, text, path)
         shown = printable(text) if mistake else f"{traceback.format_exc()}{text}"
         with path.open("a") as file:
             file.write(f"{shown}\n")
         print(f"{command}: {shown}", file=sys.stderr, flush=True)
-    raise _FailedJob(f"{job} in {path.parent}")  # here, so that it does not keep alive what the job held
+    raise FailedJobError(
+        f"job {settings.job.num} in {path.parent}"
+    )  # here, so that it does not keep alive what the job held
 
 
 def _check(config: DictConfig) -> None:

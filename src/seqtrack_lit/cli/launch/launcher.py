@@ -1,62 +1,77 @@
-"""Jobs of a sweep side by side (`launcher=local`): each in a process of its own, on devices of its own.
+"""Jobs of a sweep side by side on this machine (`hydra/launcher=local`).
 
-joblib hands the jobs to as many workers as there are slots. A worker takes a free slot and trains by
-`seqtrack-train` in a further process, so that a job that is killed takes no other with it. A slot is a
-locked file: the kernel frees it when the last process that holds it is gone, whatever ended it, and another sweep on
-this machine sees it as well.
+Each job is `python -m seqtrack_lit.cli.train` with its own CUDA_VISIBLE_DEVICES, so that a job that is killed ends no
+other one. SIGINT and SIGTERM are passed on to the running jobs, which save and stop.
 """
 
-import logging
 import os
 import signal
-import stat
 import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Container, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import IO, Any
+from typing import Any
 
-log = logging.getLogger(__name__)
-_PLACE = "cpu"  # slots without a GPU are called cpu0, cpu1, ...
-_LEADER = "SEQTRACK_SWEEP"  # process number of the sweep itself; with a single slot it is its own worker
-_PAUSE = 0.3  # seconds between two looks at a job or at the slots
+from hydra.core.utils import JobReturn, JobStatus, configure_log, setup_globals
+from hydra.types import HydraContext
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+from seqtrack_lit.checks import printable
+from seqtrack_lit.cli.hydra.overrides import OF_A_SWEEP, constant_keys, going_on_in, key_of
+from seqtrack_lit.runs.folder import read_facts, write_facts
+
+_LAUNCHER = "SEQTRACK_LAUNCHER"  # as training/callbacks/stop.py, which imports torch
+_PAUSE = 0.2  # seconds between two looks at the running jobs
 
 
 class StoppedSweepError(Exception):
     """The sweep was asked to stop; its running jobs have saved."""
 
 
-def slots_of(wanted: Any, *, gpu: bool) -> list[str]:
-    """The slots of this machine: CUDA devices (`"0"`; `"0,1"`: two for one job), or places on the CPU (`"cpu0"`).
+class FailedJobError(Exception):
+    """A job of a sweep failed and has been reported; the others go on."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """A job of a sweep: its number, folder, command line and configuration."""
+
+    number: int
+    folder: Path
+    overrides: list[str]
+    config: DictConfig
+
+    @property
+    def log(self) -> Path:
+        """The file with everything it prints."""
+        return self.folder / f"{self.config.hydra.job.name}.log"
+
+
+def devices_of(wanted: Any, *, gpu: bool) -> list[str | None]:
+    """CUDA_VISIBLE_DEVICES of the jobs that run at a time (`"0"`; `"0,1"`: two GPUs a job); None: as it is.
 
     Args:
-        wanted: auto, a number of slots, or a list of devices.
+        wanted: auto, a number of jobs, or a list of devices.
         gpu: whether GPUs may be used where there are some.
 
     Raises:
         ValueError: `wanted` is none of these, or more than there are GPUs.
     """
-    if sys.platform == "win32":
-        raise ValueError("launcher=local needs the file locks of Linux or macOS; leave it out: one job after the other")
     if isinstance(wanted, list) and wanted and all(isinstance(item, (int, str)) for item in wanted):
         return [str(item) for item in wanted]
-    if wanted != "auto" and not (isinstance(wanted, int) and wanted > 0):
-        raise ValueError(f"slots must be auto, a number > 0 or a list of devices as [0,1], got {wanted}")
-    devices = gpus() if gpu else []
-    if not devices:
-        from joblib import cpu_count
-
-        count = max(1, cpu_count() // 2) if wanted == "auto" else wanted
-        return [f"{_PLACE}{i}" for i in range(count)]
-    if wanted == "auto":
-        return devices
-    if wanted > len(devices):
-        raise ValueError(f"slots={wanted}, but this machine shows {len(devices)} GPU(s); one job a GPU, or trainer=cpu")
-    return devices[:wanted]
+    if wanted != "auto" and not (type(wanted) is int and wanted > 0):
+        raise ValueError(
+            f"hydra.launcher.devices must be auto, a number > 0 or a list of devices as [0,1], got {wanted}"
+        )
+    found = gpus() if gpu else []
+    if not found:
+        return [None] * (max(1, (os.cpu_count() or 1) // 2) if wanted == "auto" else wanted)
+    if wanted != "auto" and wanted > len(found):
+        raise ValueError(f"hydra.launcher.devices={wanted}, but this machine shows {len(found)} GPU(s); or trainer=cpu")
+    return [*found] if wanted == "auto" else [*found[:wanted]]
 
 
 def gpus() -> list[str]:
@@ -68,146 +83,133 @@ def gpus() -> list[str]:
     return [str(i) for i in range(count)] if visible is None else visible.split(",")[:count]
 
 
-def lock(path: Path) -> IO[bytes] | None:
-    """Lock a file for this process and those that inherit it, as long as any of them lives; None: it is taken."""
-    import fcntl  # Windows has none
-
-    file = path.open("ab")
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        file.close()
-        return None
-    return file
-
-
-def take(slots: Sequence[str]) -> tuple[str, list[IO[bytes]]] | None:
-    """The first free slot and its locked files; None: all are taken."""
-    folder = _own_folder()
-    for slot in slots:
-        held: list[IO[bytes]] = []
-        for device in sorted(slot.split(",")):
-            file = lock(folder / device.replace("/", "_"))
-            if file is None:
-                break
-            held.append(file)
-        else:
-            return slot, held
-        for file in held:
-            file.close()
-    return None
-
-
-def _own_folder() -> Path:
-    """Where this user's slots are locked.
-
-    Raises:
-        ValueError: somebody else made it, or can write to it: he would decide who trains on what.
-    """
-    folder = Path(tempfile.gettempdir()) / f"seqtrack-slots-{os.getuid()}"
-    folder.mkdir(mode=0o700, exist_ok=True)
-    found = folder.lstat()
-    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o022:
-        raise ValueError(
-            f"{folder} is not a folder that you alone can write to; have it removed, or set TMPDIR to a place of yours"
-        )
-    return folder
-
-
-def train_apart(folder: Path, overrides: Sequence[str], slots: Sequence[str], sweep: Path) -> None:
-    """Train a run on a free slot; everything it says goes to its train.log.
+def launch(
+    devices: Any, context: HydraContext, config: DictConfig, overrides: Sequence[Sequence[str]], first: int
+) -> list[JobReturn]:
+    """Run the jobs of a sweep of seqtrack-train; the launcher's side of Hydra.
 
     Args:
-        folder: the run's folder.
-        overrides: its command line.
-        slots: names of the slots.
-        sweep: folder of the sweep.
+        devices: as in `devices_of`.
+        context: Hydra's, to compose the configuration of a job.
+        config: of the sweep.
+        overrides: of each job.
+        first: number of the first job.
 
     Raises:
         StoppedSweepError: the sweep was asked to stop.
-        ValueError: the training failed; the last line of what it said.
+        ValueError: the command has no jobs of this kind, or wrong devices.
     """
-    leader = int(os.environ[_LEADER])
-    if os.getpid() != leader:  # a worker: Ctrl-C reaches every process of a terminal, and the leader decides
-        signal.signal(signal.SIGINT, _pass)
-
-    def ending() -> bool:
-        return stop_flag(sweep).exists() or leader not in (os.getpid(), os.getppid())
-
-    with _claimed(slots, ending) as (slot, held):
-        path = folder / "train.log"
-        log.info("begins   %s on %s, its log: %s", folder.name, slot, path)
-        command = [sys.executable, "-m", "seqtrack_lit.cli.train", *overrides]
-        command += ["hydra.job_logging.root.handlers=[file]"]  # what is printed arrives in the same file
-        env = {name: value for name, value in os.environ.items() if name != "HYDRA_FULL_ERROR"}  # set by `run`
-        env |= {} if slot.startswith(_PLACE) else {"CUDA_VISIBLE_DEVICES": slot}
-        with path.open("ab") as screen:
-            process = subprocess.Popen(
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=screen,
-                stderr=subprocess.STDOUT,
-                env=env,
-                pass_fds=[file.fileno() for file in held],
-            )
-            asked = False
-            while process.poll() is None:
-                if not asked and ending():
-                    asked = True
-                    process.terminate()  # it saves and stops
-                time.sleep(_PAUSE)
-    if process.returncode == 0:
-        return
-    if asked or ending():
-        raise StoppedSweepError
-    raise ValueError(_reason(process.returncode, path))
+    setup_globals()
+    configure_log(config.hydra.hydra_logging, config.hydra.verbose)
+    if config.hydra.job.name != "train":
+        raise ValueError("hydra/launcher=local runs jobs of seqtrack-train only: leave it out")
+    wanted = OmegaConf.to_container(devices) if OmegaConf.is_config(devices) else devices
+    usable = devices_of(wanted, gpu=config.trainer.accelerator != "cpu")
+    jobs = []
+    for number, items in enumerate(overrides, first):
+        own = context.config_loader.load_sweep_config(config, list(items))
+        with open_dict(own):
+            own.hydra.job.id = own.hydra.job.num = number
+        folder = Path(str(own.hydra.sweep.dir)) / str(own.hydra.sweep.subdir)
+        jobs.append(Job(number, folder, [str(item) for item in own.hydra.overrides.task], own))
+    constant = constant_keys(list(config.hydra.overrides.task))
+    reasons = run_jobs(jobs, usable, constant)
+    return [_returned(job, reason) for job, reason in zip(jobs, reasons, strict=True)]
 
 
-@contextmanager
-def _claimed(slots: Sequence[str], ending: Callable[[], bool]) -> Iterator[tuple[str, list[IO[bytes]]]]:
-    while True:
-        if ending():
-            raise StoppedSweepError
-        if (found := take(slots)) is not None:
-            break
-        time.sleep(_PAUSE)
-    try:
-        yield found
-    finally:
-        for file in found[1]:
-            file.close()
+def run_jobs(jobs: Sequence[Job], devices: Sequence[str | None], constant: Container[str] = ()) -> list[str | None]:
+    """Run jobs, one at a time on each device; why each failed, None where it did not.
 
+    The first SIGINT or SIGTERM makes the running jobs save and stop; a second one interrupts them at once.
 
-def _reason(code: int, path: Path) -> str:
-    if code < 0:
-        return f"ended by {signal.Signals(-code).name}" + (", perhaps out of memory" if code == -signal.SIGKILL else "")
-    lines = [line for line in path.read_text(errors="replace").splitlines() if line.strip()]
-    return lines[-1].removeprefix("seqtrack-train: ") if lines else f"exit code {code}"
+    Args:
+        jobs: in the order of their start.
+        devices: CUDA_VISIBLE_DEVICES of the jobs that run at a time; None: as it is.
+        constant: keys that all jobs share, for the line about a failed one.
 
-
-def stop_flag(sweep: Path) -> Path:
-    """The file that is there once this sweep was asked to stop."""
-    return sweep / ".stop"
-
-
-def _pass(number: int, frame: FrameType | None) -> None:
-    """Nothing; SIG_IGN would be inherited by the training."""
-
-
-def stop_jobs_on_signals(sweep: Path) -> None:
-    """From now on, the first SIGINT or SIGTERM makes the running jobs of this sweep save and stop, and starts no more.
-
-    A second one ends everything at once.
+    Raises:
+        StoppedSweepError: a signal came.
     """
-    os.environ[_LEADER] = str(os.getpid())
-    sweep.mkdir(parents=True, exist_ok=True)
-    stop_flag(sweep).unlink(missing_ok=True)
+    waiting, free = list(jobs), list(devices)
+    running: list[tuple[Job, str | None, subprocess.Popen[bytes]]] = []
+    reasons: dict[int, str | None] = {}
+    signals: list[int] = []
 
     def stop(number: int, frame: FrameType | None) -> None:
-        if stop_flag(sweep).exists():
-            raise KeyboardInterrupt
-        stop_flag(sweep).touch()
-        print("stopping: the running jobs save; again stops at once", file=sys.stderr, flush=True)
+        signals.append(number)
+        if len(signals) == 1:
+            print("stopping: the running jobs save; again stops at once", file=sys.stderr, flush=True)
+            return
+        for _, _, process in running:
+            process.terminate()
+        raise KeyboardInterrupt
 
-    signal.signal(signal.SIGINT, stop)
-    signal.signal(signal.SIGTERM, stop)
+    former = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        while (waiting or running) and not signals:
+            while waiting and free and not signals:
+                job, device = waiting.pop(0), free.pop(0)
+                running.append((job, device, _start(job, device)))
+            time.sleep(_PAUSE)
+            for one in [one for one in running if one[2].poll() is not None and not signals]:
+                running.remove(one)
+                free.insert(0, one[1])
+                reasons[one[0].number] = _finish(one[0], one[2].returncode, constant)
+    finally:
+        for _, _, process in running:
+            process.terminate()
+        for _, _, process in running:
+            process.wait()
+        for number, handler in former.items():
+            signal.signal(number, handler)
+    if signals:
+        raise StoppedSweepError
+    return [reasons[job.number] for job in jobs]
+
+
+def _start(job: Job, device: str | None) -> "subprocess.Popen[bytes]":
+    """Begin a job; what it prints goes to its log."""
+    own = [item for item in job.overrides if key_of(item) not in OF_A_SWEEP]
+    own += ["overwrite=true"] if job.config.overwrite else []
+    job.folder.mkdir(parents=True, exist_ok=True)
+    write_facts(job.folder, {"group": job.folder.parent.name})
+    command = [sys.executable, "-m", "seqtrack_lit.cli.train", *own, *going_on_in(job.folder)]
+    command += ["hydra.job_logging.root.handlers=[file]"]  # what is printed arrives in the same file
+    env = {name: value for name, value in os.environ.items() if name != "HYDRA_FULL_ERROR"}  # set by `run`
+    env |= {_LAUNCHER: str(os.getpid())} | ({} if device is None else {"CUDA_VISIBLE_DEVICES": device})
+    where = "" if device is None else f" on GPU {device}"
+    print(f"begins   {job.folder.name}{where}, its log: {job.log}", flush=True)
+    with job.log.open("ab") as screen:
+        return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=screen, stderr=subprocess.STDOUT, env=env)
+
+
+def _finish(job: Job, code: int, constant: Container[str]) -> str | None:
+    """Report a job that has ended; why it failed, None where it did not."""
+    lines = [line for line in job.log.read_text(errors="replace").splitlines() if line.strip()]
+    if code == 0:
+        what = "already finished" if lines and "already finished" in lines[-1] else "done    "
+        print(f"{what} {job.folder.name}, best val/auc {read_facts(job.folder).get('best')}", flush=True)
+        return None
+    reason = lines[-1].removeprefix("seqtrack-train: ") if lines else f"exit code {code}"
+    if code < 0:
+        killed = code == -getattr(signal, "SIGKILL", 9)
+        reason = f"ended by {signal.Signals(-code).name}" + (", perhaps out of memory" if killed else "")
+    line = failed_line(job.number, job.overrides, constant, reason, job.log)
+    print(f"seqtrack-train: {printable(line)}", file=sys.stderr, flush=True)
+    return reason
+
+
+def failed_line(number: int, overrides: Sequence[str], constant: Container[str], reason: str, path: Path) -> str:
+    """The line about a failed job, which its own overrides name."""
+    own = [item for item in overrides if key_of(item) not in constant] or overrides  # a single job has none of its own
+    return f"job {number} ({', '.join(own) or 'no overrides'}) failed: {reason}; its log: {path}"
+
+
+def _returned(job: Job, reason: str | None) -> JobReturn:
+    """What Hydra's sweepers read of a job: its best val/auc, or the error."""
+    done = JobReturn(overrides=job.overrides, cfg=job.config, hydra_cfg=job.config, working_dir=str(job.folder))
+    done.status = JobStatus.COMPLETED if reason is None else JobStatus.FAILED
+    done.return_value = (
+        read_facts(job.folder).get("best") if reason is None else FailedJobError(f"job {job.number} in {job.folder}")
+    )
+    return done

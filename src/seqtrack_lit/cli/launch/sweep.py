@@ -1,7 +1,6 @@
 """Before a sweep begins: which of its jobs are done, which were begun, which are missing; where they will run."""
 
 import itertools
-import json
 import logging
 import shutil
 from pathlib import Path
@@ -12,11 +11,11 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
-from omegaconf import DictConfig, OmegaConf, open_dict, read_write
+from omegaconf import DictConfig
 
 from seqtrack_lit.cli.hydra.overrides import constant_keys, is_sweep, job_folder, key_of
 from seqtrack_lit.cli.hydra.runtime import leave
-from seqtrack_lit.cli.launch.launcher import gpus, slots_of, stop_flag, stop_jobs_on_signals
+from seqtrack_lit.cli.launch.launcher import gpus
 from seqtrack_lit.runs.folder import read_facts
 
 log = logging.getLogger(__name__)
@@ -27,18 +26,17 @@ class SweepPlan(Callback):
     """Prints one line a job. Sweepers that choose their jobs on the way (Optuna) have no plan to print."""
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
-        """Prepare the launcher, then print the plan."""
+        """Refuse what would not do what was meant, then print the plan."""
         if config.get("dry_run") and not str(config.hydra.launcher._target_).endswith("BasicLauncher"):
             leave(_command(config), "dry_run=true speaks on this screen and keeps nothing: give no launcher with it", 2)
-        if config.get("slots") is not None:
-            _side_by_side(config)
-        elif str(config.hydra.launcher._target_).endswith(("JoblibLauncher", "LocalLauncher")) and _has_gpu(config):
+        target = str(config.hydra.launcher._target_)
+        if target.endswith(("JoblibLauncher", ".LocalLauncher")) and config.trainer.accelerator != "cpu" and gpus():
             launcher = config.hydra.runtime.choices["hydra/launcher"]
-            leave(
-                _command(config), f"hydra/launcher={launcher} begins all jobs on the first GPU: use launcher=local", 2
-            )
-        if str(config.hydra.launcher._target_).endswith("SlurmLauncher") and shutil.which("sbatch") is None:
-            leave(_command(config), "launcher=slurm: there is no sbatch here; call it where jobs are submitted", 2)
+            text = f"hydra/launcher={launcher} begins all jobs on the first GPU: use hydra/launcher=local"
+            leave(_command(config), text, 2)
+        if target.endswith("SlurmLauncher") and shutil.which("sbatch") is None:
+            text = "hydra/launcher=slurm: there is no sbatch here; call it where jobs are submitted"
+            leave(_command(config), text, 2)
         swept = {str(key): value for key, value in (config.hydra.sweeper.params or {}).items()}
         given = [item for item in config.hydra.overrides.task if is_sweep(item)]
         for key in (*swept, *(key_of(item) for item in given)):
@@ -68,31 +66,9 @@ class SweepPlan(Callback):
             lines.append(f"         {name}: {f'{status}, begins anew' if config.overwrite and status else meaning}")
         print("\n".join(lines), flush=True)
 
-    def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
-        """A sweeper that takes a stopped job for a failed one (Optuna) comes to its end: say that it was stopped."""
-        if config.get("slots") is not None and stop_flag(Path(str(config.hydra.sweep.dir))).exists():
-            leave(_command(config), "stopped; the same command goes on", 130)
-
 
 def _command(config: DictConfig) -> str:
     return f"seqtrack-{config.hydra.job.name}"
-
-
-def _has_gpu(config: DictConfig) -> bool:
-    return config.trainer.accelerator != "cpu" and bool(gpus())
-
-
-def _side_by_side(config: DictConfig) -> None:
-    """As many workers as slots; every job is told which slots there are."""
-    wanted = OmegaConf.to_container(config.slots) if OmegaConf.is_list(config.slots) else config.slots
-    try:
-        slots = slots_of(wanted, gpu=config.trainer.accelerator != "cpu")
-    except ValueError as error:
-        leave(_command(config), str(error), 2)
-    with read_write(config), open_dict(config):
-        config.hydra.launcher.n_jobs = len(slots)
-        config.hydra.overrides.task.append(f"slots={json.dumps(slots)}")
-    stop_jobs_on_signals(Path(str(config.hydra.sweep.dir)))
 
 
 def _jobs(overrides: list[str]) -> list[list[str]]:

@@ -1,5 +1,6 @@
 """A clean stop on signals: save, then end."""
 
+import os
 import signal
 import threading
 from types import FrameType
@@ -9,7 +10,8 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 
 from seqtrack_lit.training.callbacks.checkpoint import Checkpoints, between_steps
 
-_CLUSTER = (signal.SIGUSR1, signal.SIGUSR2)
+_CLUSTER = tuple(getattr(signal, name) for name in ("SIGUSR1", "SIGUSR2") if hasattr(signal, name))  # not on Windows
+LAUNCHER = "SEQTRACK_LAUNCHER"  # set for a job of a sweep: process number of the launcher, its parent
 
 
 class StoppedError(Exception):
@@ -30,6 +32,7 @@ class StopCleanly(Callback):
 
     SIGINT and SIGTERM, and SIGUSR1 and SIGUSR2, which Slurm is told to send before a job's time is up. The same signal
     once more interrupts at once; what was done since the last checkpoint is then done again on resume.
+    A job of a sweep also stops when its launcher is gone, whatever ended that one.
     Must stand behind `Checkpoints`. `asked` is the signal that came, or None.
     """
 
@@ -37,6 +40,7 @@ class StopCleanly(Callback):
         self.checkpoints = checkpoints
         self.asked: int | None = None
         self._former: dict[int, Any] = {}
+        self._parent = os.getppid() if os.environ.get(LAUNCHER) == str(os.getppid()) else None
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Remember who handled the signals before."""
@@ -70,6 +74,8 @@ class StopCleanly(Callback):
 
     def _agreed(self, trainer: Trainer) -> bool:
         """Whether any process was asked to stop; all of them stop at the same step."""
+        if self._parent is not None and os.getppid() != self._parent:
+            self.asked = self.asked or signal.SIGTERM
         asked = self.asked is not None
         return asked if trainer.world_size == 1 else bool(trainer.strategy.reduce_boolean_decision(asked, all=False))
 

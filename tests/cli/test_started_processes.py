@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 
-from seqtrack_lit.cli.launch.outside import agree_on_start, check_processes, slurm_job, started_outside
+from seqtrack_lit.cli.launch.processes import agree_on_start, check_processes, slurm_job, started_outside
 from seqtrack_lit.cli.train import _newest
 from seqtrack_lit.training.callbacks.metrics import read_metrics
 
