@@ -379,7 +379,7 @@ def test_a_launcher_that_knows_no_devices(
     monkeypatch.setattr("seqtrack_lit.cli.launch.sweep.gpus", lambda: ["0", "1"])
     assert run("-m", "seed=0,1", "hydra/launcher=submitit_local") == 2
     assert (
-        f"hydra/launcher={launcher} begins all jobs on the first GPU: use hydra/launcher=local"
+        "hydra/launcher=submitit_local begins all jobs on the first GPU: use hydra/launcher=local"
         in capsys.readouterr().err
     )
 

@@ -24,7 +24,6 @@ TINY = [
     "callbacks.pictures=2", "callbacks.checkpoint_steps=3", "train.ema_decay=0.9",
 ]  # fmt: skip
 TWO = ["trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2"]
-LOCAL = ["hydra/launcher=local"]
 LIMIT = 600  # seconds; a process takes half a minute to import everything on a busy machine
 
 
