@@ -75,17 +75,26 @@ class Crop:
             inside = cv2.copyMakeBorder(inside, top, bottom, left, right, cv2.BORDER_CONSTANT, value=(0, 0, 0))
         return np.asarray(cv2.resize(inside, (self.size, self.size)), np.uint8)
 
-    def to_crop(self, boxes_xywh: Boxes, normaliser: Normaliser = "S-1") -> Boxes:
+    def to_crop(
+        self, boxes_xywh: Float64[np.ndarray, "rows 4"], normaliser: Normaliser = "S-1"
+    ) -> Float64[np.ndarray, "rows 4"]:
         """Image boxes (xywh, pixels) to crop boxes (cxcywh, fractions; may lie outside [0, 1]).
 
-        normaliser "S-1" puts the window's centre at (S - 1) / 2 and divides by S - 1, as official training does;
+        normaliser "S-1" puts the crop's centre at (S - 1) / 2 and divides by S - 1, as official training does;
         "S" is the exact inverse of `to_image`.
         """
-        center = torch.tensor(self.center, dtype=boxes_xywh.dtype, device=boxes_xywh.device)
         span = self.size - 1 if normaliser == "S-1" else self.size
-        xy, wh = boxes_xywh[..., :2], boxes_xywh[..., 2:]
-        offset = (xy + 0.5 * wh - center) * self.scale
-        return torch.cat([(span / 2 + offset) / span, wh * self.scale / span], dim=-1)
+        (x0, y0), scale, half = self.center, self.scale, span / 2
+        rows = [  # plain numbers: for the few boxes of a sample five times as fast as arrays
+            (
+                (half + (x + 0.5 * w - x0) * scale) / span,
+                (half + (y + 0.5 * h - y0) * scale) / span,
+                w * scale / span,
+                h * scale / span,
+            )
+            for x, y, w, h in boxes_xywh.tolist()
+        ]
+        return np.array(rows, np.float64).reshape(-1, 4)
 
     def to_image(self, boxes_cxcywh: Boxes) -> Boxes:
         """Crop boxes (cxcywh, fractions of the side) to image boxes (xywh, pixels, float64).

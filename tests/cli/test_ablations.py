@@ -101,11 +101,15 @@ def test_a_row_changes_what_it_says_and_nothing_else(base: str, row: str) -> Non
 @pytest.mark.parametrize("base", BASES)
 def test_the_baseline(base: str) -> None:
     config = composed(*BASES[base], "ablation=baseline")
-    assert (config.model.encoder.templates, config.data.frameset.templates, config.data.frameset.past) == (1, 1, 0)
+    assert (config.model.encoder.templates, config.data.frame_sampling.templates, config.data.frame_sampling.past) == (
+        1,
+        1,
+        0,
+    )
     tracker = OmegaConf.to_container(config.tracker, resolve=False)
     assert tracker == {
         "name": "baseline", "window": True, "update": "none", "update_interval": 25, "update_threshold": 0.015,
-        "search_factor": "${data.windows.search_factor}", "template_factor": "${data.windows.template_factor}",
+        "search_factor": "${data.crops.search_factor}", "template_factor": "${data.crops.template_factor}",
     }  # fmt: skip
 
 
@@ -159,7 +163,7 @@ def test_full_size(row: str) -> None:
     assert net.templates == changes.get("model.encoder.templates", 1)
     assert net.encoder.joint is changes.get("model.encoder.joint", True)
     assert net.decoder.bidirectional is changes.get("model.decoder.bidirectional", False)
-    assert net.past == config.data.frameset.past == changes.get("model.decoder.past", 0)
+    assert net.past == config.data.frame_sampling.past == changes.get("model.decoder.past", 0)
     assert net.tokenizer.order == net.decoder.tokenizer.order == changes.get("tokenizer.order", "cxcywh")
     memory = {"search": 256, "both": 512, "mean": 1}[changes.get("model.memory", "search")]
     assert net.memory_position.shape == (1, memory, 256)

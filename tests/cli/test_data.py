@@ -106,7 +106,7 @@ def test_mistakes_are_named(
 
 def test_show(make_dataset: Callable[..., Made], tmp_path: Path, run: Callable[..., int]) -> None:
     make_dataset("folder")
-    small = ["recipe.windows.search_size=32", "recipe.windows.template_size=32", "samples=3", "sequences=3"]
+    small = ["recipe.crops.search_size=32", "recipe.crops.template_size=32", "samples=3", "sequences=3"]
     assert run("show=folder", *small) == 0
     for name in ("sequences", "samples"):
         assert cv2.imread(str(tmp_path / "runs" / "data" / "folder" / f"{name}.png")).size > 0

@@ -193,7 +193,7 @@ CHANGED = {
     "train.global_batch=16": ("8", "16"),
     "train.samples=96": ("64", "96"),
     "train.precision=bf16": ("auto", "bf16"),
-    "data.frameset.contrast=0": ("1.0", "0"),
+    "data.frame_sampling.distractor_pairs=0": ("1.0", "0"),
     "seed=1": ("0", "1"),
     "init_from=other.ckpt": ("None", "other.ckpt"),
 }

@@ -10,10 +10,10 @@ import torch
 from seqtrack_lit.boxes import cxcywh_to_xywh
 from seqtrack_lit.data.samples.augment import (
     Augmentation,
+    CropSettings,
     Jitter,
     JitterSchedule,
     SharedAugmentation,
-    Windows,
     brightness,
 )
 
@@ -23,47 +23,38 @@ GOLDEN = Path(__file__).parents[1] / "golden" / "model" / "train" / "golden.npz"
 def test_crops_and_boxes_are_the_official_ones() -> None:
     golden = np.load(GOLDEN)
     frames, gt, jittered = golden["frames"], golden["gt"].astype(np.float64), golden["jittered"].astype(np.float64)
-    windows = Windows(search_size=96, template_size=96, padding="official")
+    crops = CropSettings(search_size=96, template_size=96, padding="official")
     for sample, t in enumerate(golden["search_frame_ids"]):
-        crop = windows.search(jittered[sample])
-        assert np.array_equal(windows.cut(crop, frames[t]), golden["search_crops"][sample])
+        crop = crops.search(jittered[sample])
+        assert np.array_equal(crops.cut(crop, frames[t]), golden["search_crops"][sample])
         assert crop.scale == pytest.approx(golden["resize_factors"][sample], abs=1e-12)
-        found = cxcywh_to_xywh(windows.to_crop(crop, gt[[sample]]))[0]
+        found = cxcywh_to_xywh(crops.to_crop(crop, gt[[sample]]))[0]
         assert found.numpy() == pytest.approx(golden["norm_boxes"][sample], abs=2e-6)
         for number, times in enumerate(golden["template_frame_ids"]):
-            template = windows.template(golden["template_boxes"][number, sample])
+            template = crops.template(golden["template_boxes"][number, sample])
             expected = golden["template_crops"][number, sample]
-            assert np.array_equal(windows.cut(template, frames[times[sample]]), expected)
+            assert np.array_equal(crops.cut(template, frames[times[sample]]), expected)
 
 
-@pytest.mark.parametrize("normaliser", ["S", "S-1"])
-def test_boxes_in_crops_are_those_of_the_crop(normaliser: str) -> None:
-    windows = Windows(48, 32, 3.0, 2.0, normaliser)  # type: ignore[arg-type]
-    boxes = np.array([[10.0, 20, 30, 15], [-5, 3, 200, 7.5]])
-    crop = windows.search(boxes[0])
-    expected = crop.to_crop(torch.from_numpy(boxes), normaliser).float()  # type: ignore[arg-type]
-    torch.testing.assert_close(windows.to_crop(crop, boxes), expected)
-
-
-def test_joint_flip_moves_the_target_with_its_pixels() -> None:
+def test_shared_flip_moves_the_target_with_its_pixels() -> None:
     # a white rectangle over the pixels x = 2..4, y = 1..2 of a picture 10 wide: box 2, 1, 3, 2
     image = np.zeros((6, 10, 3), np.uint8)
     image[1:3, 2:5] = 255
-    joint = SharedAugmentation(grey=False, flip=True)
-    flipped = joint.image(image)
+    shared = SharedAugmentation(grayscale=False, flip=True)
+    flipped = shared.image(image)
     y, x = np.nonzero(flipped[..., 0])
     # mirrored: pixel x goes to 9 - x, so 5..7; the box is 10 - 2 - 3 = 5, 1, 3, 2
     assert (x.min(), x.max(), y.min(), y.max()) == (5, 7, 1, 2)
     box = np.array([[2.0, 1, 3, 2]])
-    assert joint.boxes(box, 10).tolist() == [[5, 1, 3, 2]]
-    assert joint.boxes(box, 10, 1.0).tolist() == [[4, 1, 3, 2]]  # official: one pixel too far left
+    assert shared.boxes(box, 10).tolist() == [[5, 1, 3, 2]]
+    assert shared.boxes(box, 10, 1.0).tolist() == [[4, 1, 3, 2]]  # official: one pixel too far left
     assert box.tolist() == [[2, 1, 3, 2]]
-    assert SharedAugmentation(grey=False, flip=False).boxes(box, 10) is box
+    assert SharedAugmentation(grayscale=False, flip=False).boxes(box, 10) is box
 
 
 def test_grey_keeps_three_channels() -> None:
     image = np.random.default_rng(0).integers(0, 256, (5, 7, 3), np.uint8)
-    grey = SharedAugmentation(grey=True, flip=False).image(image)
+    grey = SharedAugmentation(grayscale=True, flip=False).image(image)
     assert grey.shape == image.shape
     assert np.array_equal(grey[..., 0], grey[..., 1])
     # BT.601 luma: .299 R + .587 G + .114 B
@@ -72,7 +63,7 @@ def test_grey_keeps_three_channels() -> None:
 
 def test_distribution_of_grey_flip_and_crop_flip() -> None:
     rng, augmentation = np.random.default_rng(0), Augmentation(crop_flip=0.25)
-    drawn = np.array([augmentation.joint(rng) for _ in range(8000)])
+    drawn = np.array([augmentation.shared(rng) for _ in range(8000)])
     assert drawn.mean(0) == pytest.approx([0.05, 0.5], abs=0.02)
     crop, boxes = np.arange(12, dtype=np.uint8).reshape(2, 2, 3), torch.tensor([[0.1, 0.2, 0.3, 0.4]])
     flipped = 0
@@ -137,20 +128,20 @@ def test_channel_gain_is_about_mid_grey() -> None:
 
 
 def test_a_window_that_shows_nothing_is_an_error() -> None:
-    windows, image = Windows(16, 16), np.zeros((20, 30, 3), np.uint8)
-    inside = windows.search(np.array([-8.0, 5, 4, 4]))  # window of 16 about -6, 7: reaches to x = 2
-    assert windows.cut(inside, image).shape == (16, 16, 3)
+    crops, image = CropSettings(16, 16), np.zeros((20, 30, 3), np.uint8)
+    inside = crops.search(np.array([-8.0, 5, 4, 4]))  # window of 16 about -6, 7: reaches to x = 2
+    assert crops.cut(inside, image).shape == (16, 16, 3)
     with pytest.raises(ValueError, match=r"window of 16 px around -8\.0, 7\.0 shows nothing"):
-        windows.cut(windows.search(np.array([-10.0, 5, 4, 4])), image)  # reaches to x = 0
+        crops.cut(crops.search(np.array([-10.0, 5, 4, 4])), image)  # reaches to x = 0
     with pytest.raises(ValueError, match="width and height must be > 0"):
-        windows.search(np.array([1.0, 5, 0, 4]))
+        crops.search(np.array([1.0, 5, 0, 4]))
 
 
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: Windows(search_size=0), "data.windows.search_size"),
-        (lambda: Windows(template_factor=0.0), "data.windows.template_factor"),
+        (lambda: CropSettings(search_size=0), "data.crops.search_size"),
+        (lambda: CropSettings(template_factor=0.0), "data.crops.template_factor"),
         (lambda: Augmentation(flip=1.5), "data.augmentation.flip must be a number >= 0 and <= 1, got 1.5"),
         (lambda: Augmentation(channel_gain=-1.0), "data.augmentation.channel_gain"),
         (lambda: JitterSchedule(center=-1.0), "data.jitter.center"),
@@ -164,10 +155,10 @@ def test_wrong_values(make, message) -> None:
 
 @pytest.mark.parametrize(("name", "allowed"), [("padding", "exact, official"), ("normaliser", "S, S-1")])
 def test_wrong_names(name: str, allowed: str) -> None:
-    windows = Windows()
-    object.__setattr__(windows, name, "none")  # the constructor's own types are checked in tests
-    with pytest.raises(ValueError, match=f"data.windows.{name} must be one of {allowed}, got 'none'"):
-        windows.__post_init__()
+    crops = CropSettings()
+    object.__setattr__(crops, name, "none")  # the constructor's own types are checked in tests
+    with pytest.raises(ValueError, match=f"data.crops.{name} must be one of {allowed}, got 'none'"):
+        crops.__post_init__()
 
 
 def test_a_misspelt_photometric_argument_is_an_error() -> None:

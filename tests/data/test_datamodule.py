@@ -17,11 +17,12 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from tests.data.videos import ShadeVideos
 
 from seqtrack_lit.data.datamodule import TrackingData, Validation, part_by_name
-from seqtrack_lit.data.samples.augment import Augmentation, Jitter, JitterSchedule, Windows, brightness
+from seqtrack_lit.data.samples.augment import Augmentation, CropSettings, Jitter, JitterSchedule, brightness
 from seqtrack_lit.data.samples.batch import Batch
 from seqtrack_lit.data.samples.loader import BatchOrder, PairLoader, TrainLoader
 from seqtrack_lit.data.samples.sampling import FrameSampling, SamplingError, TrainingSamples, Videos, WeightedDataset
 from seqtrack_lit.data.sets.folder import folder
+from seqtrack_lit.data.synthetic.sampling import SceneSampling
 from seqtrack_lit.data.synthetic.videos import GeneratedVideos
 
 VALIDATION = partial(GeneratedVideos, 12, stream="validation")
@@ -39,8 +40,8 @@ def data(**options: Any) -> TrackingData:
     values: dict[str, Any] = {
         "train": {"pool": WeightedDataset(partial(GeneratedVideos, 8, kept_frames=6))},
         "validation": Validation(VALIDATION, pairs=6, batch=4, narrow=Jitter(1.3, 0.2), tracks=3),
-        "windows": Windows(48, 32, 3.0, 2.0, "S"),
-        "frameset": FrameSampling(1, min_length=6, distinct=True, any_object=0.5, contrast=0.5),
+        "crops": CropSettings(48, 32, 3.0, 2.0, "S"),
+        "frame_sampling": SceneSampling(1, min_length=6, distinct=True, any_object=0.5, distractor_pairs=0.5),
         "augmentation": Augmentation(photometric=brightness()),
         "jitter": JitterSchedule(2.6, 0.5),
         "batch": 4, "epoch_samples": 24, "total_samples": 96, "workers": 0, **options,
@@ -50,7 +51,7 @@ def data(**options: Any) -> TrackingData:
 
 def samples(videos: Videos | None = None) -> TrainingSamples:
     return TrainingSamples(
-        {"shades": videos or shades()}, [1.0], seed=0, windows=Windows(16, 16), frameset=FrameSampling(1),
+        {"shades": videos or shades()}, [1.0], seed=0, crops=CropSettings(16, 16), frame_sampling=FrameSampling(1),
         augmentation=Augmentation(photometric=brightness()), jitter=JitterSchedule(), epoch_samples=24,
         total_samples=96,
     )  # fmt: skip
@@ -64,8 +65,8 @@ def equal(a: list[Batch], b: list[Batch]) -> bool:
 def test_one_and_four_processes_see_the_same_samples_in_each_step() -> None:
     # global batch 8: one process with 8, four with 2, two with 2 that accumulate two batches
     one = list(BatchOrder(3, 8))
-    four = list(zip(*(BatchOrder(3, 2, rank=rank, world=4) for rank in range(4)), strict=True))
-    two = list(zip(*(BatchOrder(6, 2, rank=rank, world=2) for rank in range(2)), strict=True))
+    four = list(zip(*(BatchOrder(3, 2, rank=rank, world_size=4) for rank in range(4)), strict=True))
+    two = list(zip(*(BatchOrder(6, 2, rank=rank, world_size=2) for rank in range(2)), strict=True))
     assert one == [[(0, first + i) for i in range(8)] for first in (0, 8, 16)]
     assert [[*chain(*step)] for step in four] == one
     assert [[*chain(*two[2 * step], *two[2 * step + 1])] for step in range(3)] == one
@@ -161,7 +162,7 @@ def fit(place: Path, workers: int, resume: Path | None = None, *, at_epoch_end: 
     )  # fmt: skip
     train = {"shades": WeightedDataset(shades)}
     trainer.fit(
-        module, data(train=train, frameset=FrameSampling(1), workers=workers), ckpt_path=resume, weights_only=True
+        module, data(train=train, frame_sampling=FrameSampling(1), workers=workers), ckpt_path=resume, weights_only=True
     )
     return module.seen
 
@@ -232,7 +233,7 @@ def test_own_videos_are_divided_by_name(make_dataset: Any) -> None:
 def test_the_summary_is_plain() -> None:
     module = data(
         train={"a": WeightedDataset(shades, 3), "off": WeightedDataset(missing, 0), "b": WeightedDataset(shades, 1)},
-        frameset=FrameSampling(1),
+        frame_sampling=FrameSampling(1),
     )
     assert module.summary() == {
         "a": {"videos": 2, "share": 0.75, "hash": ""},
@@ -279,7 +280,7 @@ REAL = ["data.train.lasot.open.complete=false", "data.train.trackingnet.open.par
         ("paper", ["coco", "lasot", "got10k", "trackingnet"], REAL),
         ("official", ["coco", "lasot", "got10k", "trackingnet"], REAL),
         ("got10k", ["got10k"], []),
-        ("folder", ["folder"], ["data.train.folder.open.share=0.4", "data.frameset.min_length=2",
+        ("folder", ["folder"], ["data.train.folder.open.share=0.4", "data.frame_sampling.min_length=2",
                                 "model.encoder.templates=1"]),
     ],
 )  # fmt: skip

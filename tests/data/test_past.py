@@ -9,7 +9,7 @@ from jaxtyping import Float64
 from torch import Tensor
 
 from seqtrack_lit.crops import Crop
-from seqtrack_lit.data.samples.augment import Augmentation, JitterSchedule, Windows
+from seqtrack_lit.data.samples.augment import Augmentation, CropSettings, JitterSchedule
 from seqtrack_lit.data.samples.past import Past, PastErrors, onto
 from seqtrack_lit.data.samples.sampling import FrameSampling, TrainingSamples
 from seqtrack_lit.data.synthetic.videos import GeneratedVideos
@@ -18,7 +18,7 @@ from seqtrack_lit.models.seqtrack import Prediction, SeqTrack
 from seqtrack_lit.tokens import BoxTokenizer
 from seqtrack_lit.tracking.seqtrack import SeqTrackTracker
 
-TINY = Windows(48, 32, 3.0, 2.0, "S")
+TINY = CropSettings(48, 32, 3.0, 2.0, "S")
 TOKENIZER = BoxTokenizer(bins=1000, rounding="nearest")
 
 
@@ -80,9 +80,10 @@ Table = Float64[np.ndarray, "rows columns"]
 def trained(errors: PastErrors, count: int = 1000) -> tuple[Table, Table]:
     """Past boxes as the model reads them, and where the target is, of training samples."""
     samples = TrainingSamples(
-        {"generated": GeneratedVideos(60)}, [1.0], seed=0, windows=TINY,
-        frameset=FrameSampling(1, past=4, past_errors=errors),
-        augmentation=Augmentation(grey=0), jitter=JitterSchedule(2.6, 0.5), epoch_samples=count, total_samples=count,
+        {"generated": GeneratedVideos(60)}, [1.0], seed=0, crops=TINY,
+        frame_sampling=FrameSampling(1, past=4, past_errors=errors),
+        augmentation=Augmentation(grayscale=0), jitter=JitterSchedule(2.6, 0.5),
+        epoch_samples=count, total_samples=count,
     )  # fmt: skip
     past, box = [], []
     for index in range(count):
@@ -162,9 +163,9 @@ def test_the_past_tells_in_training_what_it_tells_in_tracking(monkeypatch: pytes
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"center": -1.0}, "data.frameset.past_errors.center"),
-        ({"correlation": 1.5}, "data.frameset.past_errors.correlation"),
-        ({"strides": 0}, "data.frameset.past_errors.strides must be a whole number >= 1"),
+        ({"center": -1.0}, "data.frame_sampling.past_errors.center"),
+        ({"correlation": 1.5}, "data.frame_sampling.past_errors.correlation"),
+        ({"strides": 0}, "data.frame_sampling.past_errors.strides must be a whole number >= 1"),
         ({"wide": 0.9, "start": 0.2}, r"wide \+ start must be at most 1, got 0.9 \+ 0.2"),
     ],
 )

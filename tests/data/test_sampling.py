@@ -9,14 +9,15 @@ import pytest
 import torch
 from tests.data.videos import ShadeVideos
 
-from seqtrack_lit.data.samples.augment import Augmentation, JitterSchedule, Windows
+from seqtrack_lit.data.samples.augment import Augmentation, CropSettings, JitterSchedule
 from seqtrack_lit.data.samples.batch import Batch, Sample, collate
 from seqtrack_lit.data.samples.past import PastErrors
 from seqtrack_lit.data.samples.sampling import FrameSampling, SamplingError, TrainingSamples, Videos, WeightedDataset
+from seqtrack_lit.data.synthetic.sampling import SceneSampling
 from seqtrack_lit.data.synthetic.videos import GeneratedVideos
 
-PLAIN = Augmentation(grey=0.0, flip=0.0)
-TINY = Windows(48, 32, 3.0, 2.0, "S")
+PLAIN = Augmentation(grayscale=0.0, flip=0.0)
+TINY = CropSettings(48, 32, 3.0, 2.0, "S")
 EXACT = PastErrors(center=0, size=0, strides=1, wide=0, start=0, still_center=0, still_size=0)
 WIDE = replace(EXACT, wide=1.0)  # no error but the one that all past boxes and the window share
 
@@ -24,10 +25,11 @@ WIDE = replace(EXACT, wide=1.0)  # no error but the one that all past boxes and 
 def make(videos: dict[str, Videos] | Videos, weights: list[float] | None = None, **options: Any) -> TrainingSamples:
     mix = videos if isinstance(videos, dict) else {"one": videos}
     values: dict[str, Any] = {
-        "seed": 0, "windows": TINY, "frameset": FrameSampling(1), "augmentation": PLAIN,
+        "seed": 0, "crops": TINY, "frame_sampling": FrameSampling(1), "augmentation": PLAIN,
         "jitter": JitterSchedule(0.0, 0.0), "epoch_samples": 100, "total_samples": 1000, **options,
     }  # fmt: skip
-    return TrainingSamples(mix, weights or [1.0] * len(mix), **values)
+    sampling = values.pop("frame_sampling")
+    return sampling.samples(mix, weights or [1.0] * len(mix), **values)  # type: ignore[no-any-return]
 
 
 def equal(a: Sample | Batch, b: Sample | Batch) -> bool:
@@ -52,22 +54,22 @@ def test_frames_are_drawn_with_replacement_unless_distinct() -> None:
     official = [FrameSampling(2).order(visible, rng) for _ in range(2000)]
     # three of eight with replacement all differ with probability 7/8 * 6/8 = .656
     assert np.mean([len(set(frames)) == 3 for frames in official]) == pytest.approx(0.656, abs=0.03)
-    assert all(len(set(FrameSampling(2, distinct=True).order(visible, rng))) == 3 for _ in range(200))
+    assert all(len(set(SceneSampling(2, distinct=True).order(visible, rng))) == 3 for _ in range(200))
 
 
 def test_videos_need_enough_visible_frames() -> None:
     # one template and one search frame: at least 20 frames and more than 4 visible ones
     videos = ShadeVideos([19, 20, 24], hidden=range(4, 23))
     assert make(videos)._usable[0].tolist() == [2]  # 19 is short, of 20 frames 4 can be seen, of 24 there are 5
-    assert make(videos, frameset=FrameSampling(1, min_length=19))._usable[0].tolist() == [2]
+    assert make(videos, frame_sampling=FrameSampling(1, min_length=19))._usable[0].tolist() == [2]
     with pytest.raises(ValueError, match=r"'one' in /data/shades has 3 videos but none.*more than 6"):
-        make(videos, frameset=FrameSampling(2))
+        make(videos, frame_sampling=FrameSampling(2))
     with pytest.raises(ValueError, match="target visible in 4 frames, more than 4 are needed"):
         FrameSampling(1).order(videos.visible(1), np.random.default_rng(0))
 
 
 def test_the_crops_show_the_frames_that_were_drawn() -> None:
-    samples = make(ShadeVideos([40]), frameset=FrameSampling(2))
+    samples = make(ShadeVideos([40]), frame_sampling=FrameSampling(2))
     for index in range(20):
         sample, failures = samples[3, index]
         assert failures == []
@@ -82,7 +84,7 @@ def test_the_crops_show_the_frames_that_were_drawn() -> None:
 
 
 def test_images_are_repeated() -> None:
-    samples = make(ShadeVideos([1, 1], repeats_image=True), frameset=FrameSampling(2, past=2, past_errors=EXACT))
+    samples = make(ShadeVideos([1, 1], repeats_image=True), frame_sampling=FrameSampling(2, past=2, past_errors=EXACT))
     sample, _ = samples[0, 0]
     assert torch.equal(sample.templates[0], sample.templates[1])
     torch.testing.assert_close(sample.past, sample.box.expand(2, 4))
@@ -94,7 +96,7 @@ def test_a_sample_is_a_pure_function_of_its_key() -> None:
     def build() -> TrainingSamples:
         return make(
             GeneratedVideos(3, kept_frames=6),
-            frameset=FrameSampling(1, min_length=6, any_object=0.5, contrast=0.5),
+            frame_sampling=SceneSampling(1, min_length=6, any_object=0.5, distractor_pairs=0.5),
             augmentation=Augmentation(channel_gain=0.2),
             jitter=JitterSchedule(2.6, 0.5),
         )
@@ -128,10 +130,10 @@ def test_jitter_follows_the_position_in_the_run() -> None:
 
 
 def test_flip_mirrors_boxes_and_pixels_of_the_whole_sample() -> None:
-    options = {"jitter": JitterSchedule(1.0, 0.0), "frameset": FrameSampling(1, past=3, past_errors=WIDE)}
+    options = {"jitter": JitterSchedule(1.0, 0.0), "frame_sampling": FrameSampling(1, past=3, past_errors=WIDE)}
     for index in range(6):
         plain, _ = make(ShadeVideos([40]), **options)[0, index]
-        flipped, _ = make(ShadeVideos([40]), augmentation=Augmentation(grey=0.0, flip=1.0), **options)[0, index]
+        flipped, _ = make(ShadeVideos([40]), augmentation=Augmentation(grayscale=0.0, flip=1.0), **options)[0, index]
         mirror = torch.tensor([1.0, 0, 0, 0])
         for a, b in (
             (plain.box, flipped.box),
@@ -148,7 +150,9 @@ def test_past_boxes_are_those_before_the_search_frame() -> None:
     # the target moves 1/4 px a frame, the window is ceil(sqrt(96) * 3) = 30 px: 1/120 of it a frame
     for stride in (1, 2):
         # strides are drawn from 1 to the largest: of those up to 2, the samples with 2 are looked at
-        samples = make(ShadeVideos([40]), frameset=FrameSampling(1, past=3, past_errors=replace(EXACT, strides=stride)))
+        samples = make(
+            ShadeVideos([40]), frame_sampling=FrameSampling(1, past=3, past_errors=replace(EXACT, strides=stride))
+        )
         seen = set()
         for index in range(60):
             sample, _ = samples[0, index]
@@ -158,7 +162,7 @@ def test_past_boxes_are_those_before_the_search_frame() -> None:
         # forwards and, in reversed samples, backwards
         assert {(-3 * stride, -2 * stride, -stride), (3 * stride, 2 * stride, stride)} <= seen
     # at a video's end there is no older box: the oldest there is stands in, or the search frame's own
-    samples = make(ShadeVideos([40]), frameset=FrameSampling(1, past=3, past_errors=EXACT))
+    samples = make(ShadeVideos([40]), frame_sampling=FrameSampling(1, past=3, past_errors=EXACT))
     seen = {
         tuple(((s.past[:, 0] - s.box[0]) * 120).round().int().tolist()) for s in (samples[0, i][0] for i in range(60))
     }
@@ -167,7 +171,7 @@ def test_past_boxes_are_those_before_the_search_frame() -> None:
 
 def test_past_boxes_of_unseen_frames_repeat_the_next_older_one() -> None:
     videos = ShadeVideos([30], hidden=[12, 14])
-    samples = make(videos, frameset=FrameSampling(1, past=4, past_errors=EXACT))
+    samples = make(videos, frame_sampling=FrameSampling(1, past=4, past_errors=EXACT))
     boxes = videos.boxes(0)
     plan = samples._draw(np.random.default_rng(0), 0.0)._replace(frames=[3, 15], around=boxes[13])
     # before 15 come 11, 12, 13, 14, of which 12 and 14 are hidden: 11, 11, 13, 13; a frame moves the box 1/4 px
@@ -177,10 +181,10 @@ def test_past_boxes_of_unseen_frames_repeat_the_next_older_one() -> None:
 
 
 def test_the_window_always_stands_on_the_last_past_box() -> None:
-    options = {"frameset": FrameSampling(1, past=2), "jitter": JitterSchedule(2.6, 0.5)}
+    options = {"frame_sampling": FrameSampling(1, past=2), "jitter": JitterSchedule(2.6, 0.5)}
     samples = make({"a": ShadeVideos([40]), "b": ShadeVideos([1], repeats_image=True)}, **options)
-    scenes = FrameSampling(1, past=2, min_length=6, distinct=True, any_object=1.0, contrast=1.0)
-    pool = make(GeneratedVideos(20, kept_frames=6), **{**options, "frameset": scenes})
+    scenes = SceneSampling(1, past=2, min_length=6, distinct=True, any_object=1.0, distractor_pairs=1.0)
+    pool = make(GeneratedVideos(20, kept_frames=6), **{**options, "frame_sampling": scenes})
     drawn = [source[0, index][0] for source in (samples, pool) for index in range(120)]
     for sample in drawn:
         assert sample.past[-1, :2].tolist() == [0.5, 0.5]
@@ -197,7 +201,7 @@ def test_the_window_always_stands_on_the_last_past_box() -> None:
 
 def test_past_boxes_share_the_wide_error_with_the_window() -> None:
     samples = make(
-        ShadeVideos([40]), frameset=FrameSampling(1, past=2, past_errors=WIDE), jitter=JitterSchedule(2.6, 0.5)
+        ShadeVideos([40]), frame_sampling=FrameSampling(1, past=2, past_errors=WIDE), jitter=JitterSchedule(2.6, 0.5)
     )
     astray = []
     for index in range(40):
@@ -212,8 +216,8 @@ def test_past_boxes_share_the_wide_error_with_the_window() -> None:
 def test_past_boxes_in_a_pool_are_those_of_the_scene(any_object: float) -> None:
     # the pool keeps six of sixty frames; a tracker's last boxes are those of the frames just before, not of kept ones
     pool, whole = GeneratedVideos(3, kept_frames=6), GeneratedVideos(3)
-    frameset = FrameSampling(1, min_length=6, distinct=True, any_object=any_object, past=4, past_errors=EXACT)
-    samples, steps = make(pool, frameset=frameset), set()
+    frame_sampling = SceneSampling(1, min_length=6, distinct=True, any_object=any_object, past=4, past_errors=EXACT)
+    samples, steps = make(pool, frame_sampling=frame_sampling), set()
     for index in range(60):
         plan = samples._draw(np.random.default_rng(index), 0.0)
         objects = whole.objects(plan.video)
@@ -241,17 +245,19 @@ def test_samples_without_past_boxes_are_what_they_were() -> None:
 
 def test_distinct_frames_need_to_be_visible_once() -> None:
     videos = ShadeVideos([6, 6], hidden=[0, 1])  # four visible frames
-    several = FrameSampling(2, min_length=6, distinct=True)
-    assert make(videos, frameset=several)._usable[0].tolist() == [0, 1]
+    several = SceneSampling(2, min_length=6, distinct=True)
+    assert make(videos, frame_sampling=several)._usable[0].tolist() == [0, 1]
     assert len(set(several.order(videos.visible(0), np.random.default_rng(0)))) == 3
     with pytest.raises(ValueError, match="more than 4"):
-        make(videos, frameset=FrameSampling(4, min_length=6, distinct=True))
+        make(videos, frame_sampling=SceneSampling(4, min_length=6, distinct=True))
 
 
 def test_contrast_pairs_show_one_search_crop_and_ask_for_two_objects() -> None:
     videos = GeneratedVideos(30, kept_frames=6)
-    frameset = FrameSampling(1, min_length=6, distinct=True, any_object=0.5, contrast=1.0)
-    samples = make(videos, frameset=frameset, jitter=JitterSchedule(2.6, 0.5), augmentation=Augmentation(grey=0.0))
+    frame_sampling = SceneSampling(1, min_length=6, distinct=True, any_object=0.5, distractor_pairs=1.0)
+    samples = make(
+        videos, frame_sampling=frame_sampling, jitter=JitterSchedule(2.6, 0.5), augmentation=Augmentation(grayscale=0.0)
+    )
     drawn = [samples[0, index][0] for index in range(400)]
     pairs = [(a, b) for a, b in zip(drawn[::2], drawn[1::2], strict=True) if torch.equal(a.search, b.search)]
     assert 0.35 < len(pairs) / 200 < 0.65  # half of the search crops show a second object
@@ -262,24 +268,24 @@ def test_contrast_pairs_show_one_search_crop_and_ask_for_two_objects() -> None:
         low, high = b.box[:2] - b.box[2:] / 2, b.box[:2] + b.box[2:] / 2
         shown = (high.clamp(0, 1) - low.clamp(0, 1)).prod() / b.box[2:].prod()
         assert shown >= 0.6 - 0.1  # the window that is checked is not yet rounded to whole pixels
-    none = make(videos, frameset=FrameSampling(1, min_length=6, distinct=True, any_object=0.5))
+    none = make(videos, frame_sampling=SceneSampling(1, min_length=6, distinct=True, any_object=0.5))
     for a, b in zip(drawn[::2], range(0, 400, 2), strict=True):
         assert a.search.shape == none[0, b][0].search.shape
 
 
 def test_any_object_of_a_scene_may_be_the_target() -> None:
     videos = GeneratedVideos(20, kept_frames=6)
-    anything = make(videos, frameset=FrameSampling(1, min_length=6, distinct=True, any_object=1.0))
+    anything = make(videos, frame_sampling=SceneSampling(1, min_length=6, distinct=True, any_object=1.0))
     plans = [anything._draw(np.random.default_rng(i), 0.0) for i in range(200)]
     assert len({plan.target for plan in plans}) > 3
     for plan in plans:
         objects = videos.objects(plan.video)
         assert objects.visible[plan.target, plan.frames].all()
         assert np.array_equal(objects.boxes[plan.target], plan.boxes)
-    first = make(videos, frameset=FrameSampling(1, min_length=6, distinct=True))
+    first = make(videos, frame_sampling=SceneSampling(1, min_length=6, distinct=True))
     assert {first._draw(np.random.default_rng(i), 0.0).target for i in range(50)} == {0}
     with pytest.raises(ValueError, match="need generated videos"):
-        make(ShadeVideos([30]), frameset=FrameSampling(1, any_object=0.5))
+        make(ShadeVideos([30]), frame_sampling=SceneSampling(1, any_object=0.5))
 
 
 def test_a_bad_frame_is_replaced_by_another_sample() -> None:
@@ -310,11 +316,17 @@ def test_an_unusable_box_is_replaced_and_a_hopeless_set_stops() -> None:
 def test_empty_sets_and_wrong_values() -> None:
     with pytest.raises(ValueError, match=r"data set 'one' in /data/shades is empty"):
         make(ShadeVideos([]))
-    for name, value in (("templates", 0), ("past", -1), ("min_length", 2.5), ("any_object", 1.5), ("contrast", "no")):
-        frameset = FrameSampling()
-        object.__setattr__(frameset, name, value)
-        with pytest.raises(ValueError, match=f"data.frameset.{name}"):
-            frameset.__post_init__()
+    for name, value in (
+        ("templates", 0),
+        ("past", -1),
+        ("min_length", 2.5),
+        ("any_object", 1.5),
+        ("distractor_pairs", "no"),
+    ):
+        frame_sampling = SceneSampling()
+        object.__setattr__(frame_sampling, name, value)
+        with pytest.raises(ValueError, match=f"data.frame_sampling.{name}"):
+            frame_sampling.__post_init__()
 
 
 def _open(root: str, split: str = "train") -> Videos:
@@ -334,7 +346,7 @@ def test_a_source_finds_wrong_arguments_before_it_is_opened() -> None:
 
 
 def test_collate_stacks() -> None:
-    samples = make(ShadeVideos([40]), frameset=FrameSampling(2, past=4))
+    samples = make(ShadeVideos([40]), frame_sampling=FrameSampling(2, past=4))
     for size in (1, 2, 3):
         batch = collate([samples[0, index][0] for index in range(size)])
         assert batch.templates.shape == (size, 2, 3, 32, 32)

@@ -1,4 +1,4 @@
-"""Contact sheets show boxes where they are; the stopwatch accounts for the time."""
+"""Contact sheets show boxes where they are; the profiler accounts for the time."""
 
 from collections.abc import Callable
 from functools import partial
@@ -7,13 +7,15 @@ import numpy as np
 import pytest
 from tests.data.fixtures import Made
 
-from seqtrack_lit.data.samples.augment import Augmentation, JitterSchedule, Windows
+from seqtrack_lit.data.samples.augment import Augmentation, CropSettings, JitterSchedule
 from seqtrack_lit.data.samples.sampling import FrameSampling
 from seqtrack_lit.data.sets import training as readers
 from seqtrack_lit.data.tools.contact_sheet import BOX, LABEL, draw_box, samples_sheet, sequences_sheet
-from seqtrack_lit.data.tools.speed import STAGES, Recipe, measure
+from seqtrack_lit.data.tools.speed import SampleSettings, measure
 
-RECIPE = Recipe(Windows(search_size=32, template_size=24), FrameSampling(), Augmentation(), JitterSchedule())
+SETTINGS = SampleSettings(
+    CropSettings(search_size=32, template_size=24), FrameSampling(), Augmentation(), JitterSchedule()
+)
 
 
 def test_box_is_drawn_where_it_is() -> None:
@@ -34,7 +36,7 @@ def test_sequences_sheet(make_dataset: Callable[..., Made]) -> None:
 
 def test_samples_sheet(make_dataset: Callable[..., Made]) -> None:
     root, _ = make_dataset("folder")
-    samples = RECIPE.samples(readers.folder(root), 6)
+    samples = SETTINGS.samples(readers.folder(root), 6)
     sheet = samples_sheet((samples[0, k][0] for k in range(6)), columns=3, side=40)
     assert sheet.shape == (2 * (40 + LABEL + 8), 3 * (3 * 40 + 2 * 3 + 8), 3)
     assert (sheet == BOX).all(2).any()
@@ -46,9 +48,9 @@ def test_bench(make_dataset: Callable[..., Made]) -> None:
     root, _ = make_dataset("got10k")
     steps: list[tuple[int, int]] = []
     speed = measure(
-        partial(readers.got10k, root), RECIPE, samples=8, batch=4, workers=(0,), step=lambda *at: steps.append(at)
+        partial(readers.got10k, root), SETTINGS, samples=8, batch=4, workers=(0,), step=lambda *at: steps.append(at)
     )
-    assert list(speed.stages) == [*STAGES, "rest"]
+    assert list(speed.stages) == [*"rest"]
     assert all(ms >= 0 for ms in speed.stages.values())
     assert speed.stages["read"] > 0
     assert speed.loader[0] > 0
@@ -57,13 +59,3 @@ def test_bench(make_dataset: Callable[..., Made]) -> None:
     assert text.startswith("# title\n\nOpened in ")
     assert "| read |" in text
     assert "| 0 |" in text
-
-
-def test_the_stopwatch_changes_no_sample(make_dataset: Callable[..., Made]) -> None:
-    from seqtrack_lit.data.tools.speed import Stopwatch, _TimedVideos
-
-    videos, watch = readers.got10k(make_dataset("got10k").root), Stopwatch()
-    plain, timed = RECIPE.samples(videos, 4), RECIPE.timed(watch).samples(_TimedVideos(videos, watch), 4)
-    for k in range(4):
-        for a, b in zip(plain[0, k][0], timed[0, k][0], strict=True):
-            assert a.equal(b)

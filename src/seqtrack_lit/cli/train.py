@@ -67,6 +67,7 @@ from seqtrack_lit.cli.hydra.runtime import (
 )
 from seqtrack_lit.cli.launch.processes import agree_on_start, slurm_job
 from seqtrack_lit.runs.folder import check_same, is_own, read_facts
+from seqtrack_lit.runs.migrate import migrate_overrides
 
 log = logging.getLogger(__name__)
 _PRECISIONS = ("fp32", "bf16", "fp16", "auto")  # as training/precision.py, which imports torch
@@ -177,6 +178,7 @@ def continued(arguments: list[str]) -> list[str]:
         _require_plain(folder.glob(pattern) if "*" in pattern else [folder / pattern])
 
     own = {*given, *OF_A_SWEEP}
+    former = migrate_overrides(former)
     kept = recorded(former, source=f"resume={wanted}: {folder / 'run.json'}", folder=config_folder(), without=own)
     if places := [] if is_own(facts) else [item for item in kept if names_a_place(item)]:
         kept = [item for item in kept if item not in places]

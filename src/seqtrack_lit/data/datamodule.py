@@ -9,8 +9,8 @@ import numpy as np
 from lightning.pytorch import LightningDataModule
 
 from seqtrack_lit.checks import number, whole
-from seqtrack_lit.data.samples.augment import Augmentation, Jitter, JitterSchedule, Windows
-from seqtrack_lit.data.samples.loader import BatchOrder, PairLoader, TrainLoader
+from seqtrack_lit.data.samples.augment import Augmentation, CropSettings, Jitter, JitterSchedule
+from seqtrack_lit.data.samples.loader import BatchOrder, PairLoader, TrainLoader, rank_and_world_size
 from seqtrack_lit.data.samples.sampling import FrameSampling, TrainingSamples, Videos, WeightedDataset, check_opener
 from seqtrack_lit.data.video.index import SequenceIndex
 from seqtrack_lit.data.video.sequence import Video
@@ -56,7 +56,7 @@ class TrackingData(LightningDataModule):
     Args:
         train: the training mix by name; its weights are normalised, a weight of 0 leaves a set out.
         validation: see `Validation`.
-        windows, frameset, augmentation, jitter: see there.
+        crops, frame_sampling, augmentation, jitter: see there.
         batch: samples a device takes at once.
         epoch_samples: samples of an epoch over all devices, a whole number of batches.
         total_samples: samples of the whole training, for the jitter's schedule.
@@ -75,8 +75,8 @@ class TrackingData(LightningDataModule):
         *,
         train: Mapping[str, WeightedDataset],
         validation: Validation,
-        windows: Windows,
-        frameset: FrameSampling,
+        crops: CropSettings,
+        frame_sampling: FrameSampling,
         augmentation: Augmentation,
         jitter: JitterSchedule,
         batch: int,
@@ -94,7 +94,7 @@ class TrackingData(LightningDataModule):
         self.mix = {name: source for name, source in train.items() if source is not None and source.weight > 0}
         if not self.mix:
             raise ValueError(f"data.train needs a data set with a weight > 0, got {', '.join(train) or 'none'}")
-        self.validation, self.windows, self.frameset = validation, windows, frameset
+        self.validation, self.crops, self.frame_sampling = validation, crops, frame_sampling
         self.augmentation, self.jitter = augmentation, jitter
         self.batch, self.epoch_samples, self.total_samples, self.seed = batch, epoch_samples, total_samples, seed
         self.workers, self.start_method, self.max_skipped = workers, start_method, max_skipped
@@ -109,23 +109,19 @@ class TrackingData(LightningDataModule):
         if self._held_out is None:
             self._held_out = _open("data.validation", self.validation.open)
 
-    @property
-    def place(self) -> tuple[int, int]:
-        """This process and how many there are."""
-        return (self.trainer.global_rank, self.trainer.world_size) if self.trainer is not None else (0, 1)
-
     def train_dataloader(self) -> TrainLoader:
         """Training batches of this process."""
         self.setup()
-        rank, world = self.place
-        batches = self.epoch_samples // (self.batch * world)
+        rank, world_size = rank_and_world_size(self.trainer)
+        batches = self.epoch_samples // (self.batch * world_size)
         if batches == 0:
             raise ValueError(
-                f"data.epoch_samples = {self.epoch_samples} is less than one batch of {self.batch} on {world} device(s)"
+                f"data.epoch_samples = {self.epoch_samples} is less than one batch of {self.batch} on {world_size} "
+                "device(s)"
             )
         self._loader = TrainLoader(
             self.samples(),
-            BatchOrder(batches, self.batch, rank=rank, world=world),
+            BatchOrder(batches, self.batch, rank=rank, world_size=world_size),
             workers=self.workers,
             start_method=self.start_method,
             max_skipped=self.max_skipped,
@@ -135,12 +131,11 @@ class TrackingData(LightningDataModule):
     def samples(self) -> TrainingSamples:
         """Training samples by (epoch, index)."""
         self.setup()
-        return TrainingSamples(
+        return self.frame_sampling.samples(
             self._train,
             [source.weight for source in self.mix.values()],
             seed=self.seed,
-            windows=self.windows,
-            frameset=self.frameset,
+            crops=self.crops,
             augmentation=self.augmentation,
             jitter=self.jitter,
             epoch_samples=self.epoch_samples,
@@ -149,22 +144,25 @@ class TrackingData(LightningDataModule):
 
     def val_dataloader(self) -> list[PairLoader]:
         """Fixed pairs: with wide jitter and, where asked for, with narrow jitter. Not augmented, targets only."""
-        rank, world = self.place
+        rank, world_size = rank_and_world_size(self.trainer)
         validation = self.validation
         return [
-            PairLoader(self._pairs(jitter), pairs=validation.pairs, batch=validation.batch, rank=rank, world=world)
+            PairLoader(
+                self._pairs(jitter), pairs=validation.pairs, batch=validation.batch, rank=rank, world_size=world_size
+            )
             for jitter in (validation.wide, validation.narrow)
             if jitter is not None
         ]
 
     def _pairs(self, jitter: Jitter) -> TrainingSamples:
+        sampling = self.frame_sampling
         return TrainingSamples(
             {"validation": self._videos()},
             [1.0],
             seed=0,
-            windows=self.windows,
-            frameset=FrameSampling(self.frameset.templates, self.frameset.past, self.frameset.past_errors),
-            augmentation=Augmentation(grey=0.0, flip=0.0),
+            crops=self.crops,
+            frame_sampling=FrameSampling(sampling.templates, sampling.past, sampling.past_errors),
+            augmentation=Augmentation(grayscale=0.0, flip=0.0),
             jitter=JitterSchedule(jitter.center, jitter.size),
             epoch_samples=self.validation.pairs,
             total_samples=self.validation.pairs,

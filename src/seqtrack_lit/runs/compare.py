@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from seqtrack_lit.files import read_yaml
+from seqtrack_lit.runs.migrate import migrate_settings
 from seqtrack_lit.runs.read import Run, flatten, is_run, is_trained, own_file, read_run
 
 # Where a run is put, how it is watched, how it is begun: no result depends on it.
@@ -188,6 +189,7 @@ def _member(name: str, folder: Path) -> Member:
     config = read_yaml(path) or {} if path else {}
     if not isinstance(config, dict):
         raise ValueError("config.yaml holds no settings")
+    config = migrate_settings(config)
     seed = config.get("seed")
     leaves = flatten({str(key): value for key, value in config.items() if key not in _ASIDE})
     own = {key: value for key, value in leaves.items() if key and not (key.split(".")[-1] == "seed" and value == seed)}

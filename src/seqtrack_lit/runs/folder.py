@@ -16,6 +16,7 @@ from typing import Any
 from typing_extensions import TypedDict
 
 from seqtrack_lit.files import read_json, read_yaml, typed
+from seqtrack_lit.runs.migrate import migrate_settings
 
 PACKAGES = (
     "seqtrack-lit", "torch", "torchvision", "lightning", "timm", "numpy", "opencv-contrib-python-headless",
@@ -123,7 +124,7 @@ def read_facts(folder: Path) -> dict[str, Any]:
 
 
 def read_settings(folder: Path) -> dict[str, Any]:
-    """The settings a run was begun with, interpolations unopened; empty where there is no config.yaml.
+    """The settings a run was begun with, by today's keys, interpolations unopened; empty where there is no config.yaml.
 
     Raises:
         ValueError: it is no plain YAML of bounded size, or no mapping.
@@ -133,7 +134,7 @@ def read_settings(folder: Path) -> dict[str, Any]:
         settings: dict[str, Any] = typed(read_yaml(path), dict, str(path), "it does not hold a run's settings")
     except FileNotFoundError:
         return {}
-    return settings
+    return migrate_settings(settings)
 
 
 def seal_of(overrides: Sequence[str]) -> str | None:

@@ -191,15 +191,15 @@ class SeqTrackTracker:
 
     def past(self, crop: Crop) -> Int64[Tensor, "1 P 4"]:
         """The last P boxes as tokens in the coordinates of this search window, oldest first."""
-        boxes = torch.tensor([self.history], dtype=torch.float64)
+        boxes = np.array(self.history, np.float64).reshape(-1, 4)
         # "S", as boxes were read from the window: a box that stays where it is stays the same tokens
-        return self.model.tokenizer.encode(crop.to_crop(boxes, "S").float()).to(self.device)
+        return self.model.tokenizer.encode(torch.from_numpy(crop.to_crop(boxes, "S"))[None].float()).to(self.device)
 
     def _template(self, image: Image) -> tuple[Float[Tensor, "1 1 3 h w"], Float[Tensor, "1 1 4"]]:
         """The window around the present box as one template, and the box in it (cxcywh, fractions)."""
         crop = Crop.around(self.box, factor=self.template_factor, size=self.model.template_size)
-        box = crop.to_crop(torch.tensor(self.box, dtype=torch.float64), "S")
-        return self._pixels(crop, image)[:, None], box.float()[None, None].to(self.device)
+        box = torch.from_numpy(crop.to_crop(np.array([self.box]), "S"))  # 1 4
+        return self._pixels(crop, image)[:, None], box.float()[None].to(self.device)
 
     @torch.inference_mode()
     def _pixels(self, crop: Crop, image: Image) -> Float[Tensor, "1 3 size size"]:

@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 
 from seqtrack_lit.data.datamodule import Validation
-from seqtrack_lit.data.samples.augment import Jitter, Windows
+from seqtrack_lit.data.samples.augment import CropSettings, Jitter
 from seqtrack_lit.data.synthetic.pictures.cutouts import covered
 from seqtrack_lit.data.synthetic.pictures.datamodule import PictureData, PictureSamples
 from seqtrack_lit.data.synthetic.pictures.pool import PicturePool, Seen, part_of
 from seqtrack_lit.data.synthetic.pictures.scenes import Mix, Scenes, _cut
 from seqtrack_lit.data.synthetic.videos import GeneratedVideos
 
-WINDOWS = Windows(140, 70, 3.5, 1.75, normaliser="S")
+WINDOWS = CropSettings(140, 70, 3.5, 1.75, normaliser="S")
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +24,7 @@ def pool(pool_folder):
 
 def samples(pool, *, seed=0, **mix):
     return PictureSamples(
-        pool, windows=WINDOWS, mix=Mix(**mix), seed=seed, epoch_samples=100, total_samples=100
+        pool, crops=WINDOWS, mix=Mix(**mix), seed=seed, epoch_samples=100, total_samples=100
     )  # fmt: skip
 
 
@@ -103,7 +103,7 @@ def test_a_pool_that_is_none(tmp_path):
 
 def test_crops_of_different_scale_are_refused(pool):
     with pytest.raises(ValueError, match=r"template_factor must be 1\.75"):
-        Scenes(pool, Windows(140, 70, 3.5, 2.0), Mix())
+        Scenes(pool, CropSettings(140, 70, 3.5, 2.0), Mix())
 
 
 def test_the_data_of_a_run(pool_folder):
@@ -115,7 +115,7 @@ def test_the_data_of_a_run(pool_folder):
     data = PictureData(
         pool=opened,
         validation=validation,
-        windows=WINDOWS,
+        crops=WINDOWS,
         mix=Mix(),
         batch=4,
         epoch_samples=8,

@@ -52,7 +52,7 @@ def brightness(low: float = 0.8, high: float = 1.2) -> Photometric:
 
 
 class Jitter(NamedTuple):
-    """How far the search window strays from the target.
+    """Random offset and scaling of the search region's box from the target's.
 
     center: the centre moves by uniform +- center / 2 times the jittered size sqrt(w' h'), in x and in y.
     size: width and height are multiplied by exp(size * N(0, 1)), each on its own.
@@ -119,12 +119,12 @@ class JitterSchedule:
 
 
 @dataclass(frozen=True)
-class Windows:
+class CropSettings:
     """How search regions and templates are cut, and the coordinates their boxes get.
 
     Args:
         search_size, template_size: pixels of a side of the crops.
-        search_factor, template_factor: side of the window over sqrt(w * h) of the box it is cut around.
+        search_factor, template_factor: side of the region in image pixels over sqrt(w * h) of its box.
         normaliser: see `Crop.to_crop`.
         padding: see `Crop.cut`.
     """
@@ -137,25 +137,25 @@ class Windows:
     padding: Padding = "exact"
 
     def __post_init__(self) -> None:
-        group = "data.windows"
+        group = "data.crops"
         whole(group, 2, search_size=self.search_size, template_size=self.template_size)
         number(group, above=True, search_factor=self.search_factor, template_factor=self.template_factor)
         one_of(group, get_args(Normaliser), normaliser=self.normaliser)
         one_of(group, get_args(Padding), padding=self.padding)
 
     def search(self, around: Box) -> Crop:
-        """The search window around a box (jittered, or where the target was last seen)."""
+        """The search region around a box (jittered, or of the frame before)."""
         return Crop.around(around, factor=self.search_factor, size=self.search_size)
 
     def template(self, box: Box) -> Crop:
-        """The window of a template."""
+        """The region of a template."""
         return Crop.around(box, factor=self.template_factor, size=self.template_size)
 
     def cut(self, crop: Crop, image: Image) -> CropImage:
-        """The window's pixels.
+        """The pixels of a region, [size, size, 3].
 
         Raises:
-            ValueError: the window shows nothing of the image.
+            ValueError: the region and the image share nothing.
         """
         (x, y), (height, width), reach = crop.center, image.shape[:2], crop.side / 2
         if not (-reach < x < width + reach and -reach < y < height + reach):
@@ -163,33 +163,19 @@ class Windows:
         return crop.cut(image, padding=self.padding)
 
     def to_crop(self, crop: Crop, boxes: ImageBoxes) -> Float32[Tensor, "rows 4"]:
-        """Image boxes as crop boxes (cxcywh, fractions), float32, in the training's coordinates.
-
-        `Crop.to_crop` with plain numbers: for one box, calls of torch would take a third of a sample's time.
-        """
-        (x0, y0), scale = crop.center, crop.scale
-        span = crop.size - 1 if self.normaliser == "S-1" else crop.size
-        rows = [
-            (
-                (span / 2 + (x + 0.5 * w - x0) * scale) / span,
-                (span / 2 + (y + 0.5 * h - y0) * scale) / span,
-                w * scale / span,
-                h * scale / span,
-            )
-            for x, y, w, h in boxes.tolist()
-        ]
-        return torch.from_numpy(np.array(rows, np.float32))
+        """Image boxes as crop boxes (cxcywh, fractions) in the training's coordinates."""
+        return torch.from_numpy(crop.to_crop(boxes, self.normaliser).astype(np.float32))
 
 
 class SharedAugmentation(NamedTuple):
     """What is done to all frames of one sample alike."""
 
-    grey: bool
+    grayscale: bool
     flip: bool
 
     def image(self, image: Image) -> Image:
-        """The frame, grey or mirrored as drawn."""
-        if self.grey:
+        """The frame, in grey or mirrored where that was drawn."""
+        if self.grayscale:
             image = np.repeat(np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY))[..., None], 3, axis=2)
         return np.asarray(cv2.flip(image, 1)) if self.flip else image
 
@@ -211,16 +197,16 @@ class Augmentation:
     """Random changes of a sample, with the paper's values.
 
     Args:
-        grey: probability that all frames of a sample are grey.
+        grayscale: probability that all frames of a sample are grey.
         flip: probability that all frames of a sample are mirrored.
-        crop_flip: probability that a crop is mirrored, each on its own (official 0.5, on top of the joint flip).
+        crop_flip: probability that a crop is mirrored, each on its own (official 0.5, on top of the shared flip).
         flip_offset: see `SharedAugmentation.boxes`; 1 is the official behaviour.
         photometric: albumentations Compose of photometric transforms for each crop on its own, or None.
         channel_gain: > 0: the search crop's distance from mid-grey is multiplied by 1 + channel_gain * N(0, 1) in
             each colour channel.
     """
 
-    grey: float = 0.05
+    grayscale: float = 0.05
     flip: float = 0.5
     crop_flip: float = 0.0
     flip_offset: float = 0.0
@@ -228,13 +214,13 @@ class Augmentation:
     channel_gain: float = 0.0
 
     def __post_init__(self) -> None:
-        number("data.augmentation", high=1, grey=self.grey, flip=self.flip, crop_flip=self.crop_flip)
+        number("data.augmentation", high=1, grayscale=self.grayscale, flip=self.flip, crop_flip=self.crop_flip)
         number("data.augmentation", channel_gain=self.channel_gain)
 
-    def joint(self, rng: np.random.Generator) -> SharedAugmentation:
+    def shared(self, rng: np.random.Generator) -> SharedAugmentation:
         """Draw what happens to all frames alike."""
-        grey, flip = rng.random(2)
-        return SharedAugmentation(bool(grey < self.grey), bool(flip < self.flip))
+        grayscale, flip = rng.random(2)
+        return SharedAugmentation(bool(grayscale < self.grayscale), bool(flip < self.flip))
 
     def colors(self, rng: np.random.Generator) -> Callable[[CropImage], CropImage]:
         """The photometric transform of one sample; draws anew for each crop it is called with."""

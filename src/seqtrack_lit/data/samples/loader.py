@@ -25,6 +25,11 @@ REPORTED = 20  # failures that are kept and printed
 TOLERATED = 20  # replaced samples that never stop a run, whatever their share
 
 
+def rank_and_world_size(trainer: Any) -> tuple[int, int]:
+    """Number of this process and of all processes of a Lightning trainer; (0, 1) without one."""
+    return (0, 1) if trainer is None else (trainer.global_rank, trainer.world_size)
+
+
 class BatchOrder(Sampler[list[tuple[int, int]]]):
     """The (epoch, index) of the samples in each batch of one process.
 
@@ -34,11 +39,11 @@ class BatchOrder(Sampler[list[tuple[int, int]]]):
     Args:
         batches: batches of an epoch.
         batch: samples in each.
-        rank, world: this process and how many there are.
+        rank, world_size: number of this process, and of processes.
     """
 
-    def __init__(self, batches: int, batch: int, *, rank: int = 0, world: int = 1) -> None:
-        self.batches, self.batch, self.rank, self.world = batches, batch, rank, world
+    def __init__(self, batches: int, batch: int, *, rank: int = 0, world_size: int = 1) -> None:
+        self.batches, self.batch, self.rank, self.world_size = batches, batch, rank, world_size
         self.epoch, self.start = 0, 0
 
     def set_epoch(self, epoch: int) -> None:
@@ -50,7 +55,7 @@ class BatchOrder(Sampler[list[tuple[int, int]]]):
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
         for number in range(self.start, self.batches):
-            first = (number * self.world + self.rank) * self.batch
+            first = (number * self.world_size + self.rank) * self.batch
             yield [(self.epoch, index) for index in range(first, first + self.batch)]
 
 
@@ -166,11 +171,11 @@ class PairLoader:
         samples: where samples come from, of epoch 0.
         pairs: how many samples, over all processes.
         batch: samples in a batch, at most.
-        rank, world: this process and how many there are.
+        rank, world_size: number of this process, and of processes.
     """
 
-    def __init__(self, samples: Samples, *, pairs: int, batch: int, rank: int = 0, world: int = 1) -> None:
-        self.samples, mine = samples, range(rank, pairs, world) or range(rank % pairs, rank % pairs + 1)
+    def __init__(self, samples: Samples, *, pairs: int, batch: int, rank: int = 0, world_size: int = 1) -> None:
+        self.samples, mine = samples, range(rank, pairs, world_size) or range(rank % pairs, rank % pairs + 1)
         self._parts = [mine[first : first + batch] for first in range(0, len(mine), batch)]
         self._batches: list[Batch] = []
 

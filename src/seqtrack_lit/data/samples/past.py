@@ -1,8 +1,8 @@
 """Past boxes of a training sample as a tracker would have them (temporal sequence, paper Tab. 5).
 
-A tracker's last boxes follow the target with small errors that change slowly, and its search window is cut around the
+A tracker's last boxes follow the target with small errors that change slowly, and its search region is cut around the
 last of them. What the past tells about the present, size and motion, is therefore the same in training and in tracking
-only if past boxes and window belong together: the last past box is always the box the window is cut around.
+only if past boxes and region belong together: the last past box is always the box the region is cut around.
 
 P: past boxes.
 """
@@ -24,7 +24,7 @@ class Past(NamedTuple):
 
     back: how many frames before the search frame each of them was seen; equal numbers: a box that is repeated.
     errors: shift of the centre in x and y over sqrt(w * h), and of log w and log h.
-    wide: whether all of them and the window share one more error, as wide as without past boxes.
+    wide: whether all of them and the region share one more error, as wide as without past boxes.
     """
 
     back: list[int]
@@ -60,7 +60,7 @@ class PastErrors:
         size: standard deviation of the logarithm of width and height.
         correlation: of the errors of neighbouring frames, in [0, 1].
         strides: distance of past boxes (and of the search frame from the last) is drawn from 1 to this many frames.
-        wide: share of samples in which all past boxes and the search window share one error of the configured jitter.
+        wide: share of samples in which all past boxes and the search region share one error of the configured jitter.
         start: share of samples as in a tracker's first frames: the first box, which is given and has no error,
             repeated until enough frames have been tracked.
         still_center, still_size: images that do not move get a constant velocity, so much in each frame (standard
@@ -80,7 +80,7 @@ class PastErrors:
     still_size: float = 0.02
 
     def __post_init__(self) -> None:
-        group = "data.frameset.past_errors"
+        group = "data.frame_sampling.past_errors"
         whole(group, 1, strides=self.strides)
         number(group, high=1, correlation=self.correlation, wide=self.wide, start=self.start)
         number(
@@ -116,14 +116,14 @@ class PastErrors:
         return steps
 
 
-def onto(boxes: ImageBoxes, window: Box) -> Float64[np.ndarray, "P 4"]:
-    """The boxes with one error more, which all share: the one that brings the last of them onto a window's box.
+def onto(boxes: ImageBoxes, region: Box) -> Float64[np.ndarray, "P 4"]:
+    """The boxes with one error more, which all share: the one that brings the last of them onto a region's box.
 
     Centres move by one distance in pixels, sizes are multiplied by one factor in width and one in height.
     """
     last = boxes[-1]
-    shift = window[:2] + window[2:] / 2 - last[:2] - last[2:] / 2
-    sizes = boxes[:, 2:] * window[2:] / last[2:]
+    shift = region[:2] + region[2:] / 2 - last[:2] - last[2:] / 2
+    sizes = boxes[:, 2:] * region[2:] / last[2:]
     moved = np.concatenate([boxes[:, :2] + boxes[:, 2:] / 2 + shift - sizes / 2, sizes], axis=1)
-    moved[-1] = window  # to the last bit: it is the middle of the window
+    moved[-1] = region  # to the last bit: it is the middle of the region
     return moved

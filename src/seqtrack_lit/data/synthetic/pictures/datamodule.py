@@ -9,9 +9,9 @@ from lightning.pytorch import LightningDataModule
 
 from seqtrack_lit.checks import number, whole
 from seqtrack_lit.data.datamodule import Validation
-from seqtrack_lit.data.samples.augment import Augmentation, JitterSchedule, Windows
+from seqtrack_lit.data.samples.augment import Augmentation, CropSettings, JitterSchedule
 from seqtrack_lit.data.samples.batch import Sample, to_chw
-from seqtrack_lit.data.samples.loader import BatchOrder, PairLoader, Samples, TrainLoader
+from seqtrack_lit.data.samples.loader import BatchOrder, PairLoader, Samples, TrainLoader, rank_and_world_size
 from seqtrack_lit.data.samples.sampling import FrameSampling, TrainingSamples, Videos
 from seqtrack_lit.data.synthetic.pictures.pool import PicturePool
 from seqtrack_lit.data.synthetic.pictures.scenes import Mix, Pair, Scenes
@@ -26,9 +26,9 @@ class PictureSamples(Samples):
 
     Args:
         pool: the pictures.
-        windows, mix: see `Scenes`.
+        crops, mix: see `Scenes`.
         seed: of all random numbers.
-        wide: how far targets stray at first, 0 to 1; a quarter of it at the end.
+        wide: offset and change of size of targets at first, 0 to 1; a quarter of it at the end.
         epoch_samples, total_samples: samples of an epoch and of the whole training, for that.
     """
 
@@ -36,7 +36,7 @@ class PictureSamples(Samples):
         self,
         pool: PicturePool,
         *,
-        windows: Windows,
+        crops: CropSettings,
         mix: Mix,
         seed: int = 0,
         wide: float = 0.7,
@@ -44,7 +44,7 @@ class PictureSamples(Samples):
         total_samples: int,
     ) -> None:
         number("data", high=1, wide=wide)
-        self.scenes, self.windows, self.seed, self.wide = Scenes(pool, windows, mix), windows, seed, wide
+        self.scenes, self.crops, self.seed, self.wide = Scenes(pool, crops, mix), crops, seed, wide
         self.epoch_samples, self.total_samples = epoch_samples, total_samples
         self._last: tuple[tuple[int, int], list[Pair]] | None = (
             None  # the scene drawn last: its pairs are asked in turn
@@ -61,8 +61,8 @@ class PictureSamples(Samples):
         sample = Sample(
             templates=to_chw(pair.template[None]),
             search=to_chw(pair.search),
-            box=_fractions(pair.box, self.windows.search_size),
-            template_boxes=_fractions(pair.template_box, self.windows.template_size)[None],
+            box=_fractions(pair.box, self.crops.search_size),
+            template_boxes=_fractions(pair.template_box, self.crops.template_size)[None],
             past=torch.zeros(0, 4),
             key=torch.tensor((epoch, index, 0)),
             dataset=torch.tensor(0),
@@ -90,7 +90,7 @@ class PictureData(LightningDataModule):
     Args:
         pool: opens the pictures of a part: training uses "train", validation "validation".
         validation: its `open` gives the videos to track and, with narrow jitter, pairs of their frames.
-        windows, mix, wide: see `PictureSamples`.
+        crops, mix, wide: see `PictureSamples`.
         batch, epoch_samples, total_samples, seed, workers, start_method: see `TrackingData`.
 
     Raises:
@@ -103,7 +103,7 @@ class PictureData(LightningDataModule):
         *,
         pool: Callable[..., PicturePool],
         validation: Validation,
-        windows: Windows,
+        crops: CropSettings,
         mix: Mix,
         wide: float = 0.7,
         batch: int,
@@ -116,7 +116,7 @@ class PictureData(LightningDataModule):
         super().__init__()
         whole("data", 1, batch=batch, epoch_samples=epoch_samples, total_samples=total_samples)
         whole("data", 0, seed=seed, workers=workers)
-        self.pool, self.validation, self.windows, self.mix, self.wide = pool, validation, windows, mix, wide
+        self.pool, self.validation, self.crops, self.mix, self.wide = pool, validation, crops, mix, wide
         self.batch, self.epoch_samples, self.total_samples, self.seed = batch, epoch_samples, total_samples, seed
         self.workers, self.start_method, self.skipped = workers, start_method, 0
         self._pools: dict[str, PicturePool] = {}
@@ -130,28 +130,27 @@ class PictureData(LightningDataModule):
         if self._videos is None:
             self._videos = self.validation.open()
 
-    @property
-    def place(self) -> tuple[int, int]:
-        """This process and how many there are."""
-        return (self.trainer.global_rank, self.trainer.world_size) if self.trainer is not None else (0, 1)
-
     def samples(self) -> PictureSamples:
         """Training samples by (epoch, index)."""
         return self._samples("train", self.seed, self.wide, self.epoch_samples, self.total_samples)
 
     def train_dataloader(self) -> TrainLoader:
         """Training batches of this process."""
-        rank, world = self.place
-        batches = self.epoch_samples // (self.batch * world)
-        order = BatchOrder(batches, self.batch, rank=rank, world=world)
+        rank, world_size = rank_and_world_size(self.trainer)
+        batches = self.epoch_samples // (self.batch * world_size)
+        order = BatchOrder(batches, self.batch, rank=rank, world_size=world_size)
         return TrainLoader(self.samples(), order, workers=self.workers, start_method=self.start_method)
 
     def val_dataloader(self) -> list[PairLoader]:
         """Fixed pairs: of kept-back pictures and, where asked for (`narrow`), of frames of the videos."""
         self.setup()
-        (rank, world), pairs, batch = self.place, self.validation.pairs, self.validation.batch
+        (rank, world_size), pairs, batch = (
+            rank_and_world_size(self.trainer),
+            self.validation.pairs,
+            self.validation.batch,
+        )
         made = self._samples("validation", 0, self.wide * _NARROWEST, pairs, pairs)
-        loaders = [PairLoader(made, pairs=pairs, batch=batch, rank=rank, world=world)]
+        loaders = [PairLoader(made, pairs=pairs, batch=batch, rank=rank, world_size=world_size)]
         jitter, videos = self.validation.narrow, self._videos
         if jitter is not None:
             assert videos is not None
@@ -159,14 +158,14 @@ class PictureData(LightningDataModule):
                 {"validation": videos},
                 [1.0],
                 seed=0,
-                windows=self.windows,
-                frameset=FrameSampling(templates=1, min_length=2),
-                augmentation=Augmentation(grey=0.0, flip=0.0),
+                crops=self.crops,
+                frame_sampling=FrameSampling(templates=1, min_length=2),
+                augmentation=Augmentation(grayscale=0.0, flip=0.0),
                 jitter=JitterSchedule(jitter.center, jitter.size),
                 epoch_samples=pairs,
                 total_samples=pairs,
             )
-            loaders.append(PairLoader(real, pairs=pairs, batch=batch, rank=rank, world=world))
+            loaders.append(PairLoader(real, pairs=pairs, batch=batch, rank=rank, world_size=world_size))
         return loaders
 
     def val_sequences(self) -> list[Video]:
@@ -188,7 +187,7 @@ class PictureData(LightningDataModule):
         self.setup()
         return PictureSamples(
             self._pools[part],
-            windows=self.windows,
+            crops=self.crops,
             mix=self.mix,
             seed=seed,
             wide=wide,

@@ -14,7 +14,7 @@ from jaxtyping import Float64
 
 from seqtrack_lit.checks import number
 from seqtrack_lit.crops import Image
-from seqtrack_lit.data.samples.augment import Windows
+from seqtrack_lit.data.samples.augment import CropSettings
 from seqtrack_lit.data.synthetic.pictures.camera import cut_off, photograph
 from seqtrack_lit.data.synthetic.pictures.cutouts import (
     Canvas,
@@ -86,20 +86,20 @@ class Scenes:
 
     Args:
         pool: the pictures.
-        windows: sizes of the crops and how far they reach.
+        crops: sizes of the crops and how far they reach.
         mix: of the kinds of scenes.
 
     Raises:
         ValueError: templates and search crops of different scale.
     """
 
-    def __init__(self, pool: PicturePool, windows: Windows, mix: Mix) -> None:
-        self.pool, self.windows = pool, windows
-        self.target = windows.search_size / windows.search_factor  # sqrt(w * h) of a target in both, before jitter
-        if not math.isclose(self.target, windows.template_size / windows.template_factor, rel_tol=1e-3):
+    def __init__(self, pool: PicturePool, crops: CropSettings, mix: Mix) -> None:
+        self.pool, self.crops = pool, crops
+        self.target = crops.search_size / crops.search_factor  # sqrt(w * h) of a target in both, before jitter
+        if not math.isclose(self.target, crops.template_size / crops.template_factor, rel_tol=1e-3):
             raise ValueError(
-                f"data.windows.template_factor must be {windows.template_size / self.target:g}, so that templates and "
-                f"search crops have the same scale, got {windows.template_factor}"
+                f"data.crops.template_factor must be {crops.template_size / self.target:g}, so that templates and "
+                f"search crops have the same scale, got {crops.template_factor}"
             )
         shares = np.array([mix.composed, mix.still * bool(pool.stills), mix.video * bool(pool.tracks)])
         self._kinds = np.cumsum(shares / shares.sum())
@@ -111,7 +111,7 @@ class Scenes:
 
         Args:
             rng: of everything.
-            wide: how far targets stray from the middle of the search crop and from their usual size, 0 to 1.
+            wide: offset of targets from the middle of the search crop and from their usual size, 0 to 1.
         """
         first = self._scene(rng, wide)
         return first if len(first) > 1 else [*first, self._scene(rng, wide)[0]]
@@ -135,7 +135,7 @@ class Scenes:
 
     def _compose(self, rng: Rng, wide: float, *, alone: bool = False) -> list[Pair]:
         """Objects in a background; empty where the first is covered too much."""
-        side = self.windows.search_size
+        side = self.crops.search_size
         background = self._background(rng)
         canvas, reach, middle = self._behind(background, side, rng)
         items = self._items(rng, wide, 0 if alone else int(rng.choice(4, p=_COUNTS)))
@@ -171,7 +171,7 @@ class Scenes:
             its_size = size * math.exp(rng.normal(0, 0.25))
             place_ = center
             for _ in range(_TRIES):
-                place_ = rng.uniform(0, 1, 2) * self.windows.search_size
+                place_ = rng.uniform(0, 1, 2) * self.crops.search_size
                 if np.abs(place_ - center).max() > 0.38 * (size + its_size):
                     break
             items.append(_Item(other, own, its_size, place_))
@@ -216,7 +216,7 @@ class Scenes:
 
     def _asks(self, shown: _Shown, item: _Item) -> bool:
         """Whether an object can be asked for in the search crop of another one."""
-        side, (x1, y1, x2, y2) = self.windows.search_size, shown.box.tolist()
+        side, (x1, y1, x2, y2) = self.crops.search_size, shown.box.tolist()
         inside = 0.08 * side < (x1 + x2) / 2 < 0.92 * side and 0.08 * side < (y1 + y2) / 2 < 0.92 * side
         return inside and shown.seen > 0.5 and 0.55 < item.size / self.target < 1.8 and item.size > 8
 
@@ -224,7 +224,7 @@ class Scenes:
         self, item: _Item, background: Levels, scale: float, middle: tuple[float, float], rng: Rng
     ) -> tuple[Image, Corners]:
         """The template of an object, often in front of the same place; its box a little off, as people draw them."""
-        side, target = self.windows.template_size, self.target
+        side, target = self.crops.template_size, self.target
         canvas, _, _ = self._behind(background, side, rng, side * scale, middle if rng.random() < 0.6 else None)
         placed = place(
             item.cutout, item.look, draw_change(rng, 0.3), rng, size=target, center=np.array([side / 2, side / 2])
@@ -238,14 +238,14 @@ class Scenes:
 
     def _cut_pair(self, first: Seen, second: Seen, rng: Rng, wide: float, *, still: bool) -> list[Pair]:
         """Template and search crop cut out of pictures, mirrored alike; something may be painted in beside."""
-        windows, flip = self.windows, bool(rng.random() < 0.5)
+        crops, flip = self.crops, bool(rng.random() < 0.5)
         size, center = self._where(rng, wide)
-        search, box = _cut(second, windows.search_size, size, center, rng.normal(0, 0.14 if still else 0.06), flip, rng)
-        middle, turned = np.full(2, windows.template_size / 2), flip ^ bool(rng.random() < 0.04)
-        template, shown = _cut(first, windows.template_size, self.target, middle, rng.normal(0, 0.04), turned, rng)
+        search, box = _cut(second, crops.search_size, size, center, rng.normal(0, 0.14 if still else 0.06), flip, rng)
+        middle, turned = np.full(2, crops.template_size / 2), flip ^ bool(rng.random() < 0.04)
+        template, shown = _cut(first, crops.template_size, self.target, middle, rng.normal(0, 0.04), turned, rng)
         if rng.random() < 0.4:
             other, its_size = self._object(rng), size * math.exp(rng.normal(0, 0.3))
-            where = rng.uniform(0, 1, 2) * windows.search_size
+            where = rng.uniform(0, 1, 2) * crops.search_size
             if np.abs(where - center).max() > 0.45 * (size + its_size):
                 paint(search, place(other, draw_look(rng), draw_change(rng), rng, size=its_size, center=where))
         box = cut_off(search, box, rng, 0.06)
@@ -256,7 +256,7 @@ class Scenes:
 
     def _where(self, rng: Rng, wide: float) -> tuple[float, Float64[np.ndarray, "2"]]:
         """Size and centre of a target in the search crop."""
-        side = self.windows.search_size
+        side = self.crops.search_size
         size = self.target * math.exp(float(np.clip(rng.normal(0, 0.14 + 0.2 * wide), -0.9, 0.9)))
         far = rng.random() < 0.3 + 0.4 * wide
         away = rng.uniform(-0.38, 0.38, 2) if far else rng.normal(0, 0.07, 2)
