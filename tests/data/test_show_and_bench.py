@@ -50,9 +50,8 @@ def test_bench(make_dataset: Callable[..., Made]) -> None:
     speed = measure(
         partial(readers.got10k, root), SETTINGS, samples=8, batch=4, workers=(0,), step=lambda *at: steps.append(at)
     )
-    assert list(speed.stages) == [*"rest"]
-    assert all(ms >= 0 for ms in speed.stages.values())
-    assert speed.stages["read"] > 0
+    assert list(speed.stages) == ["index", "read", "crop", "augment", "collate", "rest"]
+    assert all(ms > 0 for ms in speed.stages.values())  # each stage is a function that is called
     assert speed.loader[0] > 0
     assert steps == [(4, 16), (8, 16), (16, 16)]
     text = speed.markdown("title")

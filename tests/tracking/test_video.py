@@ -95,14 +95,14 @@ def test_errors_name_the_file(tmp_path: Path) -> None:
     empty.touch()
     with pytest.raises(ValueError, match=r"empty\.mp4"):
         VideoFrames(empty)
-    sound = tmp_path / "sound.wav"
+    sound = tmp_path / "sound.mkv"
     with av.open(str(sound), "w") as container:
         stream = container.add_stream("pcm_s16le", rate=8000)
         frame = av.AudioFrame.from_ndarray(np.zeros((1, 800), np.int16), format="s16", layout="mono")
         frame.sample_rate = 8000
         container.mux(stream.encode(frame))
         container.mux(stream.encode())
-    with pytest.raises(ValueError, match=r"sound\.wav holds no video"):
+    with pytest.raises(ValueError, match=r"sound\.mkv holds no video"):
         VideoFrames(sound)
 
 
@@ -110,8 +110,9 @@ def test_a_cut_off_file_is_reported(tmp_path: Path) -> None:
     path = write(tmp_path / "whole.mp4", 40)
     cut = tmp_path / "cut.mp4"
     cut.write_bytes(path.read_bytes()[: path.stat().st_size * 2 // 3])
-    with pytest.raises(ValueError, match=r"cut\.mp4"):
-        list(VideoFrames(cut))
+    frames = VideoFrames(cut)  # its index comes first, so what is there can be read
+    assert 0 < len(list(frames)) < 40
+    assert any("cut.mp4 is cut short" in note for note in frames.notes)
 
 
 def test_drawing_leaves_the_image_alone() -> None:
