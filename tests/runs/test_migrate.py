@@ -40,9 +40,15 @@ def test_todays_settings_stay_as_they_are() -> None:
 
 
 def test_overrides_of_before() -> None:
-    old = ["data.frameset.contrast=0", "data.windows.padding=official", "data.augmentation.grey=0", "data.windowsill=1"]
-    new = ["data.frame_sampling.distractor_pairs=0", "data.crops.padding=official", "data.augmentation.grayscale=0"]
-    assert migrate_overrides(old) == [*new, "data.windowsill=1"]
+    renamed = {
+        "data.frameset.contrast=0": "data.frame_sampling.distractor_pairs=0",
+        "data.windows.padding=official": "data.crops.padding=official",
+        "+data.augmentation.grey=0": "+data.augmentation.grayscale=0",
+        "model.decoder.position_std=0.5": "model.init.decoder_position_std=0.5",
+        "name=data.windows=1": "name=data.windows=1",
+        "data.windowsill=1": "data.windowsill=1",
+    }
+    assert migrate_overrides([*renamed, "model.xavier=true"]) == list(renamed.values())
     settings = yaml.safe_load((RUN / "config.yaml").read_text())
     before = yaml.safe_dump(settings)
     migrate_settings(settings)

@@ -4,12 +4,24 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-# Keys by their old names, in this order; what lies below goes with them.
-KEYS = {
+# Keys by their old names, in this order; what lies below goes with them. None: they have no meaning any more.
+KEYS: dict[str, str | None] = {
     "data.frameset": "data.frame_sampling",
     "data.frame_sampling.contrast": "data.frame_sampling.distractor_pairs",
     "data.windows": "data.crops",
     "data.augmentation.grey": "data.augmentation.grayscale",
+    "model.xavier": None,
+    "model.encoder.xavier": None,
+    "model.decoder.xavier": None,
+    "model.memory_position_std": "model.init.memory_position_std",
+    "model.decoder.embedding_std": "model.init.embedding_std",
+    "model.decoder.position_std": "model.init.decoder_position_std",
+    "model.encoder.position_std": "model.init.encoder_position_std",
+    "model.encoder.patch_gain": "model.init.patch_gain",
+    "model.encoder.match_gain": "model.init.match_gain",
+    "model.encoder.target_share": "model.init.target_share",
+    "model.encoder.target_std": "model.init.target_std",
+    "model.encoder.target_bias": "model.init.target_bias",
 }
 # `_target_`s: classes that have another name, then modules that lie elsewhere.
 CLASSES = {
@@ -27,6 +39,7 @@ MODULES = {
     "seqtrack_lit.data.folder": "seqtrack_lit.data.sets.folder",
     "seqtrack_lit.data.pictures": "seqtrack_lit.data.synthetic.pictures",
 }
+_TAKE_INIT = ("seqtrack_lit.models.decoder.Decoder", "seqtrack_lit.models.encoder.ViTEncoder")
 # A part of the settings that needs another class where it has one of these keys.
 CLASSES_BY_KEY = {
     "data.frame_sampling": (
@@ -44,34 +57,56 @@ def migrate_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
     """
     migrated: dict[str, Any] = _targets(settings)
     for old, new in KEYS.items():
-        parent, _, name = old.rpartition(".")
-        above = _part(migrated, parent)
-        if isinstance(above, dict) and name in above:
-            value = above.pop(name)
-            _part(migrated, new.rpartition(".")[0])[new.rpartition(".")[2]] = value
+        above, _, name = old.rpartition(".")
+        part = _part(migrated, above)
+        if part is None or name not in part:
+            continue
+        value = part.pop(name)
+        if new is not None:
+            above, _, name = new.rpartition(".")
+            made = _part(migrated, above, make=True)
+            if made is not None:
+                made[name] = value
     for key, (names, target) in CLASSES_BY_KEY.items():
         part = _part(migrated, key)
-        if isinstance(part, dict) and any(name in part for name in names):
+        if part is not None and any(name in part for name in names):
             part["_target_"] = target
+    _share_init(migrated)
     return migrated
+
+
+def _share_init(settings: dict[str, Any]) -> None:
+    """The initial weights (conf/model) stand in the model and, by interpolation, in parts that take them."""
+    model, init = _part(settings, "model"), _part(settings, "model.init")
+    if model is None or init is None or "_target_" in init:
+        return
+    init["_target_"] = "seqtrack_lit.models.tiny_init.TinyInit"
+    for part in (model.get("decoder"), model.get("encoder")):
+        if isinstance(part, dict) and part.get("_target_") in _TAKE_INIT:
+            part["init"] = dict(init)
 
 
 def migrate_overrides(overrides: Sequence[str]) -> list[str]:
     """The overrides that a run was begun with (run.json), by today's keys."""
     migrated = []
     for override in overrides:
+        key, equals, value = override.partition("=")
         for old, new in KEYS.items():
-            override = re.sub(rf"^([+~]*){re.escape(old)}(?=[.=]|$)", rf"\g<1>{new}", override)
-        migrated.append(override)
+            if re.fullmatch(rf"[+~]*{re.escape(old)}(\..*)?", key):
+                key = "" if new is None else key.replace(old, new, 1)
+        if key:
+            migrated.append(key + equals + value)
     return migrated
 
 
-def _part(settings: dict[str, Any], key: str) -> Any:
-    """What stands below a dotted key; None where there is nothing."""
+def _part(settings: dict[str, Any], key: str, *, make: bool = False) -> dict[str, Any] | None:
+    """The mapping below a dotted key; None where there is none, unless it is to be made."""
     found: Any = settings
-    for name in key.split(".") if key else ():
+    for name in key.split("."):
+        if make and name not in found:
+            found[name] = {}
         found = found.get(name) if isinstance(found, dict) else None
-    return found
+    return found if isinstance(found, dict) else None
 
 
 def _targets(tree: Any) -> Any:
