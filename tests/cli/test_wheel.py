@@ -34,5 +34,5 @@ def test_commands_of_the_wheel_outside_the_checkout(tmp_path):
     where = run("python", "-c", "import seqtrack_lit; print(seqtrack_lit.__file__)")
     assert Path(where.strip()).is_relative_to(tmp_path)
     assert "_target_: seqtrack_lit.models.seqtrack.SeqTrack" in run("seqtrack-train", "--cfg", "job")
-    for name in ("train", "evaluate", "track", "report", "profile", "data", "dashboard"):
+    for name in ("train", "evaluate", "track", "report", "profile", "data", "dashboard", "export"):
         assert f"seqtrack-{name}" in run(f"seqtrack-{name}", "--help")

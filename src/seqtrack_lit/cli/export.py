@@ -1,0 +1,44 @@
+"""seqtrack-export: a checkpoint in another form.
+
+    seqtrack-export checkpoint=runs/NAME/checkpoints/best.ckpt out=mine.safetensors
+    seqtrack-export checkpoint=runs/NAME/checkpoints/best.ckpt to=official out=SEQTRACK_ep0500.pth.tar
+
+compact    a safetensors file with int8 matrices (storage=fp16: half precision): averaged weights where training kept
+           them, no optimizer states. Tracks like a checkpoint: checkpoint=mine.safetensors.
+official   the weights by the official names, for the official code together with a YAML that describes the same model.
+"""
+
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+from seqtrack_lit.checks import one_of
+from seqtrack_lit.cli.checkpoints import named_checkpoint
+from seqtrack_lit.cli.hydra.runtime import existing, run
+
+
+def body(config: DictConfig) -> None:
+    """Write the file."""
+    one_of("", ("compact", "official"), to=config.to)
+    one_of("", ("int8", "fp16"), storage=config.storage)
+    path, out = named_checkpoint(config.checkpoint), Path(config.out).expanduser()
+    if config.official_config is not None:
+        existing(config.official_config, "official_config")
+    if out.exists():
+        raise ValueError(f"out={config.out} exists already; give another name, or delete it first")
+    from seqtrack_lit.models.checkpoint import export_compact, export_official, load_model
+
+    if config.to == "compact":
+        export_compact(path, out, storage=config.storage)
+    else:
+        export_official(load_model(path, official_config=config.official_config).model, out)
+    print(f"{out}: {out.stat().st_size / 1e6:.1f} MB, {config.to}, from {path} of {path.stat().st_size / 1e6:.1f} MB")
+
+
+def main() -> None:
+    """Entry point."""
+    run("export", body)
+
+
+if __name__ == "__main__":
+    main()

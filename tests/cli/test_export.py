@@ -1,0 +1,67 @@
+"""seqtrack-export: what it writes is read again, by us and by torch."""
+
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from seqtrack_lit.cli import export
+from seqtrack_lit.models.checkpoint import load_model
+from seqtrack_lit.models.official_names import to_official
+
+GOLDEN = Path(__file__).parents[1] / "golden"
+OURS, OFFICIAL = GOLDEN / "checkpoint" / "format1.pt", GOLDEN / "model" / "s2" / "SEQTRACK_ep0007.pth.tar"
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+    def go(*arguments: str) -> None:
+        monkeypatch.setattr(sys, "argv", ["seqtrack-export", *arguments])
+        export.main()
+
+    return go
+
+
+def test_compact(tmp_path, run, capsys):
+    run(f"checkpoint={OURS}", "out=small.safetensors")
+    assert "small.safetensors: 0.1 MB, compact" in capsys.readouterr().out
+    was, now = load_model(OURS), load_model(tmp_path / "small.safetensors")
+    assert now.tracker == was.tracker
+    for (name, a), b in zip(was.model.state_dict().items(), now.model.state_dict().values(), strict=True):
+        assert (a - b).abs().max() <= a.abs().max() / 254 + 1e-3, name  # half a step of 127, and fp16
+
+
+def test_official(tmp_path, run):
+    config = OFFICIAL.with_name("cfg.yaml")
+    run(f"checkpoint={OFFICIAL}", f"official_config={config}", "to=official", "out=new/SEQTRACK_ep0500.pth.tar")
+    written = torch.load(tmp_path / "new" / "SEQTRACK_ep0500.pth.tar", weights_only=True)["net"]
+    expected = to_official(load_model(OFFICIAL, official_config=config).model.state_dict())
+    assert written.keys() == expected.keys()
+    assert all(torch.equal(written[key], expected[key]) for key in expected)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["out=x"], "checkpoint"),
+        ([f"checkpoint={OURS}"], "out"),
+        ([f"checkpoint={OURS}", "out=x", "to=onnx"], "to must be one of compact, official, got 'onnx'"),
+        ([f"checkpoint={OURS}", "out=x", "storage=int4"], "storage must be one of int8, fp16"),
+        ([f"checkpoint={OURS}", "out=there"], "out=there exists already"),
+        ([f"checkpoint={OFFICIAL}", "out=x"], "does not say which model it is of"),
+        ([f"checkpoint={OURS}", "to=official", "out=x"], "no such model: model.map_equal_widths=true"),
+    ],
+    ids=["no checkpoint", "no out", "to", "storage", "exists", "no description", "no official model"],
+)
+def test_mistakes_are_one_line(tmp_path, run, capsys, arguments, says):
+    (tmp_path / "there").touch()
+    with pytest.raises(SystemExit) as stop:
+        run(*arguments)
+    said = capsys.readouterr().err
+    assert stop.value.code == 2
+    assert says in said
+    assert len(said.strip().splitlines()) == 1
+    assert not (tmp_path / "x").exists()
