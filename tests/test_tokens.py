@@ -83,7 +83,7 @@ def test_window_is_numpy_hanning():
     import numpy as np
 
     for bins in (16, 100, 4000):
-        window = BoxTokenizer(bins).window()
+        window = BoxTokenizer(bins).hann_window()
         assert window.dtype == torch.float64
         assert window[0] == window[-1] == 0
         np.testing.assert_array_equal(window, np.hanning(bins))

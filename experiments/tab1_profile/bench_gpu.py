@@ -148,7 +148,7 @@ def follow(init: Callable[..., object], update: Callable[..., Any], frames: int 
 def batches(name: str, sizes: tuple[int, ...]) -> Iterator[Row]:
     """Crops on the device to boxes on the device, batched, bf16; eager at batch 1 too."""
     net = model_of(name).cuda().bfloat16().eval()
-    window, lean = net.tokenizer.window().cuda(), LeanDecoder(net.decoder, net.memory_position)
+    window, lean = net.tokenizer.hann_window().cuda(), LeanDecoder(net.decoder, net.memory_position)
     macs = count_macs(net).everything
     for size in sizes:
         templates = torch.randn(size, net.templates, 3, net.template_size, net.template_size, device="cuda").bfloat16()
@@ -164,7 +164,7 @@ def batches(name: str, sizes: tuple[int, ...]) -> Iterator[Row]:
             with torch.inference_mode():
                 search = normalise(crops).bfloat16()
                 times = device_ms(
-                    lambda t=templates, x=search: net.generate(t, x, window=window, lean=lean), repeats=20
+                    lambda t=templates, x=search: net.generate(t, x, hann_window=window, lean=lean), repeats=20
                 )
             yield {"row": f"{name} batch 1, bf16, without graph", **spread(times)}
             with torch.inference_mode():

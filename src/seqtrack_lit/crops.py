@@ -1,4 +1,4 @@
-"""A square window of an image: cut it, and map boxes into it and out of it (paper section 4.1).
+"""A square crop of an image: cut it, and map boxes into it and out of it (paper section 4.1).
 
 Official: lib/train/data/processing_utils.py (sample_target, transform_image_to_crop) and
 lib/test/tracker/seqtrack.py (map_box_back). The window's corner is rounded to whole pixels for cutting only;

@@ -1,8 +1,8 @@
-"""A box as a sentence of four tokens from one vocabulary (paper section 3.2).
+"""A box as a sequence of four tokens from one vocabulary (paper section 3.2).
 
 The vocabulary holds `bins` coordinate tokens and two special ones: END = bins, START = bins + 1. A crop box
-in fractions of the crop's side becomes [t1, t2, t3, t4]; the decoder reads [START, t1..t4] and is taught
-[t1..t4, END].
+in fractions of the crop's side becomes [t1, t2, t3, t4]; with teacher forcing the decoder's input is
+[START, t1..t4] and its target [t1..t4, END].
 """
 
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ class BoxTokenizer:
 
     Args:
         bins: number of coordinate tokens, the values 0, 1/(bins-1), ..., 1.
-        order: order of the coordinates in the sentence (paper Tab. 4: rows 1, 4 and 5).
+        order: order of the coordinates (paper Tab. 4: rows 1, 4 and 5).
         rounding: "floor" is the official code's `int(v * (bins - 1))`; "nearest" halves the mean error.
     """
 
@@ -41,12 +41,12 @@ class BoxTokenizer:
 
     @property
     def end(self) -> int:
-        """The token that closes a sentence; trained, never generated."""
+        """The last token of a target; trained, never generated."""
         return self.bins
 
     @property
     def start(self) -> int:
-        """The token that opens a sentence; never a target."""
+        """The first token of an input; never a target."""
         return self.bins + 1
 
     @property
@@ -56,11 +56,11 @@ class BoxTokenizer:
 
     @property
     def window_positions(self) -> tuple[int, int]:
-        """The two of the four positions a window penalty applies to: the target's place, not its size."""
+        """The two of the four token positions the window penalty applies to: those of the target's centre."""
         return (2, 3) if self.order == "whcxcy" else (0, 1)
 
     def continuous(self, boxes_cxcywh: Boxes) -> Boxes:
-        """The four values in sentence order on the scale of the bins, [0, bins - 1], before rounding.
+        """The four values in the order of the tokens on the scale of the bins, [0, bins - 1], before rounding.
 
         The box is clamped to the crop as corners FIRST, so the centre is that of the visible part (official
         lib/train/actors/seqtrack.py).
@@ -101,7 +101,7 @@ class BoxTokenizer:
         start, end = torch.full_like(special, self.start), torch.full_like(special, self.end)
         return torch.cat([start, tokens], dim=-1), torch.cat([tokens, end], dim=-1)
 
-    def window(self) -> Float[Tensor, "bins"]:
+    def hann_window(self) -> Float[Tensor, "bins"]:
         """Hann window over the coordinate tokens, symmetric, exactly 0 at both ends, float64 (paper section 3.5)."""
         # numpy's, as in the official code: torch.hann_window differs in the last bit
         return torch.from_numpy(np.hanning(self.bins))

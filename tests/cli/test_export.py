@@ -51,7 +51,7 @@ def test_official(tmp_path, run):
         ([f"checkpoint={OURS}", "out=x", "to=onnx"], "to must be one of compact, official, got 'onnx'"),
         ([f"checkpoint={OURS}", "out=x", "storage=int4"], "storage must be one of int8, fp16"),
         ([f"checkpoint={OURS}", "out=there"], "out=there exists already"),
-        ([f"checkpoint={OFFICIAL}", "out=x"], "does not say which model it is of"),
+        ([f"checkpoint={OFFICIAL}", "out=x"], "has no description of its model"),
         ([f"checkpoint={OURS}", "to=official", "out=x"], "no such model: model.map_equal_widths=true"),
     ],
     ids=["no checkpoint", "no out", "to", "storage", "exists", "no description", "no official model"],

@@ -1,4 +1,6 @@
-"""Generation with a cache must say what the plain model says word by word."""
+"""Generation with a cache equals the plain model, run again for every token."""
+
+from itertools import combinations, product
 
 import pytest
 import torch
@@ -13,14 +15,14 @@ GEOMETRY = {
 
 
 def one_by_one(net, templates, search, window, past):
-    """Greedy decoding without cache: the whole prefix again for each word (method of the official tracker)."""
+    """Greedy decoding without cache: the whole prefix again for each token (method of the official tracker)."""
     inputs = torch.full((len(search), 1), net.tokenizer.start)
     likelihoods = []
-    for slot in range(4):
+    for position in range(4):
         logits = net(templates, search, inputs, past).tokens
-        last = logits[:, slot] if net.decoder.bidirectional else logits[:, -1]
+        last = logits[:, position] if net.decoder.bidirectional else logits[:, -1]
         probabilities = last.float().softmax(-1)[:, : net.tokenizer.bins]
-        if window is not None and slot in net.tokenizer.window_positions:
+        if window is not None and position in net.tokenizer.window_positions:
             probabilities = probabilities.double() * window
         likelihood, token = probabilities.max(-1)
         inputs = torch.cat([inputs, token[:, None]], 1)
@@ -30,12 +32,12 @@ def one_by_one(net, templates, search, window, past):
 
 def check(net, inputs, windowed, batch=2):
     templates, search, past = inputs(net, batch)
-    window = net.tokenizer.window() if windowed else None
+    window = net.tokenizer.hann_window() if windowed else None
     with torch.no_grad():
         tokens, likelihoods = one_by_one(net, templates, search, window, past)
     lean = LeanDecoder(net.decoder, net.memory_position)
     for reader in (None, lean):
-        found = net.generate(templates, search, window=window, past=past, lean=reader)
+        found = net.generate(templates, search, hann_window=window, past=past, lean=reader)
         assert torch.equal(found.tokens, tokens)
         assert found.likelihoods.dtype == (torch.float64 if windowed else torch.float32)
         torch.testing.assert_close(found.likelihoods.double(), likelihoods, atol=1e-6, rtol=1e-4)
@@ -43,33 +45,42 @@ def check(net, inputs, windowed, batch=2):
         assert torch.equal(found.boxes, net.tokenizer.decode(tokens))
 
 
-@pytest.mark.parametrize("windowed", [False, True], ids=["no window", "window"])
-@pytest.mark.parametrize("geometry", GEOMETRY.values(), ids=GEOMETRY)
-@pytest.mark.parametrize("pre_norm", [False, True], ids=["post-norm", "pre-norm"])
-@pytest.mark.parametrize("memory", ["search", "both", "mean"])
-@pytest.mark.parametrize("order", ["cxcywh", "whcxcy", "xyxy"])
+ORDERS = ("cxcywh", "whcxcy", "xyxy")
+# every pair of order, memory and norm; geometry and window take turns, so that each meets each of the others
+CAUSAL = [
+    (ORDERS[o], memory, bool(p), list(GEOMETRY)[(o + m + p) % 3], (o + m + p) % 2 == 0)
+    for o, (m, memory), p in product(range(3), enumerate(("search", "both", "mean")), range(2))
+]
+
+
+@pytest.mark.parametrize(("order", "memory", "pre_norm", "geometry", "windowed"), CAUSAL)
 def test_causal(build, inputs, order, memory, pre_norm, geometry, windowed):
-    check(build(order=order, memory=memory, encoder=geometry, decoder={"pre_norm": pre_norm}), inputs, windowed)
+    net = build(order=order, memory=memory, encoder=GEOMETRY[geometry], decoder={"pre_norm": pre_norm})
+    check(net, inputs, windowed)
+
+
+def test_the_cases_meet_each_other():
+    for a, b in combinations(range(5), 2):
+        values = [len({case[i] for case in CAUSAL}) for i in (a, b)]
+        assert len({(case[a], case[b]) for case in CAUSAL}) == values[0] * values[1], (a, b)
+
+
+VARIANTS = {
+    "temporal 1": {"decoder": {"past": 1}},
+    "temporal 4": {"decoder": {"past": 4}},
+    "bidirectional": {"decoder": {"bidirectional": True}},
+    "separate": {"encoder": {"joint": False}, "memory": "both"},
+    "separate bidirectional": {"encoder": {"joint": False}, "memory": "both", "decoder": {"bidirectional": True}},
+    "3 layers": {"decoder": {"depth": 3}},
+}
 
 
 @pytest.mark.parametrize("windowed", [False, True], ids=["no window", "window"])
-@pytest.mark.parametrize("pre_norm", [False, True], ids=["post-norm", "pre-norm"])
-@pytest.mark.parametrize("order", ["cxcywh", "whcxcy", "xyxy"])
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {"decoder": {"past": 1}},
-        {"decoder": {"past": 4}},
-        {"decoder": {"bidirectional": True}},
-        {"encoder": {"joint": False}, "memory": "both"},
-        {"encoder": {"joint": False}, "memory": "both", "decoder": {"bidirectional": True}},
-        {"decoder": {"depth": 3}},
-    ],
-    ids=["temporal 1", "temporal 4", "bidirectional", "separate", "separate bidirectional", "3 layers"],
-)
-def test_variants(build, inputs, changes, order, pre_norm, windowed):
-    decoder = changes.get("decoder", {}) | {"pre_norm": pre_norm}
-    check(build(order=order, **changes | {"decoder": decoder}), inputs, windowed)
+@pytest.mark.parametrize("name", VARIANTS)
+def test_variants(build, inputs, name, windowed):
+    changes, number = VARIANTS[name], list(VARIANTS).index(name) + windowed
+    decoder = changes.get("decoder", {}) | {"pre_norm": number % 2 == 0}
+    check(build(order=ORDERS[number % 3], **changes | {"decoder": decoder}), inputs, windowed)
 
 
 @pytest.mark.parametrize("batch", [1, 2, 3])
@@ -81,11 +92,11 @@ def test_batch_sizes(build, inputs, batch):
 def test_neighbours_in_a_batch_do_not_matter(build, inputs, changes):
     net = build(**changes)
     templates, search, past = inputs(net, 3)
-    window = net.tokenizer.window()
-    together = net.generate(templates, search, window=window, past=past)
+    window = net.tokenizer.hann_window()
+    together = net.generate(templates, search, hann_window=window, past=past)
     for i in range(3):
         own = None if past is None else past[i : i + 1]
-        alone = net.generate(templates[i : i + 1], search[i : i + 1], window=window, past=own)
+        alone = net.generate(templates[i : i + 1], search[i : i + 1], hann_window=window, past=own)
         assert torch.equal(alone.tokens, together.tokens[i : i + 1])
         torch.testing.assert_close(alone.likelihoods, together.likelihoods[i : i + 1], atol=1e-6, rtol=1e-4)
 
@@ -109,19 +120,19 @@ def test_attention_on_request(build, inputs, memory, decoder):
 
 
 def test_attention_rows_belong_to_their_tokens(build, inputs):
-    """The attention of word i is that of a plain pass over the words before it."""
+    """The attention of token i is that of a plain pass over the tokens before it."""
     net = build()
     templates, search, _ = inputs(net)
-    said = net.generate(templates, search, attention=True)
+    prediction = net.generate(templates, search, attention=True)
     start = torch.full((2, 1), net.tokenizer.start)
     memory = net.encode(templates, search)
-    context, _ = net.decoder.prefill(memory, net.memory_position)
+    state, _ = net.decoder.prefill(memory, net.memory_position)
     with torch.no_grad():
-        for slot in range(4):
-            context.length = slot
-            word = torch.cat([start, said.tokens], 1)[:, slot : slot + 1]
-            _, attention = net.decoder.decode_step(word, context, weights=True)
-            torch.testing.assert_close(attention[:, 0], said.attention[:, slot])
+        for position in range(4):
+            state.length = position
+            token = torch.cat([start, prediction.tokens], 1)[:, position : position + 1]
+            _, attention = net.decoder.decode_step(token, state, weights=True)
+            torch.testing.assert_close(attention[:, 0], prediction.attention[:, position])
 
 
 @pytest.mark.parametrize("order", ["cxcywh", "whcxcy"])
@@ -129,16 +140,16 @@ def test_attention_rows_belong_to_their_tokens(build, inputs):
 def test_distributions_on_request(build, inputs, windowed, order):
     net = build(order=order)
     templates, search, _ = inputs(net)
-    window = net.tokenizer.window() if windowed else None
-    said = net.generate(templates, search, window=window, distributions=True)
+    window = net.tokenizer.hann_window() if windowed else None
+    prediction = net.generate(templates, search, hann_window=window, distributions=True)
     assert net.generate(templates, search).distributions is None
-    assert said.distributions.shape == (2, 4, net.tokenizer.bins)
-    best, token = said.distributions.max(-1)
-    assert torch.equal(token, said.tokens)
-    assert torch.equal(best, said.likelihoods)
-    assert (said.distributions.sum(-1) <= 1).all()  # END and START took their share
+    assert prediction.distributions.shape == (2, 4, net.tokenizer.bins)
+    best, token = prediction.distributions.max(-1)
+    assert torch.equal(token, prediction.tokens)
+    assert torch.equal(best, prediction.likelihoods)
+    assert (prediction.distributions.sum(-1) <= 1).all()  # END and START took their share
     if windowed:
-        positions = said.distributions[:, list(net.tokenizer.window_positions)]
+        positions = prediction.distributions[:, list(net.tokenizer.window_positions)]
         assert (positions[..., [0, -1]] == 0).all()
 
 
@@ -147,7 +158,7 @@ def test_window_moves_positions_to_the_middle(build, inputs):
     templates, search, _ = inputs(net, 3)
     spike = torch.zeros(net.tokenizer.bins, dtype=torch.float64)
     spike[7] = 1.0
-    assert (net.generate(templates, search, window=spike).tokens[:, :2] == 7).all()
+    assert (net.generate(templates, search, hann_window=spike).tokens[:, :2] == 7).all()
 
 
 @pytest.mark.parametrize("windowed", [False, True])
@@ -156,16 +167,18 @@ def test_bfloat16(build, inputs, how, windowed):
     """Everything after the logits is float32 or float64, whatever the model runs in."""
     net = build()
     templates, search, _ = inputs(net)
-    window = net.tokenizer.window() if windowed else None
+    window = net.tokenizer.hann_window() if windowed else None
     if how == "weights":
-        said = net.bfloat16().generate(templates.bfloat16(), search.bfloat16(), window=window, attention=True)
+        prediction = net.bfloat16().generate(
+            templates.bfloat16(), search.bfloat16(), hann_window=window, attention=True
+        )
     else:
         with torch.autocast("cpu", torch.bfloat16):
-            said = net.generate(templates, search, window=window, attention=True)
-    assert said.likelihoods.dtype == (torch.float64 if windowed else torch.float32)
-    assert said.boxes.dtype == torch.float32
-    assert (said.likelihoods > 0).all()
-    assert torch.isfinite(said.boxes).all()
+            prediction = net.generate(templates, search, hann_window=window, attention=True)
+    assert prediction.likelihoods.dtype == (torch.float64 if windowed else torch.float32)
+    assert prediction.boxes.dtype == torch.float32
+    assert (prediction.likelihoods > 0).all()
+    assert torch.isfinite(prediction.boxes).all()
 
 
 def test_generation_keeps_no_gradient(build, inputs):

@@ -34,7 +34,7 @@ def net_of(kind: str) -> SeqTrack:
 @pytest.mark.parametrize("kind", ["plain", "past", "timm"])
 def test_equal_to_generation_without_a_graph(kind):
     net = net_of(kind)
-    window = net.tokenizer.window().cuda()
+    window = net.tokenizer.hann_window().cuda()
     captured = CapturedGeneration(net, window=window)
     generator = torch.Generator().manual_seed(1)
     for size in (1, 3, 1, 3):  # batch sizes alternate, templates and crops are new each time
@@ -42,7 +42,7 @@ def test_equal_to_generation_without_a_graph(kind):
         pixels = torch.randint(0, 256, (size, 3, 64, 64), generator=generator, dtype=torch.uint8)
         past = torch.randint(0, 100, (size, 2, 4), generator=generator).cuda() if kind == "past" else None
         with torch.inference_mode():
-            expected = net.generate(templates, normalise(pixels.cuda()), window=window, past=past)
+            expected = net.generate(templates, normalise(pixels.cuda()), hann_window=window, past=past)
         found = captured(templates, pixels, past)
         assert torch.equal(found.tokens, expected.tokens)
         torch.testing.assert_close(found.likelihoods, expected.likelihoods, atol=1e-6, rtol=1e-5)

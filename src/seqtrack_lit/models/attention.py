@@ -23,17 +23,17 @@ def attend(
     """softmax(queries keys^T / sqrt(E)) values.
 
     Args:
-        queries: what asks.
-        keys: what is asked.
-        values: what answers.
+        queries: B H Q E.
+        keys: B H K E.
+        values: B H K E.
         visible: which keys (columns) a query (row) may see; all when None.
         dropout: probability of dropping an attention weight; the caller passes 0 outside of training.
         weights: whether to return the attention weights too, before dropout; each row sums to 1.
 
     Returns:
-        The answers, and the weights where asked for.
+        The outputs [B H Q E], and the weights [B H Q K] if `weights`.
     """
-    # The fused kernel hides the weights, and its backward in low precision on a CPU takes 43 % of a training
+    # The fused kernel returns no weights, and its backward in low precision on a CPU takes 43 % of a training
     # step at the sizes of the tiny model: both cases are written out.
     slow_kernel = queries.device.type == "cpu" and queries.dtype != torch.float32
     if not weights and not slow_kernel:
@@ -42,8 +42,8 @@ def attend(
     if visible is not None:
         scores = scores.masked_fill(~visible, float("-inf"))
     attention = scores.softmax(-1, dtype=torch.float32).to(values.dtype)
-    answers = F.dropout(attention, dropout) @ values if dropout else attention @ values
-    return answers, attention if weights else None
+    outputs = F.dropout(attention, dropout) @ values if dropout else attention @ values
+    return outputs, attention if weights else None
 
 
 def split_heads(tokens: Float[Tensor, "B N C"], heads: int) -> Heads:

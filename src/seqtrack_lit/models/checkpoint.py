@@ -1,4 +1,4 @@
-"""Checkpoints: known by their content, read without running what is in them, turned into a model.
+"""Checkpoints: recognised by content, read without running what is in them, turned into a model.
 
 - official: `SEQTRACK_ep0500.pth.tar` of microsoft/VideoX; the weights under `net`, foreign objects beside them.
 - lightning: ours; `state_dict` with prefix `net.`, `ema` without, and under `seqtrack` plain constructor arguments
@@ -126,7 +126,7 @@ def load_model(path: str | Path, *, official_config: str | Path | None = None) -
 
 
 def load_weights(model: SeqTrack, path: str | Path) -> str:
-    """Fill a model that exists already, to train on from a checkpoint of any kind; gives back its source.
+    """Fill a model that exists already, to train on from a checkpoint of any kind; returns its source.
 
     Raises:
         FileNotFoundError: no such file.
@@ -180,10 +180,10 @@ def _built(description: Description, checkpoint: Checkpoint) -> SeqTrack:
             outline = build_model(description.tokenizer, description.model)
     except ValueError as error:
         raise ValueError(f"{source}: {error}") from error
-    except Exception as error:  # a description of a stranger can fail in any way
+    except Exception as error:  # a foreign description can fail in any way
         reason = shown(" ".join(str(error).split()), 200)
         raise ValueError(
-            f"{source}: what it says of its model cannot be built ({type(error).__name__}: {reason})"
+            f"{source}: the model of its description cannot be built ({type(error).__name__}: {reason})"
         ) from error
     _matched(outline.state_dict(), checkpoint)
     computed = {name for name, _ in outline.named_buffers()} - set(outline.state_dict())  # no file holds these
@@ -207,7 +207,7 @@ class _NoStart(TorchFunctionMode):
 def export_official(model: SeqTrack, path: str | Path, *, epoch: int = 500) -> None:
     """Write a model as an official checkpoint, which the official code and torch.load(weights_only=True) read.
 
-    The official configuration file must say the same of the model; a training-only dense head is left out.
+    The official configuration file must describe the same model; a training-only dense head is left out.
 
     Raises:
         ValueError: the official code has no such model.
@@ -240,7 +240,7 @@ def export_official(model: SeqTrack, path: str | Path, *, epoch: int = 500) -> N
 
 
 def export_compact(checkpoint: str | Path, path: str | Path, *, storage: Storage = "int8") -> None:
-    """Write a checkpoint of ours as a small safetensors file that `load_model` reads; see models.compact.
+    """Write a checkpoint of ours as a small safetensors file that `load_model` reads; see models/quantised.py.
 
     The average of the weights where there is one; the training-only dense head stays, which is small.
 
@@ -250,7 +250,7 @@ def export_compact(checkpoint: str | Path, path: str | Path, *, storage: Storage
     """
     read = read_checkpoint(checkpoint)
     if read.description is None:
-        raise ValueError(f"{read.source} does not say which model it is of; give a checkpoint that training wrote")
+        raise ValueError(f"{read.source} has no description of its model; give a checkpoint that training wrote")
     encoder = read.description.model.get("encoder")
     model = {
         **read.description.model,
@@ -270,8 +270,8 @@ def _official_names(checkpoint: Checkpoint) -> dict[str, Tensor]:
             raise RuntimeError(f"encoder and decoder have the same width {width}: is model.map_equal_widths set?")
     except (KeyError, RuntimeError, IndexError, ValueError) as error:
         raise ValueError(
-            f"{checkpoint.source} does not show which model it is of ({error}); give the checkpoint that training "
-            "wrote (.ckpt), which does"
+            f"{checkpoint.source} has no description, and its tensors fit no official model ({error}); give the "
+            "checkpoint that training wrote (.ckpt)"
         ) from error
     return official
 

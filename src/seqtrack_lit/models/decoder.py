@@ -1,12 +1,12 @@
-"""The decoder: a causal transformer that writes a box as four tokens while it looks at the image (paper Fig. 3).
+"""The decoder: a causal transformer that generates the four tokens of a box from the image's features (paper Fig. 3).
 
 Two blocks of masked self-attention, cross-attention to the memory (the encoder's features) and a perceptron,
-then a three-layer word head. Arithmetic of microsoft/VideoX SeqTrack lib/models/seqtrack/decoder.py: learned
+then a three-layer vocabulary head. Arithmetic of microsoft/VideoX SeqTrack lib/models/seqtrack/decoder.py: learned
 position embeddings are added to queries and keys of self-attention and to the queries of cross-attention, never
 to values; memory positions are added to the keys of cross-attention only.
 
-Letters: B batch, L tokens read at once, S tokens of a whole sentence, D width, H heads, E head width, M memory
-tokens, V vocabulary, P past boxes.
+Letters: B batch, L input tokens, l of them with logits, S tokens of a whole token sequence, D width, H heads, E head
+width, M memory tokens, V vocabulary, P past boxes.
 """
 
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ Weights = Float[Tensor, "B H Q K"]
 
 
 class KVCache(NamedTuple):
-    """What attention looks things up in."""
+    """Keys and values of attention, each B H N E."""
 
     keys: Heads
     values: Heads
@@ -34,14 +34,14 @@ class KVCache(NamedTuple):
 
 @dataclass
 class DecoderState:
-    """State of a generation: per layer the memory's keys and values, and a cache for those of the sentence.
+    """State of a generation: per layer keys and values of the memory, and a cache for those of the tokens.
 
-    `cache` has the length of a whole sentence from the start; what is not written yet is masked.
+    `cache` has the length S of a whole token sequence from the start; token positions not yet written are masked.
     """
 
     memory: list[KVCache]
     cache: list[KVCache]
-    length: int = 0  # tokens read so far
+    length: int = 0  # tokens processed so far
 
 
 class Attention(nn.Module):
@@ -57,7 +57,7 @@ class Attention(nn.Module):
         self.out = nn.Linear(width, width)
 
     def project_kv(self, keys: Float[Tensor, "B N D"], values: Float[Tensor, "B N D"]) -> KVCache:
-        """Project keys and values; what can be done once and kept."""
+        """Keys and values of these tokens, projected and split into heads."""
         return KVCache(split_heads(self.key(keys), self.heads), split_heads(self.value(values), self.heads))
 
     def forward(
@@ -67,8 +67,8 @@ class Attention(nn.Module):
         visible: Bool[Tensor, "L N"] | None = None,
         weights: bool = False,
     ) -> tuple[Float[Tensor, "B L D"], Weights | None]:
-        """Answers to the queries, and the attention weights where asked for."""
-        answers, attention = attend(
+        """Outputs for the queries, and the attention weights if `weights`."""
+        outputs, attention = attend(
             split_heads(self.query(queries), self.heads),
             keys_values.keys,
             keys_values.values,
@@ -76,7 +76,7 @@ class Attention(nn.Module):
             dropout=self.dropout if self.training else 0.0,
             weights=weights,
         )
-        return self.out(merge_heads(answers)), attention
+        return self.out(merge_heads(outputs)), attention
 
 
 class DecoderLayer(nn.Module):
@@ -100,27 +100,27 @@ class DecoderLayer(nn.Module):
         memory: KVCache,
         visible: Bool[Tensor, "L S"] | None,
         cache: KVCache | None,
-        slots: Int64[Tensor, "L"],
+        positions: Int64[Tensor, "L"],
         weights: bool,
     ) -> tuple[Float[Tensor, "B L D"], Weights | None]:
-        """Tokens number `slots` of the sentence through the layer, and the cross-attention where asked for.
+        """The tokens at `positions` of the sequence through the layer, and the cross-attention if `weights`.
 
-        Without a cache the tokens are the whole sentence; with one, their keys and values are written into it.
+        Without a cache the tokens are the whole sequence; with one, their keys and values are written into it.
         """
         y = self.norm1(x) if self.pre_norm else x
-        sentence = self.self_attention.project_kv(y + position, y)
+        keys_values = self.self_attention.project_kv(y + position, y)
         if cache is not None:
-            cache.keys.index_copy_(2, slots, sentence.keys)
-            cache.values.index_copy_(2, slots, sentence.values)
-            sentence = cache
-        answer, _ = self.self_attention(y + position, sentence, visible)
-        x = x + self.dropout(answer)
+            cache.keys.index_copy_(2, positions, keys_values.keys)
+            cache.values.index_copy_(2, positions, keys_values.values)
+            keys_values = cache
+        output, _ = self.self_attention(y + position, keys_values, visible)
+        x = x + self.dropout(output)
         if not self.pre_norm:
             x = self.norm1(x)
 
         y = self.norm2(x) if self.pre_norm else x
-        answer, attention = self.cross_attention(y + position, memory, weights=weights)
-        x = x + self.dropout(answer)
+        output, attention = self.cross_attention(y + position, memory, weights=weights)
+        x = x + self.dropout(output)
         if not self.pre_norm:
             x = self.norm2(x)
 
@@ -137,10 +137,10 @@ class DecoderInit(Protocol):
 
 
 class Decoder(nn.Module):
-    """Sentence and memory to logits over the vocabulary.
+    """Token sequence and memory to logits over the vocabulary.
 
     Args:
-        tokenizer: gives the vocabulary.
+        tokenizer: its vocabulary size and special tokens.
         width: width of the tokens.
         depth: number of layers.
         heads: attention heads of a layer.
@@ -149,8 +149,8 @@ class Decoder(nn.Module):
             perceptron; active in training mode only.
         pre_norm: norms before instead of after each branch; the final norm stays.
         past: number of past boxes whose tokens stand before START, oldest first (Tab. 5).
-        bidirectional: four learned queries that see each other replace the causal sentence; all coordinates at
-            once, no START, no END (Tab. 4 #2).
+        bidirectional: four learned queries that see each other replace the causal token sequence; all
+            coordinates at once, no START, no END (Tab. 4 #2).
         init: initial weights. None is the official rule: tables and linear layers Xavier-uniform (queries, keys and
             values as one matrix), attention biases 0, torch's default for the vocabulary head and perceptron biases.
     """
@@ -185,7 +185,7 @@ class Decoder(nn.Module):
         self.heads = heads
         self.past = past
         self.bidirectional = bidirectional
-        # causal: the words; bidirectional: the four queries
+        # causal: the vocabulary; bidirectional: the four queries
         self.embedding = nn.Embedding(4 if bidirectional else tokenizer.vocab_size, width)
         self.embedding_norm = nn.LayerNorm(width)
         self.embedding_dropout = nn.Dropout(dropout)
@@ -211,8 +211,8 @@ class Decoder(nn.Module):
         return [self.position] if self.past_position is None else [self.position, self.past_position]
 
     @property
-    def sentence(self) -> int:
-        """S, tokens of a whole sentence: past boxes, START and four coordinates; or the four queries."""
+    def sequence_length(self) -> int:
+        """S, tokens of a whole sequence: past boxes, START and four coordinates; or the four queries."""
         return 4 * self.past + self.position.shape[1]
 
     def forward(
@@ -222,59 +222,59 @@ class Decoder(nn.Module):
         memory_position: MemoryPosition,
         past: Int64[Tensor, "B P 4"] | None = None,
     ) -> Float[Tensor, "B l V"]:
-        """Teacher forcing: all tokens at once, the logits of the word after each.
+        """Teacher forcing: all tokens at once, the logits of the token after each.
 
         Args:
-            inputs: [START, t1, ...]; the bidirectional decoder ignores them and answers for its four queries.
-            memory: what cross-attention looks at.
-            memory_position: its positions, added to the keys.
+            inputs: [START, t1, ...]; ignored by the bidirectional decoder, whose logits are those of its four queries.
+            memory: keys and values of cross-attention.
+            memory_position: their positions, added to the keys.
             past: tokens of the past boxes, oldest first; clamped to coordinate tokens.
         """
-        opening = self.opening(past, len(memory))
-        tokens = opening if self.bidirectional else torch.cat([opening[:, :-1], inputs], dim=1)
-        states, _ = self._read(tokens, self._project_kv(memory, memory_position), None, 0, weights=False)
+        prompt = self.prompt(past, len(memory))
+        tokens = prompt if self.bidirectional else torch.cat([prompt[:, :-1], inputs], dim=1)
+        states, _ = self._run_layers(tokens, self._project_kv(memory, memory_position), None, 0, weights=False)
         return self.logits(states[:, 4 * self.past :])
 
     def prefill(
         self, memory: Memory, memory_position: MemoryPosition, past: Int64[Tensor, "B P 4"] | None = None
     ) -> tuple[DecoderState, Int64[Tensor, "B L"]]:
-        """Begin a generation: its state, and the tokens to `decode_step` first."""
+        """Begin a generation: its state, and the tokens of the first `decode_step`."""
         keys_values = self._project_kv(memory, memory_position)
         keys = keys_values[0].keys
-        shape = (len(memory), self.heads, self.sentence, self.width // self.heads)
+        shape = (len(memory), self.heads, self.sequence_length, self.width // self.heads)
         cache = [KVCache(keys.new_zeros(shape), keys.new_zeros(shape)) for _ in self.layers]
-        return DecoderState(keys_values, cache), self.opening(past, len(memory))
+        return DecoderState(keys_values, cache), self.prompt(past, len(memory))
 
     def decode_step(
-        self, tokens: Int64[Tensor, "B L"], context: DecoderState, *, weights: bool = False
+        self, tokens: Int64[Tensor, "B L"], state: DecoderState, *, weights: bool = False
     ) -> tuple[Float[Tensor, "B l V"], Float[Tensor, "B l layers H M"] | None]:
-        """Read the next tokens of a sentence; earlier ones are remembered in the context.
+        """Process the next tokens of a sequence; keys and values of earlier ones are in the state.
 
         Returns:
-            Logits of the word after the last token (bidirectional: after each of the four queries) and, where
-            asked for, the cross-attention behind them: each row over the memory sums to 1.
+            Logits of the token after the last one (bidirectional: of each of the four queries) and, if `weights`, the
+            cross-attention behind them: each row over the memory sums to 1.
         """
-        states, attention = self._read(tokens, context.memory, context.cache, context.length, weights=weights)
-        context.length += tokens.shape[1]
-        answers = 4 if self.bidirectional else 1
-        logits = self.logits(states[:, -answers:])
+        states, attention = self._run_layers(tokens, state.memory, state.cache, state.length, weights=weights)
+        state.length += tokens.shape[1]
+        outputs = 4 if self.bidirectional else 1
+        logits = self.logits(states[:, -outputs:])
         if not weights:
             return logits, None
-        return logits, torch.stack(attention, dim=1)[..., -answers:, :].permute(0, 3, 1, 2, 4)  # B layers H l M
+        return logits, torch.stack(attention, dim=1)[..., -outputs:, :].permute(0, 3, 1, 2, 4)  # B layers H l M
 
     def logits(self, states: Float[Tensor, "B l D"]) -> Float[Tensor, "B l V"]:
-        """The word head, its last layer in float32.
+        """The vocabulary head, its last layer in float32.
 
         Logits of neighbouring bins differ by less than bfloat16 resolves: ties, of which argmax takes the first,
         would pull boxes left and up.
         """
         hidden, last = self.head[:-1](states), cast(nn.Linear, self.head[-1])
-        if states.is_meta:  # counted, not computed; autocast knows no such device
+        if states.is_meta:  # counted, not computed; autocast has no such device
             return nn.functional.linear(hidden, last.weight, last.bias)
         with torch.autocast(states.device.type, enabled=False):
             return nn.functional.linear(hidden.float(), last.weight.float(), last.bias.float())
 
-    def opening(self, past: Int64[Tensor, "B P 4"] | None, batch: int) -> Int64[Tensor, "B L"]:
+    def prompt(self, past: Int64[Tensor, "B P 4"] | None, batch: int) -> Int64[Tensor, "B L"]:
         """The tokens a generation begins with: past boxes and START, or the four queries."""
         device = self.position.device
         if self.bidirectional:
@@ -291,7 +291,7 @@ class Decoder(nn.Module):
         keys = memory + memory_position
         return [cast(DecoderLayer, layer).cross_attention.project_kv(keys, memory) for layer in self.layers]
 
-    def _read(
+    def _run_layers(
         self,
         tokens: Int64[Tensor, "B L"],
         memory: list[KVCache],
@@ -300,20 +300,20 @@ class Decoder(nn.Module):
         *,
         weights: bool,
     ) -> tuple[Float[Tensor, "B L D"], list[Tensor]]:
-        """Tokens number done, done + 1, ... of the sentence through all layers and the final norm."""
-        slots = torch.arange(done, done + tokens.shape[1], device=tokens.device)
+        """The tokens at positions done, done + 1, ... of the sequence through all layers and the final norm."""
+        positions = torch.arange(done, done + tokens.shape[1], device=tokens.device)
         position = self.position if self.past_position is None else torch.cat([self.past_position, self.position], 1)
         position = position[:, done : done + tokens.shape[1]]
         visible = None
         if not self.bidirectional:
-            seen = torch.arange(self.sentence if cache else tokens.shape[1], device=tokens.device)
-            visible = seen <= slots[:, None]
+            seen = torch.arange(self.sequence_length if cache else tokens.shape[1], device=tokens.device)
+            visible = seen <= positions[:, None]
         x = self.embedding_dropout(self.embedding_norm(self.embedding(tokens)))
         attention: list[Tensor] = []
         for i, layer in enumerate(self.layers):
-            x, looked = layer(x, position, memory[i], visible, cache[i] if cache else None, slots, weights)
-            if looked is not None:
-                attention.append(looked)
+            x, attended = layer(x, position, memory[i], visible, cache[i] if cache else None, positions, weights)
+            if attended is not None:
+                attention.append(attended)
         return self.norm(x), attention
 
     @torch.no_grad()

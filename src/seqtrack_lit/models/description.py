@@ -1,4 +1,4 @@
-"""The description in a checkpoint of ours: plain constructor arguments, read as a stranger may have written them.
+"""The description in a checkpoint of ours: plain constructor arguments, checked as foreign input.
 
 Under `seqtrack` stand the number of the format and the arguments of tokenizer, model and tracker. Types, lengths and
 sizes are bounded here; the values of the arguments are checked by the constructors.

@@ -1,4 +1,4 @@
-"""The encoder: a plain vision transformer that reads search region and templates together (paper section 3.3).
+"""The encoder: a plain vision transformer over search region and templates together (paper section 3.3).
 
 Templates and search region are cut into patches by one embedding; their tokens are concatenated, search first,
 and go through all blocks as one sequence, so that features of the search region depend on the target.
@@ -85,7 +85,7 @@ class Encoder(nn.Module):
         raise NotImplementedError
 
     def search_features(self, templates: Templates, search: Search) -> Float[Tensor, "B N C"]:
-        """The features of the search region alone; encoders that can save the work of the others do."""
+        """The features of the search region alone; overridden where the others need not be computed."""
         return cast(Tensor, self(templates, search))[:, : self.search_tokens]
 
 

@@ -3,7 +3,7 @@
 Positions are added before linear maps (x + p) W, so p W can be kept: queries, keys and values of self-attention are one
 matrix product, keys and values of cross-attention one for all layers, and the norm of the embedding lies in its table.
 Rounding differs from `Decoder` in the last bits. Letters: B batch, M memory tokens, D width, H heads, E head width,
-L tokens read at once, S tokens of a sequence, V vocabulary.
+L input tokens, l of them with logits, S tokens of a sequence, V vocabulary.
 """
 
 from collections.abc import Iterator
@@ -28,7 +28,7 @@ class _Layer(NamedTuple):
 
 
 class LeanDecoderState(NamedTuple):
-    """Keys and values of the memory [B 2 layers H M E], and of the tokens read so far, each [B H S E]."""
+    """Keys and values of the memory [B 2 layers H M E], and of the tokens so far, each [B H S E]."""
 
     memory: Tensor
     keys: list[Tensor]
@@ -36,7 +36,7 @@ class LeanDecoderState(NamedTuple):
 
 
 class LeanDecoder:
-    """Reads tokens for generation as `Decoder.prefill` and `Decoder.decode_step` do.
+    """`prefill` and `decode_step` of a Decoder for generation, without its attention weights.
 
     Args:
         decoder: the decoder; `refresh` must be called when its weights have changed.
@@ -50,7 +50,7 @@ class LeanDecoder:
 
     @torch.no_grad()
     def refresh(self) -> None:
-        """Compute again what depends on weights only, into the tensors that are there."""
+        """Compute what depends on weights only again, into the same tensors."""
         fresh = list(self._prepare())
         if self._tensors:
             for kept, tensor in zip(self._tensors, fresh, strict=True):
@@ -85,16 +85,16 @@ class LeanDecoder:
     def prefill(
         self, memory: Memory, past: Int64[Tensor, "B P 4"] | None = None
     ) -> tuple[LeanDecoderState, Int64[Tensor, "B L"]]:
-        """Begin a generation: the memory projected for all layers, and the tokens to read first."""
+        """Begin a generation: the memory projected for all layers, and the tokens of the first `decode_step`."""
         projected = F.linear(memory, self.memory_weight) + self.memory_bias
         heads = self.decoder.heads
         memory_heads = projected.view(*memory.shape[:2], 2 * len(self.layers), heads, -1).permute(0, 2, 3, 1, 4)
         empty = memory_heads[:, 0, :, :0]
         state = LeanDecoderState(memory_heads.contiguous(), [empty] * len(self.layers), [empty] * len(self.layers))
-        return state, self.decoder.opening(past, len(memory))
+        return state, self.decoder.prompt(past, len(memory))
 
     def decode_step(self, tokens: Int64[Tensor, "B L"], state: LeanDecoderState) -> tuple[Float[Tensor, "B l V"], None]:
-        """Logits of the token after the last one read; of the bidirectional decoder, of each of its four queries."""
+        """Logits of the token after the last one; of the bidirectional decoder, of each of its four queries."""
         done, bidirectional = state.keys[0].shape[2], self.decoder.bidirectional
         now = slice(done, done + tokens.shape[1])
         x = F.embedding(tokens, self.table)

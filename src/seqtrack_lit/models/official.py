@@ -86,7 +86,7 @@ _UPDATE = re.compile(r"TEST\.UPDATE_(INTERVALS|THRESHOLD)\.[^.]+")  # .<name of 
 
 @dataclass(frozen=True)
 class OfficialConfig:
-    """An official YAML file: what it gives, by dotted official key.
+    """An official YAML file: its values by dotted official key.
 
     Args:
         path: the file, for messages.

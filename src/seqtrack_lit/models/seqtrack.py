@@ -1,9 +1,9 @@
-"""SeqTrack: tracking as writing a sentence of four tokens about the search region (CVPR 2023, Fig. 2).
+"""SeqTrack: tracking as generating four tokens, the box of the target in the search region (CVPR 2023, Fig. 2).
 
     encoder(templates, search) -> linear map -> memory -> decoder -> four coordinate tokens
 
 Letters: B batch, T templates, N search tokens, A all tokens, M memory tokens, C encoder width, D decoder width,
-V vocabulary, P past boxes, L tokens of a sentence.
+V vocabulary, P past boxes, L input tokens.
 """
 
 from collections.abc import Callable
@@ -24,7 +24,7 @@ MemoryKind = Literal["search", "both", "mean"]
 
 
 class Logits(NamedTuple):
-    """Answers under teacher forcing: `tokens` [B L V]; `dense` [B N], one per search token, None without that head."""
+    """Outputs under teacher forcing: `tokens` [B L V]; `dense` [B N], one per search token, None without that head."""
 
     tokens: Tensor
     dense: Tensor | None
@@ -34,9 +34,9 @@ class Prediction(NamedTuple):
     """A generated box per sample.
 
     `tokens` [B 4] in the tokenizer's order; `boxes` [B 4] cxcywh, fractions of the search crop, float32;
-    `likelihoods` [B 4] of the tokens, after the window (float64 with a window, else float32); where asked for,
+    `likelihoods` [B 4] of the tokens, after the Hann window (float64 with it, else float32); where asked for,
     `attention` [B 4 layers heads M], cross-attention behind each token, and `distributions` [B 4 bins], the
-    probabilities each token was chosen from, after the window.
+    probabilities each token was chosen from, after the Hann window.
     """
 
     tokens: Tensor
@@ -64,9 +64,9 @@ class SeqTrack(nn.Module):
         tokenizer: boxes <-> tokens; the decoder must have been built with an equal one.
         encoder: images to features.
         decoder: tokens and memory to logits.
-        memory: what the decoder looks at: features of the search region, of search region and templates (Tab. 4
+        memory: keys and values of the decoder: features of the search region, of search region and templates (Tab. 4
             #6), or the mean of all of them as one token (#7).
-        dense_head: a linear read-out of each search token, for a training-only loss on where the target is.
+        dense_head: a linear layer on each search token, for a training-only loss on where the target is.
         map_equal_widths: apply the linear map also where encoder and decoder have equal widths. The official code
             does not, though its parameters exist all the same.
         init: initial weights of linear map, dense head and memory positions; encoder and decoder take the same. None
@@ -125,14 +125,14 @@ class SeqTrack(nn.Module):
 
     @property
     def past(self) -> int:
-        """P, the number of past boxes the decoder reads."""
+        """P, the number of past boxes before START."""
         return self.decoder.past
 
     def encode(
         self, templates: Templates, search: Search, template_boxes: Float[Tensor, "B T 4"] | None = None
     ) -> Float[Tensor, "B M D"]:
-        """Normalised images to the memory the decoder looks at."""
-        return self._remember(self.features(templates, search, template_boxes))
+        """Normalised images to the memory of the decoder."""
+        return self._to_memory(self.features(templates, search, template_boxes))
 
     def forward(
         self,
@@ -142,7 +142,7 @@ class SeqTrack(nn.Module):
         past: Int64[Tensor, "B P 4"] | None = None,
         template_boxes: Float[Tensor, "B T 4"] | None = None,
     ) -> Logits:
-        """Teacher forcing: logits of the word after each input token.
+        """Teacher forcing: logits of the token after each input token.
 
         Args:
             templates: normalised template crops.
@@ -150,7 +150,7 @@ class SeqTrack(nn.Module):
             inputs: [START, t1..t4] (see `BoxTokenizer.teacher`); ignored by the bidirectional decoder, whose
                 logits are those of t1..t4.
             past: tokens of the last P boxes in the coordinates of this search crop, oldest first.
-            template_boxes: the target in each template (cxcywh, fractions), for encoders that read it.
+            template_boxes: the target in each template (cxcywh, fractions), for encoders with `reads_boxes`.
         """
         return self.logits(self.features(templates, search, template_boxes), inputs, past)
 
@@ -158,7 +158,7 @@ class SeqTrack(nn.Module):
         self, features: Float[Tensor, "B n C"], inputs: Int64[Tensor, "B L"], past: Int64[Tensor, "B P 4"] | None = None
     ) -> Logits:
         """The second half of `forward`, for `features` of the images."""
-        memory = self._remember(features)
+        memory = self._to_memory(features)
         logits = self.decoder(inputs, memory, self.memory_position, past)
         if self.dense is None:
             return Logits(logits, None)
@@ -172,7 +172,7 @@ class SeqTrack(nn.Module):
         templates: Templates,
         search: Search,
         *,
-        window: Float64[Tensor, "bins"] | None = None,
+        hann_window: Float64[Tensor, "bins"] | None = None,
         past: Int64[Tensor, "B P 4"] | None = None,
         template_boxes: Float[Tensor, "B T 4"] | None = None,
         lean: LeanDecoder | None = None,
@@ -184,16 +184,16 @@ class SeqTrack(nn.Module):
         Args:
             templates: normalised template crops.
             search: normalised search crop.
-            window: factor on the probabilities of the two position tokens (`BoxTokenizer.window`).
+            hann_window: factor on the probabilities of the two centre tokens (`BoxTokenizer.hann_window`).
             past: tokens of the last P boxes in the coordinates of this search crop, oldest first.
-            template_boxes: the target in each template (cxcywh, fractions), for encoders that read it.
-            lean: made of this model; reads in place of its decoder, unless attention is asked for.
+            template_boxes: the target in each template (cxcywh, fractions), for encoders with `reads_boxes`.
+            lean: made of this model; takes the place of its decoder unless `attention`.
             attention: return the cross-attention behind each token.
             distributions: return the probabilities each token was chosen from.
         """
         features = self.features(templates, search, template_boxes)
         return self.generate_from(
-            features, window=window, past=past, lean=lean, attention=attention, distributions=distributions
+            features, hann_window=hann_window, past=past, lean=lean, attention=attention, distributions=distributions
         )
 
     @torch.no_grad()
@@ -201,50 +201,52 @@ class SeqTrack(nn.Module):
         self,
         features: Float[Tensor, "B n C"],
         *,
-        window: Float64[Tensor, "bins"] | None = None,
+        hann_window: Float64[Tensor, "bins"] | None = None,
         past: Int64[Tensor, "B P 4"] | None = None,
         lean: LeanDecoder | None = None,
         attention: bool = False,
         distributions: bool = False,
     ) -> Prediction:
         """The second half of `generate`, for `features` of the images."""
-        memory = self._remember(features)
-        read: Callable[[Tensor], tuple[Tensor, Tensor | None]]
+        memory = self._to_memory(features)
+        step: Callable[[Tensor], tuple[Tensor, Tensor | None]]
         if lean is None or attention:
-            context, tokens = self.decoder.prefill(memory, self.memory_position, past)
-            read = partial(self.decoder.decode_step, context=context, weights=attention)
+            state, tokens = self.decoder.prefill(memory, self.memory_position, past)
+            step = partial(self.decoder.decode_step, state=state, weights=attention)
         else:
-            state, tokens = lean.prefill(memory, past)
-            read = partial(lean.decode_step, state=state)
-        words: list[_Token] = []
-        looked: list[Tensor] = []
-        while len(words) < 4:  # causal: four rounds of one token; bidirectional: one round of four
-            logits, weights = read(tokens)
-            for answer in logits.unbind(1):
-                words.append(self._choose(answer, len(words), window))
-            looked += [] if weights is None else [weights]
-            tokens = words[-1].token[:, None]
-        chosen = torch.stack([word.token for word in words], dim=1)
+            lean_state, tokens = lean.prefill(memory, past)
+            step = partial(lean.decode_step, state=lean_state)
+        chosen: list[_Token] = []
+        attended: list[Tensor] = []
+        while len(chosen) < 4:  # causal: four steps of one token; bidirectional: one step of four
+            logits, weights = step(tokens)
+            for next_logits in logits.unbind(1):
+                chosen.append(self._choose(next_logits, len(chosen), hann_window))
+            attended += [] if weights is None else [weights]
+            tokens = chosen[-1].token[:, None]
+        box_tokens = torch.stack([one.token for one in chosen], dim=1)
         return Prediction(
-            tokens=chosen,
-            boxes=self.tokenizer.decode(chosen),
-            likelihoods=torch.cat([word.likelihood[:, None] for word in words], dim=1),  # cat: float64 wins
-            attention=torch.cat(looked, dim=1) if attention else None,
-            distributions=torch.cat([word.distribution[:, None] for word in words], dim=1) if distributions else None,
+            tokens=box_tokens,
+            boxes=self.tokenizer.decode(box_tokens),
+            likelihoods=torch.cat([one.likelihood[:, None] for one in chosen], dim=1),  # cat: float64 wins
+            attention=torch.cat(attended, dim=1) if attention else None,
+            distributions=torch.cat([one.distribution[:, None] for one in chosen], dim=1) if distributions else None,
         )
 
-    def _choose(self, logits: Float[Tensor, "B V"], slot: int, window: Float64[Tensor, "bins"] | None) -> "_Token":
+    def _choose(
+        self, logits: Float[Tensor, "B V"], position: int, hann_window: Float64[Tensor, "bins"] | None
+    ) -> "_Token":
         """The likeliest coordinate token: softmax over the whole vocabulary, cut, not normalised again, windowed."""
         probabilities = logits.float().softmax(-1)[:, : self.tokenizer.bins]
-        if window is not None and slot in self.tokenizer.window_positions:
-            probabilities = probabilities * window  # float64, which decides the argmax
+        if hann_window is not None and position in self.tokenizer.window_positions:
+            probabilities = probabilities * hann_window  # float64, which decides the argmax
         likelihood, token = probabilities.max(-1)
         return _Token(token, likelihood, probabilities)
 
     def features(
         self, templates: Templates, search: Search, template_boxes: Float[Tensor, "B T 4"] | None = None
     ) -> Float[Tensor, "B n C"]:
-        """What the encoder gives: of the search region alone where the decoder reads nothing else."""
+        """The encoder's features: of the search region alone where the memory holds nothing else."""
         wanted = (self.templates, 3, self.template_size, self.template_size)
         if tuple(templates.shape[1:]) != wanted or tuple(search.shape[1:]) != (3, self.search_size, self.search_size):
             raise ValueError(
@@ -261,7 +263,7 @@ class SeqTrack(nn.Module):
     def _map(self, features: Float[Tensor, "B n C"]) -> Float[Tensor, "B n D"]:
         return self.linear(features) if self.apply_linear else features
 
-    def _remember(self, features: Float[Tensor, "B n C"]) -> Float[Tensor, "B M D"]:
+    def _to_memory(self, features: Float[Tensor, "B n C"]) -> Float[Tensor, "B M D"]:
         if self.memory == "mean":
             features = features.mean(dim=1, keepdim=True)
         return self._map(features)
@@ -274,13 +276,17 @@ class _Token(NamedTuple):
 
 
 def check_memory(memory: str, *, joint: bool) -> None:
-    """Refuse an unknown kind of memory, and one that would keep the templates from a separate encoder's decoder."""
+    """Refuse an unknown kind of memory, and one without templates behind an encoder that encodes them apart.
+
+    Raises:
+        ValueError: names the key.
+    """
     if memory not in get_args(MemoryKind):
         raise ValueError(f"model.memory must be one of {', '.join(get_args(MemoryKind))}, got {memory!r}")
     if not joint and memory != "both":
         raise ValueError(
-            f"model.encoder.joint=false needs model.memory=both, got {memory}: search features know nothing of the "
-            "templates, so the decoder must see both"
+            f"model.encoder.joint=false needs model.memory=both, got {memory}: search features do not depend on the "
+            "templates, so the decoder needs both"
         )
 
 

@@ -1,9 +1,9 @@
-"""A small pretrained encoder: the first blocks of a ViT read search region and template apart, the rest read both.
+"""A small pretrained encoder: the first blocks of a ViT encode search region and template apart, the rest both.
 
-For a tracker that ships: DINOv2's ViT-S/14 knows objects already, so few blocks are enough and few are trained. The
-tokens of the template are told which of them show the target: two learned vectors, one for tokens inside its box and
-one for those around, mixed by the share of the token's patch inside. That is a departure from the paper, whose
-template is centred on the target but does not say how far it reaches.
+The encoder of the tracker that ships. Starting from DINOv2's ViT-S/14, few blocks are enough and few are trained. A
+learned vector is added to the tokens of the template, one for tokens inside the target's box and one for those around,
+mixed by the share of the token's patch inside. That is a departure from the paper, whose template is centred on the
+target but does not show its extent.
 
 Letters: B batch, T templates, N search tokens, M tokens of one template, C width.
 """
@@ -34,7 +34,7 @@ class ScaledBlock(Block):
 
 
 class SplitEncoder(Encoder):
-    """Blocks apart, then blocks together; gives the features of the search region only.
+    """Blocks apart, then blocks together; the features are those of the search region only.
 
     Args:
         search_size: side of the square search crop, pixels.
@@ -44,7 +44,7 @@ class SplitEncoder(Encoder):
         width: width of the tokens.
         depth: number of blocks, of DINOv2's twelve.
         heads: attention heads of a block.
-        apart: how many of the first blocks read search region and templates apart, with shared weights.
+        apart: how many of the first blocks encode search region and templates apart, with shared weights.
         frozen: whether patch embedding, positions and the blocks apart keep their pretrained weights.
         target_share: side of the target over the side of the template, for templates that come without a box.
         target_std: start of the two vectors that mark the target; DINOv2's tokens have 0.045 after block 3, and
@@ -127,10 +127,10 @@ class SplitEncoder(Encoder):
         """
         count = self.search_tokens
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
-            seen = self._apart(search, self.search_position)
-            shown = self._apart(templates.flatten(0, 1), self.template_position)  # BT M C
-        shown = shown.reshape(len(search), -1, self.width)  # BT M C -> B (T M) C
-        tokens = torch.cat([seen, shown + self._marks(template_boxes, shown)], dim=1)
+            search_tokens = self._apart(search, self.search_position)
+            template_tokens = self._apart(templates.flatten(0, 1), self.template_position)  # BT M C
+        template_tokens = template_tokens.reshape(len(search), -1, self.width)  # BT M C -> B (T M) C
+        tokens = torch.cat([search_tokens, template_tokens + self._marks(template_boxes, template_tokens)], dim=1)
         for block in self.blocks[self.apart : -1]:
             tokens = block(tokens)
         features: Tensor = self.norm(self.blocks[-1](tokens, count))

@@ -21,7 +21,7 @@ from seqtrack_lit.models.pretrained import create_vit, resample, split_positions
 
 
 class TimmEncoder(Encoder):
-    """A ViT of timm that reads search region and templates together.
+    """A ViT of timm over search region and templates together.
 
     Class and register tokens stand before all others and are dropped after the blocks. Absolute positions are
     resampled to the grid of the search region and to that of the templates, and learned apart from then on; rotary

@@ -63,7 +63,7 @@ def update_together(trackers: Sequence[SeqTrackTracker], images: Sequence[Image]
     prediction = first.model.generate(
         torch.cat([tracker.templates for tracker in trackers]),
         normalise(pixels).to(first.dtype),
-        window=first.window,
+        hann_window=first.window,
         past=None if past is None else torch.cat(past),
         template_boxes=torch.cat([tracker.template_boxes for tracker in trackers]),
     )

@@ -74,7 +74,7 @@ class CapturedGeneration:
         def run() -> Prediction:
             search = normalise(pixels).to(templates.dtype)
             return self.model.generate(
-                templates, search, window=self.window, past=past, template_boxes=boxes, lean=self.lean
+                templates, search, hann_window=self.window, past=past, template_boxes=boxes, lean=self.lean
             )
 
         side = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]

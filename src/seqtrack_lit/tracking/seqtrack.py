@@ -86,7 +86,7 @@ class SeqTrackTracker:
         if parameter.device != self.device or parameter.dtype != self.dtype:
             model = copy.deepcopy(model).to(self.device, self.dtype)
         self.model = model
-        self.window = model.tokenizer.window().to(self.device) if window else None
+        self.window = model.tokenizer.hann_window().to(self.device) if window else None
         self._lean = LeanDecoder(model.decoder, model.memory_position)
         cuda = self.device.type == "cuda"
         self._captured = CapturedGeneration(model, window=self.window, lean=self._lean) if cuda else None
@@ -176,7 +176,7 @@ class SeqTrackTracker:
             prediction = self.model.generate(
                 self.templates,
                 self._pixels(crop, image),
-                window=self.window,
+                hann_window=self.window,
                 past=past,
                 template_boxes=self.template_boxes,
                 lean=self._lean,
