@@ -10,7 +10,7 @@ import pytest
 from tests.campaign.weights import ours
 from tests.data.vot import make_vot
 
-from seqtrack_lit.cli import evaluate, vot
+from seqtrack_lit.cli import evaluate, report, vot
 from seqtrack_lit.evaluation.scores import Scores
 
 Run = Callable[..., int]
@@ -103,3 +103,37 @@ def test_without_a_checkpoint_or_trax(run: Run, capsys: pytest.CaptureFixture[st
     monkeypatch.setitem(sys.modules, "trax", None)
     assert run(vot, "checkpoint=best.ckpt") == 2
     assert "pip install vot-trax==4.0.2" in capsys.readouterr().err
+
+
+def _report(run: Run, *arguments: str) -> int:
+    return run(report, "benchmark=vot2020", "complete=false", "paths.data=data", *arguments)
+
+
+def test_the_pack_for_the_server(tmp_path: Path, run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(evaluate, "baseline=static", *EVALUATE) == 0
+    results = "results=[runs/results/static]"
+    assert _report(run, "submit=vot2020", results) == 0
+    assert "static_vot2020.zip: 2 videos, in order" in capsys.readouterr().out
+    first = (tmp_path / "static_vot2020.zip").read_bytes()
+    assert _report(run, "submit=vot2020", results, "zip=again.zip") == 0
+    assert (tmp_path / "again.zip").read_bytes() == first
+    assert _report(run, "submit=vot2020", "check=again.zip") == 0
+    (tmp_path / "runs/results/static/vot2020/baseline/seq1/seq1_00000008.txt").unlink()
+    assert _report(run, "submit=vot2020", results) == 2
+    assert "1 trajectories are missing, first baseline/seq1/seq1_00000008.txt" in capsys.readouterr().err
+
+
+def test_results_of_any_tracker_are_scored(tmp_path: Path, run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    """A workspace of the toolkit: results/<tracker>/<experiment>/<sequence>/."""
+    assert run(evaluate, "baseline=static", *EVALUATE, "vot.experiments=baseline") == 0
+    shutil.copytree(tmp_path / "runs/results/static/vot2020/baseline", tmp_path / "ws/results/Theirs/baseline")
+    capsys.readouterr()
+    assert _report(run, "results=[ws/results,runs/results]", "vot.eao_lengths=[3,9]", "format=csv", "save=out") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("tracker,EAO,A,R")
+    assert lines[1].split(",")[1:4] == lines[2].split(",")[1:4]
+    assert {line.split(",")[0] for line in lines[1:3]} == {"Theirs", "static"}
+    assert (tmp_path / "out" / "vot2020_vot_baseline_eao.pdf").is_file()
+    assert "| occlusion " in (tmp_path / "out" / "vot2020_vot_baseline_attributes.md").read_text()
+    assert _report(run, "results=[data]") == 2
+    assert "holds no VOT experiments" in capsys.readouterr().err

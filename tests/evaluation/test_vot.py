@@ -155,9 +155,13 @@ REGIONS: list[Region] = [
 ]
 
 
+def _read_binary(path: Path) -> BinaryRegions:
+    return BinaryRegions(path, path.read_bytes())
+
+
 def test_binary_trajectories(tmp_path: Path) -> None:
     (tmp_path / "a.bin").write_bytes(_binary(REGIONS))
-    regions = BinaryRegions(tmp_path / "a.bin")
+    regions = _read_binary(tmp_path / "a.bin")
     assert [format_region(region) for region in regions] == [format_region(region) for region in REGIONS]
 
 
@@ -165,7 +169,7 @@ def test_binary_trajectories(tmp_path: Path) -> None:
 def test_binary_trajectories_that_are_cut_off(cut: int, tmp_path: Path) -> None:
     (tmp_path / "a.bin").write_bytes(_binary(REGIONS)[:cut])
     with pytest.raises(ValueError, match=r"a\.bin"):
-        list(BinaryRegions(tmp_path / "a.bin"))
+        list(_read_binary(tmp_path / "a.bin"))
 
 
 def test_binary_trajectories_that_lie(tmp_path: Path) -> None:
@@ -177,7 +181,7 @@ def test_binary_trajectories_that_lie(tmp_path: Path) -> None:
     ):
         (tmp_path / "a.bin").write_bytes(data)
         with pytest.raises(ValueError, match=r"a\.bin"):
-            list(BinaryRegions(tmp_path / "a.bin"))
+            list(_read_binary(tmp_path / "a.bin"))
 
 
 def test_what_is_done(tmp_path: Path) -> None:

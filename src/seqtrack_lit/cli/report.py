@@ -10,6 +10,7 @@
                                                              save=experiments/fig6_bins: table.md and scores.json
     seqtrack-report submit=got10k benchmark=got10k_test results=[runs/results/seqtrack]
     seqtrack-report submit=trackingnet benchmark=trackingnet check=FILE.zip
+    seqtrack-report submit=vot2020 benchmark=vot2020 results=[runs/results/seqtrack]
 
 Result files may be ours or anybody's: commas, tabs or blanks, integers or floats, names with uav_ or nfs_ in front,
 one folder for a tracker or a tree with many. The ground truth is read from where the benchmark lies (docs/datasets.md).
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from seqtrack_lit.evaluation.servers import Expected
     from seqtrack_lit.evaluation.table import Table
 
-SERVERS = {"got10k": "got10k_test", "trackingnet": "trackingnet"}
+SERVERS = {"got10k": "got10k_test", "trackingnet": "trackingnet", "vot2020": "vot2020"}
 FORMATS = {"markdown": ".md", "latex": ".tex", "csv": ".csv", "json": ".json"}
 
 
@@ -105,20 +106,23 @@ def submit(config: DictConfig) -> None:
     Raises:
         ValueError: something is wrong with it; no zip is written then.
     """
+    from seqtrack_lit.cli.vot_benchmark import annotations
+    from seqtrack_lit.evaluation import vot_pack
     from seqtrack_lit.evaluation.results import remove_leftovers, write_atomic
     from seqtrack_lit.evaluation.servers import LARGEST, build_submission, check_submission
     from seqtrack_lit.files import read_bytes
 
     server, (benchmark, videos) = config.submit, _benchmark(config)
     expected = _expected(videos)
+    vot = annotations(instantiate(config.benchmark)) if server == "vot2020" else []
     if config.check is not None:
         target = existing(config.check, "check")
-        content = read_bytes(target, largest=LARGEST)
+        content = read_bytes(target, largest=vot_pack.LARGEST if vot else LARGEST)
     else:
         tracker, folder = _only_tracker(config, benchmark, list(expected))
-        content = build_submission(server, folder, expected)
+        content = vot_pack.build_pack(tracker, folder, vot) if vot else build_submission(server, folder, expected)
         target = Path(config.zip or f"{tracker.replace('/', '_')}_{server}.zip").expanduser()
-    problems = check_submission(server, content, expected)
+    problems = vot_pack.check_pack(content, vot) if vot else check_submission(server, content, expected)
     for problem in problems:
         print(problem)
     if problems:
@@ -136,14 +140,14 @@ def _check(config: DictConfig) -> None:
     if not (config.submit or config.results or config.scores or config.runs or config.run):
         raise ValueError(
             "nothing to report: give run=FOLDER (the page of a run), runs=[FOLDERS] (the page that compares several), "
-            "results=[FOLDERS] or scores=[FOLDERS] (a table), or submit=got10k|trackingnet (a zip)"
+            "results=[FOLDERS] or scores=[FOLDERS] (a table), or submit=got10k|trackingnet|vot2020 (a zip)"
         )
     allowed = {"submit": (*SERVERS, None), "paper": ("all", "seqtrack", "none"), "format": ("terminal", *FORMATS)}
     for key, values in allowed.items():
         if config[key] not in values:
             raise ValueError(f"{key}={config[key]}: allowed are {', '.join(str(value) for value in values if value)}")
     if config.submit is None and (config.check is not None or config.zip is not None):
-        raise ValueError("check= and zip= belong to submit=got10k|trackingnet")
+        raise ValueError("check= and zip= belong to submit=got10k|trackingnet|vot2020")
     if config.submit is not None:
         wanted = SERVERS[config.submit]
         if _benchmark_name(config) != wanted:
@@ -175,6 +179,12 @@ def _scored(config: DictConfig) -> "list[Scores]":
     """Scores of every tracker found, by every convention asked for."""
     from seqtrack_lit.evaluation.scores import convention_of, score_folder, truth_of
 
+    if config.get("vot") is not None:
+        from seqtrack_lit.cli.vot_benchmark import score_vot
+
+        index, name = instantiate(config.benchmark), _benchmark_name(config)
+        found = _trackers(config, name, [])
+        return [one for tracker, folder in found for one in score_vot(config, index, name, tracker, folder)]
     conventions = _list(config.conventions) or [str(config.convention)]
     for convention in conventions:
         convention_of(convention)
@@ -197,6 +207,11 @@ def _trackers(config: DictConfig, benchmark: str, names: list[str]) -> list[tupl
     from seqtrack_lit.evaluation.folders import find_trackers
 
     trackers: list[tuple[str, Path]] = []
+    if config.get("vot") is not None:
+        from seqtrack_lit.evaluation.vot_results import find_vot_trackers
+
+        roots = [Path(root).expanduser() for root in _list(config.results)]
+        return [pair for root in roots for pair in find_vot_trackers(root).items()]
     for root in _list(config.results):
         found = find_trackers(Path(root).expanduser(), benchmark, names)
         trackers += found.trackers.items()

@@ -9,6 +9,7 @@ from seqtrack_lit.checks import number, printable, shown, whole
 
 if TYPE_CHECKING:
     from seqtrack_lit.data.video.index import SequenceIndex
+    from seqtrack_lit.data.video.regions import VotAnnotation
     from seqtrack_lit.evaluation.scores import Scores
     from seqtrack_lit.tracking.workers import MakeTracker
 
@@ -93,16 +94,32 @@ def run_vot(
     return ([], failed) if failed else (score_vot(config, index, name, tracker, folder), [])
 
 
+def annotations(index: "SequenceIndex") -> "list[VotAnnotation]":
+    """Regions, anchors and tags of all sequences; regions are text until they are asked for."""
+    from seqtrack_lit.data.sets.vot import annotation
+
+    return [annotation(index.root, name) for name in index.names]
+
+
 def score_vot(config: DictConfig, index: "SequenceIndex", name: str, tracker: str, folder: Path) -> "list[Scores]":
-    """Scores of the experiments asked for, of any tracker's trajectories; scores.json is written beside them."""
+    """Scores of the experiments asked for, of any tracker's trajectories; those without a folder are left out.
+
+    scores.json is written into the tracker's folder, analysis.json with all digits into each experiment's.
+
+    Raises:
+        FileNotFoundError: a trajectory is missing, or there is none at all.
+    """
     from seqtrack_lit.data.sets.vot import annotation
     from seqtrack_lit.evaluation.vot_scores import score_experiment
 
     settings = vot_settings(config)
+    low, high = settings["eao_lengths"]
+    kinds = [kind for kind in settings["experiments"] if (folder / kind).is_dir()]
+    if not kinds:
+        raise FileNotFoundError(f"{folder} has none of {', '.join(settings['experiments'])}: track them first")
     scores = []
-    for kind in settings["experiments"]:
+    for kind in kinds:
         known = (annotation(index.root, sequence) for sequence in index.names)
-        low, high = settings["eao_lengths"]
         scores.append(score_experiment(folder / kind, kind, known, tracker=tracker, benchmark=name, low=low, high=high))
         scores[-1].save(folder / "scores.json")
     return scores

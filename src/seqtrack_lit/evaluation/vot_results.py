@@ -116,7 +116,9 @@ def read_trajectory(folder: Path, run: Run) -> "Regions | BinaryRegions":
     path = find_trajectory(folder, run)
     if path is None:
         raise FileNotFoundError(f"no trajectory {folder / run.sequence / run.stem}.txt (or .bin): track it first")
-    regions = read_regions(path) if path.suffix == ".txt" else BinaryRegions(path)
+    regions = (
+        read_regions(path) if path.suffix == ".txt" else BinaryRegions(path, read_bytes(path, largest=LARGEST_TEXT))
+    )
     if len(regions) != run.frames:
         raise ValueError(f"{path} has {len(regions)} rows; this run has {run.frames} frames; delete it and track again")
     return regions
@@ -139,6 +141,28 @@ def clean(folder: Path) -> None:
     remove_leftovers(folder, *(path for path in folder.glob("*") if path.is_dir()))
 
 
+def find_vot_trackers(root: Path) -> dict[str, Path]:
+    """Folders with VOT experiments at or up to three levels below a folder, by the tracker's name.
+
+    A tracker's folder is `<tracker>/<experiment>/` in the toolkit, `<tracker>/<benchmark>/<experiment>/` here.
+
+    Raises:
+        FileNotFoundError: there are none.
+    """
+    places = [root, *(path for depth in ("*", "*/*", "*/*/*") for path in sorted(root.glob(depth)))]
+    trackers: dict[str, Path] = {}
+    for place in places:
+        if any(path.is_dir() for kind in EXPERIMENTS for path in (place / kind).glob("*")):
+            whole = place.resolve()
+            name = whole.parent.name if whole.name.lower() in ("vot2020", "vot20") else whole.name
+            trackers[name if name not in trackers else str(place.relative_to(root))] = place
+    if not trackers:
+        raise FileNotFoundError(
+            f"{root} holds no VOT experiments: no folder with {', '.join(EXPERIMENTS)} in it or 3 levels below"
+        )
+    return trackers
+
+
 class BinaryRegions(Sequence[Region]):
     """The regions of a .bin trajectory of the toolkit (region/io.py), parsed when asked for; little endian.
 
@@ -146,12 +170,16 @@ class BinaryRegions(Sequence[Region]):
     float32; 2 polygon: number of points (uint16), float32 pairs; 3 mask: x, y (int16), width, height, number of run
     lengths (uint16), run lengths (uint16).
 
+    Args:
+        path: the file, for messages.
+        data: its content.
+
     Raises:
         ValueError: not such a file, or cut off; names the region.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path, self.data = path, read_bytes(path, largest=LARGEST_TEXT)
+    def __init__(self, path: Path, data: bytes) -> None:
+        self.path, self.data = path, data
         version, frames = self._unpack("<hI", 0, "the header")
         if version != 1 or frames > len(self.data):
             raise ValueError(f"{path}: no trajectory of the VOT toolkit (version {version}); track it again")

@@ -39,16 +39,22 @@ LIGHT = Theme("#ffffff", "#1c2430", "#d8dde3", ("#0072b2", "#d55e00", "#009e73",
 DARK = Theme("#161b22", "#e6e9ee", "#3a424d", ("#56b4e9", "#ff8c42", "#2fc79a", "#e39cc4", "#f0c043", "#9fd3f5"))
 _STYLES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 1)))
 
-Kind = Literal["success", "precision", "norm_precision"]
-KINDS: tuple[Kind, ...] = ("success", "precision", "norm_precision")
+Kind = Literal["success", "precision", "norm_precision", "eao"]
+KINDS: tuple[Kind, ...] = ("success", "precision", "norm_precision", "eao")
 
 # What stands on the axes; the score in the legend is the one read from this curve.
 _AXES: dict[str, tuple[str, str, tuple[str, ...]]] = {
     "success": ("overlap threshold (IoU)", "frames above it, %", ("AUC", "AO")),
     "precision": ("location error threshold, pixels", "frames within it, %", ("P",)),
     "norm_precision": ("location error threshold, target sizes", "frames within it, %", ("PNorm",)),
+    "eao": ("frames", "expected average overlap, %", ("EAO",)),
 }
-_TITLES = {"success": "success", "precision": "precision", "norm_precision": "normalised precision"}
+_TITLES = {
+    "success": "success",
+    "precision": "precision",
+    "norm_precision": "normalised precision",
+    "eao": "expected average overlap",
+}
 
 
 def _thresholds(kind: Kind, convention: str) -> Float64[np.ndarray, "T"]:
@@ -61,7 +67,7 @@ def _thresholds(kind: Kind, convention: str) -> Float64[np.ndarray, "T"]:
 
 
 def curve_plot(scores: Sequence[Scores], kind: Kind = "success", *, theme: Theme = LIGHT) -> Figure:
-    """Success, precision or normalised precision of several trackers on one benchmark, best first in the legend.
+    """A curve of several trackers on one benchmark, best first in the legend; VOT's EAO over frames among them.
 
     Raises:
         ValueError: no scores, other benchmarks or conventions than the first's, or no such curve (AO has success only).
@@ -77,7 +83,7 @@ def curve_plot(scores: Sequence[Scores], kind: Kind = "success", *, theme: Theme
     for i in order:
         one = scores[i]
         axes.plot(
-            _thresholds(kind, one.convention),
+            np.arange(len(one.curves[kind])) if kind == "eao" else _thresholds(kind, one.convention),
             one.curves[kind],
             color=theme.cycle[i % len(theme.cycle)],
             linestyle=_STYLES[i % len(_STYLES)],
