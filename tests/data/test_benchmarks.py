@@ -11,7 +11,7 @@ from tests.data.fixtures import Made
 from tests.data.test_readers import assert_reads
 
 from seqtrack_lit.data.sets import benchmarks
-from seqtrack_lit.data.sets.facts import FOLDER, table
+from seqtrack_lit.data.sets.layout import FOLDER, table
 from seqtrack_lit.data.video.sequence import Frames, Video
 
 # name, reader, arguments, sequences in order, frames looked at

@@ -12,10 +12,9 @@ from tests.data.fixtures import Made, shade_of, write_image
 
 from seqtrack_lit.data.sets import benchmarks
 from seqtrack_lit.data.sets import training as readers
-from seqtrack_lit.data.sets.facts import expected_frames
-from seqtrack_lit.data.sets.problems import NOTES, REMEDIES
+from seqtrack_lit.data.sets.layout import expected_frames
 from seqtrack_lit.data.tools import check
-from seqtrack_lit.data.tools.check import Report
+from seqtrack_lit.data.tools.check import NOTES, REMEDIES, Report
 from seqtrack_lit.data.video.file import VideoFrames
 
 Change = Callable[[Path], object]
@@ -215,14 +214,14 @@ def test_counts_of_the_publisher(make_dataset: Callable[..., Made]) -> None:
     assert run(readers.got10k, make_dataset("got10k").root, fast=True, count=9335).problems == 1
 
 
-def test_spare_images_and_twins(make_dataset: Callable[..., Made]) -> None:
+def test_extra_frames_and_duplicate_boxes(make_dataset: Callable[..., Made]) -> None:
     root, _ = make_dataset("lasot")
     report = run(partial(benchmarks.lasot, complete=False), root)
-    spare = [finding for finding in report.findings if finding.kind == "spare"]
-    assert [(finding.sequence, finding.text[:19]) for finding in spare] == [("monkey-17", "27 images, 24 boxes")]
+    extra = [finding for finding in report.findings if finding.kind == "extra_frames"]
+    assert [(finding.sequence, finding.text[:19]) for finding in extra] == [("monkey-17", "27 images, 24 boxes")]
     folder, _ = make_dataset("folder", names=("cat", "a", "b", "c", "dog"))
     (folder / "dog/groundtruth.txt").write_text((folder / CAT).read_text())
-    assert ("twin", "dog") in [(f.kind, f.sequence) for f in run(readers.folder, folder, fast=True).findings]
+    assert ("duplicate_boxes", "dog") in [(f.kind, f.sequence) for f in run(readers.folder, folder, fast=True).findings]
 
 
 def test_several_processes_and_progress(make_dataset: Callable[..., Made]) -> None:
@@ -251,7 +250,7 @@ def test_a_video_cut_short_or_damaged_is_found(tmp_path: Path) -> None:
         path.write_bytes(data)
         (tmp_path / name / "groundtruth.txt").write_text("5,5,20,20\n" * len(VideoFrames(path)))
     findings = run(readers.folder, tmp_path, strict=True).findings
-    assert {(found.kind, found.sequence) for found in findings if found.kind != "twin"} == {
+    assert {(found.kind, found.sequence) for found in findings if found.kind != "duplicate_boxes"} == {
         ("lost", "cut"), ("lost", "damaged"),
     }  # fmt: skip
     texts = [found.text for found in findings if found.kind == "lost"]

@@ -18,7 +18,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from seqtrack_lit.data.sets import training as readers
-from seqtrack_lit.data.sets.facts import table
+from seqtrack_lit.data.sets.layout import table
 from seqtrack_lit.data.video.index import SequenceIndex
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3000)]

@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 from tests.data.vot import make_vot, write
 
-from seqtrack_lit.data.sets.facts import table
-from seqtrack_lit.data.sets.problems import Problems
+from seqtrack_lit.data.sets.layout import Problems, table
 from seqtrack_lit.data.sets.vot import annotation, vot2020
 from seqtrack_lit.data.video.regions import box_of, format_region
 

@@ -76,7 +76,7 @@ def check_dataset(config: DictConfig, name: str, node: DictConfig) -> None:
     if "root" not in node:
         raise ValueError(f"check={name}: these videos are made when they are needed, there is nothing on disk to check")
     whole("", 1, every=config.every)
-    from seqtrack_lit.data.sets.facts import COUNTS
+    from seqtrack_lit.data.sets.layout import COUNTS
     from seqtrack_lit.data.tools.check import check
 
     with progress("frames") as step:

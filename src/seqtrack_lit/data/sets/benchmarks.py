@@ -13,21 +13,24 @@ import numpy as np
 from jaxtyping import Float64
 
 from seqtrack_lit.data.sets.annotations import read_boxes, read_vatic
-from seqtrack_lit.data.sets.facts import LASOT_ATTRIBUTES, OTB_ATTRIBUTES, TNL2K_ATTRIBUTES, UAV123_ATTRIBUTES, table
 from seqtrack_lit.data.sets.folder import folder as _folder
-from seqtrack_lit.data.sets.index_builder import IndexBuilder, cached
+from seqtrack_lit.data.sets.index_builder import IndexBuilder, Options, read_set
 from seqtrack_lit.data.sets.layout import (
     HELP,
+    LASOT_ATTRIBUTES,
+    OTB_ATTRIBUTES,
+    TNL2K_ATTRIBUTES,
+    UAV123_ATTRIBUTES,
+    Problems,
     existing_root,
     images_in,
     numbering,
-    present,
     require_first_box,
     require_numbered,
     require_rows,
+    table,
 )
-from seqtrack_lit.data.sets.problems import Problems
-from seqtrack_lit.data.sets.training import add_got10k, got10k_names, lasot_annotation, lasot_folder
+from seqtrack_lit.data.sets.training import GOT10K_FILES, add_got10k, got10k_names, lasot_annotation, lasot_folder
 from seqtrack_lit.data.video.index import SequenceIndex
 
 Cache = str | Path | None
@@ -53,32 +56,26 @@ def _lasot(
 ) -> SequenceIndex:
     base = existing_root(dataset, root, "folders <class>/<class>-<k>/ with img/, groundtruth.txt")
     attributes = {row["name"]: row["attributes"].split() for row in rows}
-    places = {name: base / lasot_folder(name) for name in attributes}
-    files = {name: place / "groundtruth.txt" for name, place in places.items()}
-    names = present(dataset, base, files, complete=complete, problems=problems)
-
-    def build() -> IndexBuilder:
-        builder = IndexBuilder(dataset, base, attribute_names=LASOT_ATTRIBUTES, problems=problems)
-        for name in names:
-            with builder.video(name):
-                boxes, shown = lasot_annotation(places[name])
-                require_first_box(files[name], boxes)
-                extra: Literal["warn", "ignore"] = "ignore" if name == "monkey-17" else "warn"
-                require_numbered(places[name] / "img", 1, 8, ".jpg", len(boxes), extra=extra)
-                builder.add(
-                    name,
-                    boxes,
-                    shown,
-                    folder=f"{lasot_folder(name)}/img",
-                    numbered=(1, 8, ".jpg"),
-                    object_class=name.rpartition("-")[0],
-                    attributes=attributes[name],
-                )
-        return builder
-
     parts = ("groundtruth.txt", "full_occlusion.txt", "out_of_view.txt", "img")
-    inputs = [places[name] / part for name in names for part in parts]
-    return cached(f"{dataset}-test", base, inputs, build, cache, problems)
+    files = {name: [base / lasot_folder(name) / part for part in parts] for name in attributes}
+
+    def add_one(builder: IndexBuilder, name: str) -> None:
+        file, *_, images = files[name]
+        boxes, shown = lasot_annotation(file.parent)
+        require_first_box(file, boxes)
+        require_numbered(images, 1, 8, ".jpg", len(boxes), extra="ignore" if name == "monkey-17" else "warn")
+        builder.add(
+            name,
+            boxes,
+            shown,
+            folder=f"{lasot_folder(name)}/img",
+            numbered=(1, 8, ".jpg"),
+            object_class=name.rpartition("-")[0],
+            attributes=attributes[name],
+        )
+
+    key, options = f"{dataset}-test", (complete, cache, problems)
+    return read_set(dataset, base, files, add_one, options, key=key, attribute_names=LASOT_ATTRIBUTES)
 
 
 def trackingnet(
@@ -86,10 +83,9 @@ def trackingnet(
 ) -> SequenceIndex:
     """TrackingNet, the 511 test videos; only the first box is public, the server scores."""
     base = existing_root("trackingnet", Path(root) / "TEST", "anno/<video>.txt and frames/<video>/0.jpg ...")
-    files = {row["name"]: base / "anno" / f"{row['name']}.txt" for row in table("trackingnet")}
-    names = present("trackingnet", base, files, complete=complete, problems=problems)
-    places = {name: (files[name], base / "frames" / name) for name in names}
-    return _first_box_only("trackingnet", base, places, cache, problems)
+    names = [row["name"] for row in table("trackingnet")]
+    files = {name: (base / "anno" / f"{name}.txt", base / "frames" / name) for name in names}
+    return _first_box_only("trackingnet", base, files, (complete, cache, problems))
 
 
 def got10k_test(
@@ -97,34 +93,28 @@ def got10k_test(
 ) -> SequenceIndex:
     """GOT-10k, the 180 test videos; only the first box is public, the server scores."""
     base = existing_root("got10k_test", Path(root) / "test", "list.txt and a folder for each of its lines")
-    files = {name: base / name / "groundtruth.txt" for name in got10k_names(base)}
-    names = present("got10k_test", base, files, complete=complete, problems=problems)
-    return _first_box_only("got10k_test", base, {name: (files[name], base / name) for name in names}, cache, problems)
+    files = {name: (base / name / "groundtruth.txt", base / name) for name in got10k_names(base)}
+    return _first_box_only("got10k_test", base, files, (complete, cache, problems))
 
 
-def _first_box_only(
-    dataset: str, base: Path, places: dict[str, tuple[Path, Path]], cache: Cache, problems: Problems | None
-) -> SequenceIndex:
-    def build() -> IndexBuilder:
-        builder = IndexBuilder(dataset, base, problems=problems)
-        for name, (file, frames) in places.items():
-            with builder.video(name):
-                boxes = read_boxes(file)
-                if len(boxes) != 1:
-                    raise ValueError(f"{file} has {len(boxes)} rows; expected the first box alone; unpack it again")
-                require_first_box(file, boxes)
-                images = images_in(frames)
-                rule = numbering(images)
-                if rule is None or rule[0] > 1:
-                    raise ValueError(
-                        f"{frames} holds {len(images)} images from {images[0]} to {images[-1]}; expected consecutive "
-                        "numbers from 0 or 1: a frame is missing, unpack it again"
-                    )
-                folder = frames.relative_to(base).as_posix()
-                builder.add(name, boxes, np.ones(1, np.bool_), folder=folder, numbered=rule, frames=len(images))
-        return builder
+def _first_box_only(dataset: str, base: Path, files: dict[str, tuple[Path, Path]], options: Options) -> SequenceIndex:
+    def add_one(builder: IndexBuilder, name: str) -> None:
+        file, frames = files[name]
+        boxes = read_boxes(file)
+        if len(boxes) != 1:
+            raise ValueError(f"{file} has {len(boxes)} rows; expected the first box alone; unpack it again")
+        require_first_box(file, boxes)
+        images = images_in(frames)
+        rule = numbering(images)
+        if rule is None or rule[0] > 1:
+            raise ValueError(
+                f"{frames} holds {len(images)} images from {images[0]} to {images[-1]}; expected consecutive "
+                "numbers from 0 or 1: a frame is missing, unpack it again"
+            )
+        folder = frames.relative_to(base).as_posix()
+        builder.add(name, boxes, folder=folder, numbered=rule, frames=len(images))
 
-    return cached(f"{dataset}-test", base, [part for pair in places.values() for part in pair], build, cache, problems)
+    return read_set(dataset, base, files, add_one, options, key=f"{dataset}-test")
 
 
 def got10k_val(
@@ -132,22 +122,14 @@ def got10k_val(
 ) -> SequenceIndex:
     """GOT-10k, the 180 validation videos, with cover and resolution for AO and SR."""
     base = existing_root("got10k_val", Path(root) / "val", "list.txt and a folder for each of its lines")
-    files = {name: base / name / "groundtruth.txt" for name in got10k_names(base)}
-    names = present("got10k_val", base, files, complete=complete, problems=problems)
+    files = {name: [base / name / part for part in (*GOT10K_FILES, "")] for name in got10k_names(base)}
 
-    def build() -> IndexBuilder:
-        builder = IndexBuilder("got10k_val", base, problems=problems)
-        for name in names:
-            with builder.video(name):
-                boxes = add_got10k(builder, base, name, training=False)
-                require_first_box(files[name], boxes)
-                require_numbered(base / name, 1, 8, ".jpg", len(boxes))
-        return builder
+    def add_one(builder: IndexBuilder, name: str) -> None:
+        boxes = add_got10k(builder, name, training=False)
+        require_first_box(files[name][0], boxes)
+        require_numbered(base / name, 1, 8, ".jpg", len(boxes))
 
-    parts = ("groundtruth.txt", "absence.label", "cover.label", "meta_info.ini", "")
-    return cached(
-        "got10k-val-benchmark", base, [base / name / part for name in names for part in parts], build, cache, problems
-    )
+    return read_set("got10k_val", base, files, add_one, (complete, cache, problems), key="got10k-val-benchmark")
 
 
 def tnl2k(
@@ -156,23 +138,17 @@ def tnl2k(
     """TNL2K, the 700 test videos; image names follow no rule and are sorted as text."""
     base = existing_root("tnl2k", root, "a folder for each sequence with imgs/ and groundtruth.txt")
     attributes = {row["name"]: row["attributes"].split() for row in table("tnl2k")}
-    files = {name: base / name / "groundtruth.txt" for name in attributes}
-    names = present("tnl2k", base, files, complete=complete, problems=problems)
+    files = {name: (base / name / "groundtruth.txt", base / name / "imgs") for name in attributes}
 
-    def build() -> IndexBuilder:
-        builder = IndexBuilder("tnl2k", base, attribute_names=TNL2K_ATTRIBUTES, problems=problems)
-        for name in names:
-            with builder.video(name):
-                boxes, images = read_boxes(files[name]), sorted(images_in(base / name / "imgs"))
-                require_first_box(files[name], boxes)
-                # Rows and images belong together by position alone, so one stray image would shift all boxes.
-                require_rows(files[name], len(boxes), len(images), base / name / "imgs")
-                visible = np.ones(len(boxes), np.bool_)
-                builder.add(name, boxes, visible, folder=f"{name}/imgs", files=images, attributes=attributes[name])
-        return builder
+    def add_one(builder: IndexBuilder, name: str) -> None:
+        file, frames = files[name]
+        boxes, images = read_boxes(file), sorted(images_in(frames))
+        require_first_box(file, boxes)
+        # Rows and images belong together by position alone, so one stray image would shift all boxes.
+        require_rows(file, len(boxes), len(images), frames)
+        builder.add(name, boxes, folder=f"{name}/imgs", files=images, attributes=attributes[name])
 
-    inputs = [path for name in names for path in (files[name], base / name / "imgs")]
-    return cached("tnl2k-test", base, inputs, build, cache, problems)
+    return read_set("tnl2k", base, files, add_one, (complete, cache, problems), attribute_names=TNL2K_ATTRIBUTES)
 
 
 def nfs(
@@ -200,26 +176,24 @@ def nfs(
     official = annotation == "official"
     layout = f"<seq>/{fps}/<seq>.txt and <seq>/{fps}/<seq>/" if official else "anno/nfs_<seq>.txt and sequences/<seq>/"
     base = existing_root("nfs", root, layout)
-    all_names = [row["name"] for row in table("nfs")]
-    files = {n: base / n / str(fps) / f"{n}.txt" if official else base / "anno" / f"nfs_{n}.txt" for n in all_names}
-    names = present("nfs", base, files, complete=complete, problems=problems)
-    frames = {name: f"{name}/{fps}/{name}" if official else f"sequences/{name}" for name in names}
+    files = {
+        name: (base / name / str(fps) / f"{name}.txt", base / name / str(fps) / name)
+        if official
+        else (base / "anno" / f"nfs_{name}.txt", base / "sequences" / name)
+        for name in (row["name"] for row in table("nfs"))
+    }
 
-    def build() -> IndexBuilder:
-        builder = IndexBuilder("nfs" if annotation == "pytracking" else f"nfs{fps}_official", base, problems=problems)
-        for name in names:
-            with builder.video(name):
-                images = images_in(base / frames[name])
-                boxes = _nfs_official(files[name], len(images), fps) if official else read_boxes(files[name])
-                require_first_box(files[name], boxes)
-                extra: Literal["warn", "ignore"] = "ignore" if official else "warn"
-                require_numbered(base / frames[name], 1, 5, ".jpg", len(boxes), extra=extra)
-                visible = np.ones(len(boxes), np.bool_)
-                builder.add(name, boxes, visible, folder=frames[name], numbered=(1, 5, ".jpg"), frame_rate=float(fps))
-        return builder
+    def add_one(builder: IndexBuilder, name: str) -> None:
+        file, frames = files[name]
+        count = len(images_in(frames))
+        boxes = _nfs_official(file, count, fps) if official else read_boxes(file)
+        require_first_box(file, boxes)
+        require_numbered(frames, 1, 5, ".jpg", len(boxes), extra="ignore" if official else "warn")
+        folder = frames.relative_to(base).as_posix()
+        builder.add(name, boxes, folder=folder, numbered=(1, 5, ".jpg"), frame_rate=float(fps))
 
-    inputs = [path for name in names for path in (files[name], base / frames[name])]
-    return cached(f"nfs-{fps}-{annotation}", base, inputs, build, cache, problems)
+    dataset = f"nfs{fps}_official" if official else "nfs"
+    return read_set(dataset, base, files, add_one, (complete, cache, problems))
 
 
 def _nfs_official(file: Path, images: int, fps: int) -> Float64[np.ndarray, "rows 4"]:
@@ -241,31 +215,19 @@ def uav123(
 ) -> SequenceIndex:
     """UAV123, 123 sequences cut out of 91 folders; NaN boxes where the target is out of view."""
     base = existing_root("uav123", root, "data_seq/UAV123/<folder>/000001.jpg ... and anno/UAV123/<seq>.txt")
-    rows = {row["name"]: row for row in table("uav123")}
-    files = {name: base / "anno" / "UAV123" / f"{name}.txt" for name in rows}
-    names = present("uav123", base, files, complete=complete, problems=problems)
-    folders = {name: f"data_seq/UAV123/{rows[name]['folder']}" for name in names}
+    rows, folder = {row["name"]: row for row in table("uav123")}, base / "data_seq" / "UAV123"
+    files = {name: (base / "anno" / "UAV123" / f"{name}.txt", folder / row["folder"]) for name, row in rows.items()}
 
-    def build() -> IndexBuilder:
-        builder = IndexBuilder("uav123", base, attribute_names=UAV123_ATTRIBUTES, problems=problems)
-        for name in names:
-            with builder.video(name):
-                first, last = int(rows[name]["first"]), int(rows[name]["last"])
-                boxes = _exact_rows(files[name], read_boxes(files[name]), last - first + 1)
-                require_first_box(files[name], boxes)
-                require_numbered(base / folders[name], first, 6, ".jpg", len(boxes), extra="ignore")
-                builder.add(
-                    name,
-                    boxes,
-                    np.ones(len(boxes), np.bool_),
-                    folder=folders[name],
-                    numbered=(first, 6, ".jpg"),
-                    attributes=rows[name]["attributes"].split(),
-                )
-        return builder
+    def add_one(builder: IndexBuilder, name: str) -> None:
+        (file, frames), row = files[name], rows[name]
+        first, last = int(row["first"]), int(row["last"])
+        boxes = _exact_rows(file, read_boxes(file), last - first + 1)
+        require_first_box(file, boxes)
+        require_numbered(frames, first, 6, ".jpg", len(boxes), extra="ignore")
+        place, attributes = frames.relative_to(base).as_posix(), row["attributes"].split()
+        builder.add(name, boxes, folder=place, numbered=(first, 6, ".jpg"), attributes=attributes)
 
-    inputs = [path for name in names for path in (files[name], base / folders[name])]
-    return cached("uav123", base, inputs, build, cache, problems)
+    return read_set("uav123", base, files, add_one, (complete, cache, problems), attribute_names=UAV123_ATTRIBUTES)
 
 
 def otb100(
@@ -274,37 +236,22 @@ def otb100(
     """OTB100, 100 sequences in 98 folders; rows separated by commas, tabs or blanks."""
     base = existing_root("otb100", root, "<Seq>/img/0001.jpg ... and <Seq>/groundtruth_rect.txt")
     rows = {row["name"]: row for row in table("otb100")}
-    files = {name: base / row["annotation"] for name, row in rows.items()}
-    names = present("otb100", base, files, complete=complete, problems=problems)
-    folders = {name: rows[name]["folder"] for name in names}
+    folders = {name: row["folder"] for name, row in rows.items()}
     for name, place in folders.items():  # KiteSurf comes as img/*.jpg or as jpg/*.png
         if not (base / place).is_dir():
             folders[name] = place.replace("/img", "/jpg")
+    files = {name: (base / row["annotation"], base / folders[name]) for name, row in rows.items()}
 
-    def build() -> IndexBuilder:
-        builder = IndexBuilder("otb100", base, attribute_names=OTB_ATTRIBUTES, problems=problems)
-        for name in names:
-            with builder.video(name):
-                row = rows[name]
-                first, skip = int(row["first"]), int(row["skip"])
-                boxes = _exact_rows(files[name], read_boxes(files[name]), int(row["last"]) - first + 1)[skip:]
-                first, digits = first + skip, int(row["digits"])
-                require_first_box(files[name], boxes, line=skip + 1)
-                folder = folders[name]
-                suffix = Path(images_in(base / folder)[0]).suffix
-                require_numbered(base / folder, first, digits, suffix, len(boxes), extra="ignore")
-                builder.add(
-                    name,
-                    boxes,
-                    np.ones(len(boxes), np.bool_),
-                    folder=folder,
-                    numbered=(first, digits, suffix),
-                    attributes=row["attributes"].split(),
-                )
-        return builder
+    def add_one(builder: IndexBuilder, name: str) -> None:
+        (file, frames), row = files[name], rows[name]
+        first, last, skip = int(row["first"]), int(row["last"]), int(row["skip"])
+        boxes = _exact_rows(file, read_boxes(file), last - first + 1)[skip:]
+        require_first_box(file, boxes, line=skip + 1)
+        numbered = (first + skip, int(row["digits"]), Path(images_in(frames)[0]).suffix)
+        require_numbered(frames, *numbered, len(boxes), extra="ignore")
+        builder.add(name, boxes, folder=folders[name], numbered=numbered, attributes=row["attributes"].split())
 
-    inputs = [path for name in names for path in (files[name], base / folders[name])]
-    return cached("otb100", base, inputs, build, cache, problems)
+    return read_set("otb100", base, files, add_one, (complete, cache, problems), attribute_names=OTB_ATTRIBUTES)
 
 
 def _exact_rows(file: Path, boxes: Float64[np.ndarray, "rows 4"], rows: int) -> Float64[np.ndarray, "same 4"]:

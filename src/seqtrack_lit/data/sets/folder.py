@@ -24,8 +24,15 @@ from seqtrack_lit.boxes import LARGEST
 from seqtrack_lit.checks import path_part, shown
 from seqtrack_lit.data.sets.annotations import has_area, read_boxes, read_flags, read_text
 from seqtrack_lit.data.sets.index_builder import IndexBuilder, cached
-from seqtrack_lit.data.sets.layout import existing_root, images_in, numbering, require_first_box, require_rows
-from seqtrack_lit.data.sets.problems import Problems
+from seqtrack_lit.data.sets.layout import (
+    Problems,
+    existing_root,
+    images_in,
+    noted,
+    numbering,
+    require_first_box,
+    require_rows,
+)
 from seqtrack_lit.data.video.file import VIDEO_SUFFIXES, VideoFrames
 from seqtrack_lit.data.video.frames import IMAGE_SUFFIXES
 from seqtrack_lit.data.video.index import SequenceIndex
@@ -120,7 +127,7 @@ Reading = Callable[[], _Video]
 
 def _collect(builder: IndexBuilder, readings: Mapping[str, Reading], tracking: bool) -> IndexBuilder:
     for name, reading in readings.items():
-        with builder.video(name):
+        with noted(builder.problems, name):
             path_part(f"{builder.root}: the name of a video", name)
             video = reading()
             if tracking:

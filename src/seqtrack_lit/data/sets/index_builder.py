@@ -5,16 +5,14 @@ import logging
 import warnings
 from array import array
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float64, Integer
 
-from seqtrack_lit.data.sets.facts import FOLDER
-from seqtrack_lit.data.sets.problems import Problems, noted
+from seqtrack_lit.data.sets.layout import FOLDER, Problems, noted, present
 from seqtrack_lit.data.video.columns import INDEX_FORMAT, Columns, Facts, read_facts, write_columns
 from seqtrack_lit.data.video.index import LISTED, NUMBERED, VIDEO, SequenceIndex, open_index
 
@@ -72,15 +70,11 @@ class IndexBuilder:
         self._rows, self._boxes, self._visible, self._cover = array("q", [0]), array("d"), bytearray(), bytearray()
         self._lists: dict[tuple[str, ...], int] = {}
 
-    def video(self, name: str) -> AbstractContextManager[None]:
-        """Around the reading and adding of one video: its errors are raised, or noted where problems are collected."""
-        return noted(self.problems, name)
-
     def add(
         self,
         name: str,
         boxes: Float64[np.ndarray, "rows 4"],
-        visible: Bool[np.ndarray, "rows"],
+        visible: Bool[np.ndarray, "rows"] | None = None,
         *,
         folder: str,
         numbered: tuple[int, int, str] | None = None,
@@ -98,7 +92,7 @@ class IndexBuilder:
         Args:
             name: its name.
             boxes: image boxes xywh in pixels, a row a frame, or one row where only the first box is public.
-            visible: a value per row of `boxes`.
+            visible: a value per row of `boxes`; None: everywhere.
             folder: where its frames lie, relative to the root; the video file itself where there is one.
             numbered: (first number, digits, suffix) of the image names; (first frame, 0, "") in a video file.
             files: the image names, where they follow no rule.
@@ -111,6 +105,7 @@ class IndexBuilder:
             attributes: names out of `attribute_names`.
         """
         number, texts = self._numbers, self._texts
+        visible = np.ones(len(boxes), np.bool_) if visible is None else visible
         texts["names"].add(name)
         number["folder"].append(texts["folders"].number(folder))
         kind = VIDEO if video else LISTED if files is not None else NUMBERED
@@ -224,6 +219,51 @@ def _content_hash(columns: Columns) -> str:
         digest.update(f"{name} {column.dtype.str} {column.shape}".encode())
         digest.update(np.ascontiguousarray(column).data)
     return digest.hexdigest()[:16]
+
+
+Options = tuple[bool, str | Path | None, Problems | None]  # complete, cache, problems: the same for all readers
+
+
+def read_set(
+    dataset: str,
+    root: Path,
+    files: Mapping[str, Sequence[Path]],
+    add_one: Callable[[IndexBuilder, str], object],
+    options: Options,
+    *,
+    key: str = "",
+    inputs: Sequence[Path] = (),
+    attribute_names: Sequence[str] = (),
+) -> SequenceIndex:
+    """The index of a published data set: which sequences are there, one after the other, kept in the cache.
+
+    Args:
+        dataset: its name.
+        root: its folder, see `layout.existing_root`.
+        files: what each sequence is read from, files and folders, its annotation first; in the publisher's order.
+        add_one: adds the sequence of a name; its errors are raised, or noted as problems.
+        options: complete (False takes the sequences whose annotation is there), cache and problems, see `cached`.
+        key: see `cached`; the data set's name unless given.
+        inputs: what else the index is made from.
+        attribute_names: see `IndexBuilder`.
+
+    Raises:
+        FileNotFoundError: sequences or files are missing.
+        ValueError: a file cannot be understood; with file and line.
+    """
+    complete, cache, problems = options
+    first = {name: parts[0] for name, parts in files.items()}
+    names = present(dataset, root, first, complete=complete, problems=problems)
+
+    def build() -> IndexBuilder:
+        builder = IndexBuilder(dataset, root, attribute_names=attribute_names, problems=problems)
+        for name in names:
+            with noted(problems, name):
+                add_one(builder, name)
+        return builder
+
+    parts = [part for name in names for part in files[name]]
+    return cached(key or dataset, root, [*inputs, *parts], build, cache, problems)
 
 
 def cached(

@@ -1,20 +1,86 @@
-"""What lies where: find sequences and frames on disk, and say clearly what is missing. No image is opened."""
+"""What publishers say of their data sets (`lists/`), and what of it lies on the disk. No image is opened."""
 
+import csv
 import os
 import re
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 from jaxtyping import Float64
 
 from seqtrack_lit.data.sets.annotations import has_area
-from seqtrack_lit.data.sets.problems import Problems
 from seqtrack_lit.data.video.frames import IMAGE_SUFFIXES
 
 HELP = "docs/datasets.md says where to get it and how it must lie"
+FOLDER = Path(__file__).parent / "lists"
+
+
+# Attribute names in the order of the bits we store; lists/*.csv hold names, so the publishers' orders do not matter.
+LASOT_ATTRIBUTES = tuple("IV POC DEF MB CM ROT BC VC SV FOC FM OV LR ARC".split())  # noqa: SIM905
+TNL2K_ATTRIBUTES = tuple("CM ROT DEF FOC IV OV POC VC SV BC MB ARC LR FM AS TC MS".split())  # noqa: SIM905
+UAV123_ATTRIBUTES = tuple("SV ARC LR FM FOC POC OV BC IV VC CM SOB".split())  # noqa: SIM905
+OTB_ATTRIBUTES = tuple("IV SV OCC DEF MB FM IPR OPR OV BC LR".split())  # noqa: SIM905
+
+
+@cache
+def table(name: str) -> tuple[dict[str, str], ...]:
+    """The rows of `lists/<name>.csv`, in the publisher's order."""
+    with (FOLDER / f"{name}.csv").open(newline="", encoding="utf-8") as file:
+        return tuple(csv.DictReader(file))
+
+
+# Sequences the publishers count, where no list of names is kept here.
+COUNTS = {"got10k_train": 9335, "got10k_val": 180, "got10k_test": 180, "trackingnet_train": 12 * 2511}
+
+
+def expected_frames(dataset: str) -> dict[str, int]:
+    """Frames of each sequence as the publisher counts them; empty where that is not known."""
+    column = {"lasot": "frames", "tnl2k": "frames", "nfs": "frames_30fps"}.get(dataset)
+    return {row["name"]: int(row[column]) for row in table(dataset)} if column else {}
+
+
+class Finding(NamedTuple):
+    """One problem: a kind out of `tools.check.REMEDIES`, the sequence, what was found where."""
+
+    kind: str
+    sequence: str
+    text: str
+
+
+@dataclass
+class Problems:
+    """What is wrong with a data set: a reader with this notes a sequence that it cannot read and takes the next one.
+
+    Attributes:
+        findings: in the order found.
+        expected: sequences the publisher counts, by name where names are known.
+        count: their number; 0 where unknown.
+    """
+
+    findings: list[Finding] = field(default_factory=list)
+    expected: list[str] = field(default_factory=list)
+    count: int = 0
+
+    def add(self, kind: str, sequence: str, text: str) -> None:
+        """Note a problem."""
+        self.findings.append(Finding(kind, sequence, text))
+
+
+@contextmanager
+def noted(problems: Problems | None, sequence: str) -> Iterator[None]:
+    """Let errors about one sequence through, or note them where problems are collected."""
+    try:
+        yield
+    except (ValueError, FileNotFoundError) as error:
+        if problems is None:
+            raise
+        problems.add("missing" if isinstance(error, FileNotFoundError) else "annotation", sequence, str(error))
 
 
 def existing_root(dataset: str, root: str | Path, expected: str) -> Path:

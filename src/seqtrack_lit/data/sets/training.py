@@ -18,16 +18,14 @@ from jaxtyping import Bool, Float64
 
 from seqtrack_lit.checks import path_part, shown
 from seqtrack_lit.data.sets.annotations import has_area, read_boxes, read_flags, read_meta, read_text
-from seqtrack_lit.data.sets.facts import table
 from seqtrack_lit.data.sets.folder import folder
-from seqtrack_lit.data.sets.index_builder import IndexBuilder, cached
-from seqtrack_lit.data.sets.layout import HELP, existing_root, present
-from seqtrack_lit.data.sets.problems import Problems
+from seqtrack_lit.data.sets.index_builder import IndexBuilder, cached, read_set
+from seqtrack_lit.data.sets.layout import HELP, Problems, existing_root, table
 from seqtrack_lit.data.video.index import SequenceIndex
 
 __all__ = ["coco", "folder", "got10k", "lasot", "trackingnet"]
 _LASOT_FLAGS = ("full_occlusion.txt", "out_of_view.txt")
-_GOT10K_LABELS = ("absence.label", "cover.label")
+GOT10K_FILES = ("groundtruth.txt", "meta_info.ini", "absence.label", "cover.label")
 
 _LARGEST_COCO = 2_000_000_000  # bytes of its JSON
 
@@ -127,26 +125,21 @@ def lasot(
     if split != "train":
         raise ValueError(f"lasot split={split!r}: the training reader knows 'train'; the test set is a benchmark")
     wanted = {row["name"]: lasot_folder(row["name"]) for row in table("lasot") if row["split"] == split}
-    files = {name: base / place / "groundtruth.txt" for name, place in wanted.items()}
-    names = present("lasot", base, files, complete=complete, problems=problems)
+    parts = ("groundtruth.txt", *_LASOT_FLAGS)
+    files = {name: [base / place / part for part in parts] for name, place in wanted.items()}
 
-    def build() -> IndexBuilder:
-        builder = IndexBuilder("lasot", base, problems=problems)
-        for name in names:
-            with builder.video(name):
-                boxes, shown = lasot_annotation(base / wanted[name])
-                builder.add(
-                    name,
-                    boxes,
-                    shown & has_area(boxes),
-                    folder=f"{wanted[name]}/img",
-                    numbered=(1, 8, ".jpg"),
-                    object_class=name.rpartition("-")[0],
-                )
-        return builder
+    def add_one(builder: IndexBuilder, name: str) -> None:
+        boxes, shown = lasot_annotation(base / wanted[name])
+        builder.add(
+            name,
+            boxes,
+            shown & has_area(boxes),
+            folder=f"{wanted[name]}/img",
+            numbered=(1, 8, ".jpg"),
+            object_class=name.rpartition("-")[0],
+        )
 
-    inputs = [base / wanted[name] / file for name in names for file in ("groundtruth.txt", *_LASOT_FLAGS)]
-    return cached(f"lasot-{split}", base, inputs, build, cache, problems)
+    return read_set("lasot", base, files, add_one, (complete, cache, problems), key=f"lasot-{split}")
 
 
 def lasot_folder(name: str) -> str:
@@ -199,20 +192,13 @@ def got10k(
     if split == "train" and exclude_vot:
         forbidden = {row["name"] for row in table("got10k_vot_forbidden")}
         names = [name for name in names if name not in forbidden]
-    known = {name: base / name / "groundtruth.txt" for name in names}
-    names = present("got10k", base, known, complete=complete, problems=problems)
+    files = {name: [base / name / part for part in GOT10K_FILES] for name in names}
 
-    def build() -> IndexBuilder:
-        builder = IndexBuilder("got10k", base, problems=problems)
-        for name in names:
-            with builder.video(name):
-                add_got10k(builder, base, name, training=True)
-        return builder
+    def add_one(builder: IndexBuilder, name: str) -> None:
+        add_got10k(builder, name, training=True)
 
-    files = ("groundtruth.txt", "meta_info.ini", *_GOT10K_LABELS)
-    inputs = [base / "list.txt", *(base / name / file for name in names for file in files)]
-    vot = "-novot" if split == "train" and exclude_vot else ""
-    return cached(f"got10k-{split}{vot}", base, inputs, build, cache, problems)
+    key = f"got10k-{split}" + ("-novot" if split == "train" and exclude_vot else "")
+    return read_set("got10k", base, files, add_one, (complete, cache, problems), key=key, inputs=[base / "list.txt"])
 
 
 def got10k_names(base: Path) -> list[str]:
@@ -236,12 +222,12 @@ def got10k_names(base: Path) -> list[str]:
     return [path_part(f"{file}: a name", name) for name in names]
 
 
-def add_got10k(builder: IndexBuilder, base: Path, name: str, *, training: bool) -> Float64[np.ndarray, "rows 4"]:
+def add_got10k(builder: IndexBuilder, name: str, *, training: bool) -> Float64[np.ndarray, "rows 4"]:
     """Add a GOT-10k video with labels to an index, and return its boxes.
 
     In training, frames without a good box are not visible.
     """
-    place = base / name
+    place = builder.root / name
     boxes = read_boxes(place / "groundtruth.txt")
     absent = read_flags(place / "absence.label", len(boxes))
     cover = read_flags(place / "cover.label", len(boxes), largest=8)
@@ -296,33 +282,33 @@ def trackingnet(
     if isinstance(chosen, int) or not chosen or len(set(chosen)) < len(chosen) or not set(chosen) <= set(range(12)):
         raise ValueError(f"trackingnet parts={parts!r}: expected a list out of 0 to 11, each once, as in [0,1]")
     base = existing_root("trackingnet", root, "TRAIN_0 ... TRAIN_11 with anno/ and frames/")
+    files: dict[str, list[Path]] = {}
     for part in chosen:
-        if not (base / f"TRAIN_{part}" / "anno").is_dir():
-            place = base / f"TRAIN_{part}" / "anno"
+        place = base / f"TRAIN_{part}" / "anno"
+        if not place.is_dir():
             raise FileNotFoundError(f"trackingnet: no {place}; with fewer parts say which: parts=[0,1]; {HELP}")
-    files = [file for part in chosen for file in sorted((base / f"TRAIN_{part}" / "anno").glob("[!.]*.txt"))]
+        files |= {f"TRAIN_{part}/{file.stem}": [file] for file in sorted(place.glob("[!.]*.txt"))}
+    lacking: list[str] = []
 
-    def build() -> IndexBuilder:
-        builder, spare = IndexBuilder("trackingnet", base, problems=problems), []
-        for file in files:
-            with builder.video(file.stem):
-                boxes = read_boxes(file)
-                frames = f"{file.parent.parent.name}/frames/{file.stem}"
-                # No flag file would betray a lost row, after which all boxes stand beside wrong frames.
-                if (base / frames / f"{len(boxes)}.jpg").exists():
-                    more = f"{base / frames} with more images than its {len(boxes)} boxes"
-                    if problems is not None:
-                        raise ValueError(more)
-                    spare.append(more)
-                    continue
-                builder.add(file.stem, boxes, has_area(boxes), folder=frames, numbered=(0, 1, ".jpg"))
-        if spare:
-            warnings.warn(
-                f"trackingnet: {len(spare)} of {len(files)} videos have fewer boxes than images and are left out, the "
-                f"first is {spare[0]}; unpack the annotation again",
-                stacklevel=2,
-            )
-        return builder
+    def add_one(builder: IndexBuilder, name: str) -> None:
+        boxes = read_boxes(files[name][0])
+        part, _, video = name.partition("/")
+        frames = f"{part}/frames/{video}"
+        # No flag file would betray a lost row, after which all boxes stand beside wrong frames.
+        if (base / frames / f"{len(boxes)}.jpg").exists():
+            more = f"{base / frames} with more images than its {len(boxes)} boxes"
+            if problems is not None:
+                raise ValueError(more)
+            lacking.append(more)
+            return
+        builder.add(video, boxes, has_area(boxes), folder=frames, numbered=(0, 1, ".jpg"))
 
-    name = "all" if parts is None else "_".join(str(part) for part in chosen)
-    return cached(f"trackingnet-{name}", base, files, build, cache, problems)
+    key = f"trackingnet-{'all' if parts is None else '_'.join(map(str, chosen))}"
+    index = read_set("trackingnet", base, files, add_one, (False, cache, problems), key=key)
+    if lacking:
+        warnings.warn(
+            f"trackingnet: {len(lacking)} of {len(files)} videos have fewer boxes than images and are left out, the "
+            f"first is {lacking[0]}; unpack the annotation again",
+            stacklevel=2,
+        )
+    return index

@@ -21,10 +21,8 @@ from PIL import Image as Pillow
 
 from seqtrack_lit.checks import path_part, shown
 from seqtrack_lit.data.sets.annotations import has_area, read_text
-from seqtrack_lit.data.sets.facts import table
-from seqtrack_lit.data.sets.index_builder import IndexBuilder, cached
-from seqtrack_lit.data.sets.layout import HELP, existing_root, images_in, present, require_numbered
-from seqtrack_lit.data.sets.problems import Problems
+from seqtrack_lit.data.sets.index_builder import IndexBuilder, read_set
+from seqtrack_lit.data.sets.layout import HELP, Problems, existing_root, images_in, require_numbered, table
 from seqtrack_lit.data.video.index import SequenceIndex
 from seqtrack_lit.data.video.regions import Regions, VotAnnotation, box_of, read_regions
 
@@ -60,19 +58,10 @@ def vot2020(
     base = existing_root("vot2020", root, "sequences/<name>/ with sequence, groundtruth.txt, anchor.value, color/")
     base = base / "sequences" if (base / "sequences").is_dir() else base
     wanted = [row["name"] for row in table("vot2020")] if complete else list(_names(base))
-    files = {name: base / name / "groundtruth.txt" for name in wanted}
-    names = present("vot2020", base, files, complete=complete, problems=problems)
-    tags = sorted({tag for name in names for tag in _tag_files(base / name)})
-
-    def build() -> IndexBuilder:
-        builder = IndexBuilder("vot2020", base, attribute_names=tags, problems=problems)
-        for name in names:
-            with builder.video(name):
-                _add(builder, base, name)
-        return builder
-
-    inputs = [path for name in names for path in _inputs(base / name)]
-    return cached("vot2020", base, inputs, build, cache, problems)
+    there = {name for name in wanted if (base / name / "groundtruth.txt").exists()}
+    files = {name: _inputs(base / name) if name in there else [base / name / "groundtruth.txt"] for name in wanted}
+    tags = sorted({tag for name in there for tag in _tag_files(base / name)})
+    return read_set("vot2020", base, files, _add, (complete, cache, problems), attribute_names=tags)
 
 
 def _names(base: Path) -> Iterator[str]:
@@ -87,15 +76,16 @@ def _names(base: Path) -> Iterator[str]:
 
 
 def _inputs(place: Path) -> list[Path]:
-    values = [place / "sequence", place / "groundtruth.txt", place / "anchor.value", *_tag_files(place).values()]
-    return [place, *values, *(path for path in place.iterdir() if path.is_dir())]
+    values = [place / "groundtruth.txt", place / "sequence", place / "anchor.value", *_tag_files(place).values()]
+    return [*values, place, *(path for path in place.iterdir() if path.is_dir())]
 
 
 def _tag_files(place: Path) -> dict[str, Path]:
     return {path.stem: path for path in sorted(place.glob("*")) if path.suffix in _TAGS}
 
 
-def _add(builder: IndexBuilder, base: Path, name: str) -> None:
+def _add(builder: IndexBuilder, name: str) -> None:
+    base = builder.root
     place = base / name
     if len(builder.attribute_names) > 32:
         raise ValueError(f"{base}: {len(builder.attribute_names)} kinds of tags; at most 32 can be kept")

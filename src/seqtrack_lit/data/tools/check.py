@@ -16,17 +16,60 @@ from jaxtyping import Bool, Float, Float64, Int64
 
 from seqtrack_lit.boxes import misread
 from seqtrack_lit.checks import same_files
-from seqtrack_lit.data.sets.facts import expected_frames
-from seqtrack_lit.data.sets.layout import images_in
-from seqtrack_lit.data.sets.problems import NOTES, REMEDIES, Finding, Problems
+from seqtrack_lit.data.sets.layout import Finding, Problems, expected_frames, images_in
 from seqtrack_lit.data.video.file import VideoFrames
 from seqtrack_lit.data.video.frames import FramesPart, ListedFrames, NumberedFrames
 from seqtrack_lit.data.video.index import SequenceIndex
 from seqtrack_lit.data.video.sequence import Frames
 from seqtrack_lit.processes import end_with_parent
 
-_SHARED_FOLDERS = ("uav123", "otb100")  # several sequences are cut out of one folder, images to spare are normal
-_TWIN_ROWS = 10  # equal boxes in fewer rows may be chance
+# kind -> (what it is, what to do). Those in `NOTES` are known of published data, where nothing can be mended and the
+# scoring convention says what they count; in one's own data they are problems like the others.
+REMEDIES: dict[str, tuple[str, str]] = {
+    "missing": ("files or sequences that are not there", "unpack or download again; docs/datasets.md shows the layout"),
+    "annotation": ("annotation that cannot be read or does not fit the frames", "unpack the annotation again"),
+    "unreadable": ("images that are empty, cut off or damaged", "unpack or download these files again"),
+    "lost": ("video files that are cut short or damaged", "take the original file, or cut it anew at a key frame"),
+    "frames": ("more or fewer frames than the publisher counts", "the video is incomplete or altered: unpack it again"),
+    "duplicate": ("sequences that occur twice", "remove one of them"),
+    "names": ("sequences whose result files would be one, so that they cannot be evaluated", "rename one of the two"),
+    "duplicate_boxes": ("sequences with the same boxes as another", "look whether one is a copy of the other"),
+    "extra_frames": (
+        "videos with more images than boxes",
+        "the last images are not used; if a row is lost, unpack again",
+    ),
+    "zero": ("boxes without width or height", "write 0,0,0,0 or a flag where the target is absent"),
+    "nan": ("boxes that are not a number", "write 0,0,0,0 where the target is absent"),
+    "negative": ("boxes of negative size", "write x,y,w,h with the top-left corner, not two corners"),
+    "fractions": ("boxes in fractions of the picture", "multiply by its width and height: x,y,w,h are pixels"),
+    "corners": (
+        "boxes that seem to be two corners, not x,y,w,h",
+        "write x,y,w,h: x2 - x1 and y2 - y1 instead of x2 and y2",
+    ),
+    "huge": ("boxes far larger than their picture", "write x,y,w,h in pixels of the picture as it is, not resized"),
+    "outside": ("boxes wholly outside of their image", "check that boxes and frames belong together"),
+    "resolution": (
+        "images of another size than their annotation says",
+        "take the publisher's images, not resized ones",
+    ),
+    "size": ("videos whose frames change size", "boxes are in pixels of their own frame: check that they are"),
+}
+NOTES = (
+    "names",
+    "duplicate_boxes",
+    "extra_frames",
+    "zero",
+    "nan",
+    "negative",
+    "outside",
+    "size",
+    "fractions",
+    "corners",
+    "huge",
+)
+
+_SHARED_FOLDERS = ("uav123", "otb100")  # several sequences are cut out of one folder, extra images are normal
+_FEWEST_EQUAL_ROWS = 10  # equal boxes in fewer rows may be chance
 _AT_RANDOM = 5  # frames of a video file that are read again, out of order
 
 Open = Callable[..., SequenceIndex]
@@ -130,7 +173,7 @@ def check(
             problems.add("frames", index.name(i), f"{found} frames, the publisher counts {known[index.name(i)]}")
     problems.findings += _boxes(index, strict)
     problems.findings += _misread(index)
-    problems.findings += _twins(index)
+    problems.findings += _duplicate_boxes(index)
     problems.findings += _same_files(index)
     if not fast:
         for findings in _images(index, every, workers, step):
@@ -186,14 +229,14 @@ def _outside(
     return np.asarray((low >= size).any(1) | (high <= 0).any(1), np.bool_)
 
 
-def _twins(index: SequenceIndex) -> Iterator[Finding]:
+def _duplicate_boxes(index: SequenceIndex) -> Iterator[Finding]:
     seen: dict[bytes, str] = {}
     for i in range(len(index)) if not index.repeats_image else ():
         boxes = index.boxes(i)
-        if len(boxes) >= _TWIN_ROWS:
+        if len(boxes) >= _FEWEST_EQUAL_ROWS:
             other = seen.setdefault(hashlib.sha256(boxes.tobytes()).digest(), index.name(i))
             if other != index.name(i):
-                yield Finding("twin", index.name(i), f"the boxes of {other}")
+                yield Finding("duplicate_boxes", index.name(i), f"the boxes of {other}")
 
 
 def _same_files(index: SequenceIndex) -> Iterator[Finding]:
@@ -278,7 +321,7 @@ def _one_video(video: int, every: int) -> list[Finding]:
     if isinstance(frames, NumberedFrames) and index.dataset not in _SHARED_FOLDERS and not index.repeats_image:
         images = _count(frames)
         if images > len(frames):
-            found.append(Finding("spare", name, f"{images} images, {len(frames)} boxes in {frames.folder}"))
+            found.append(Finding("extra_frames", name, f"{images} images, {len(frames)} boxes in {frames.folder}"))
     return found
 
 
