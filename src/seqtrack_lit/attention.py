@@ -54,7 +54,7 @@ def look_at(tracker: SeqTrackTracker, image: Image) -> Look:
     Raises:
         ValueError: the model's memory is a single token, see `attention_maps`.
     """
-    window, said = tracker.look(image, attention=True, distributions=True)
+    window, said = tracker.predict(image, attention=True, distributions=True)
     assert said.attention is not None
     assert said.distributions is not None
     return Look(

@@ -108,7 +108,7 @@ def time_tracker(tracker: SeqTrackTracker, *, frames: int, image_size: tuple[int
         search = _to_device(pixels, tracker)
         past = torch.zeros(1, model.past, 4, dtype=torch.long, device=device) if model.past else None
         encoder = timed(lambda: model.encode(tracker.templates, search))
-        both = timed(lambda: model.generate(tracker.templates, search, hann_window=tracker.window, past=past))
+        both = timed(lambda: model.generate(tracker.templates, search, hann_window=tracker.hann_window, past=past))
         return {
             "crop": timed(lambda: crop.cut(image)),
             "to device": timed(lambda: _to_device(pixels, tracker)),

@@ -93,7 +93,7 @@ def test_whole_tracker(tmp_path, name):
     tracker = load_tracker(checkpoint, official_config=config, device="cpu")
     tracker.init(frames[0], np.array(box, float))
     for i, image in enumerate(frames[1:]):
-        tokens = tracker.look(image)[1].tokens[0].tolist()
+        tokens = tracker.predict(image)[1].tokens[0].tolist()
         estimate = tracker.update(image)
         assert tokens == kept["tokens"][i]
         assert estimate.updated == kept["updated"][i]

@@ -39,7 +39,7 @@ def test_eleven_frames(case, device):
     tracker = tracker_of(case, device=device)
     tracker.init(golden["frames"][0], golden["init_box"].astype(float))
     for i, image in enumerate(golden["frames"][1:]):
-        crop, prediction = tracker.look(image)
+        crop, prediction = tracker.predict(image)
         np.testing.assert_array_equal(crop.cut(image, padding="official"), golden["search_crops"][i])
         assert crop.scale == golden["resize_factors"][i]
         estimate = tracker.update(image)
@@ -77,7 +77,7 @@ def test_share_of_equal_tokens_in_bfloat16(capsys):
         tracker = tracker_of(case, device="cuda", dtype="bfloat16")
         tracker.init(golden["frames"][0], golden["init_box"].astype(float))
         for i, image in enumerate(golden["frames"][1:]):
-            equal.append(tracker.look(image)[1].tokens[0].cpu().numpy() == golden["tokens"][i])
+            equal.append(tracker.predict(image)[1].tokens[0].cpu().numpy() == golden["tokens"][i])
             tracker.box = tuple(golden["boxes"][i].tolist())  # every frame from the recorded place
     with capsys.disabled():
         print(f"\nbfloat16: {np.mean(equal):.0%} of {np.size(equal)} tokens equal (random weights, near ties)")

@@ -125,7 +125,7 @@ def test_a_recorded_checkpoint_of_format_1():
     assert (tracker.name, tracker.search_factor, tracker.rule.interval) == ("quickstart", 3.0, 2)
     tracker.init(frames[0], np.array([20.0, 15, 16, 12]))
     for i, frame in enumerate(frames[1:]):
-        _, prediction = tracker.look(frame)
+        _, prediction = tracker.predict(frame)
         estimate = tracker.update(frame)
         assert prediction.tokens[0].tolist() == golden["tokens"][i].tolist()
         np.testing.assert_allclose(prediction.likelihoods[0], golden["likelihoods"][i], atol=1e-6)

@@ -35,7 +35,7 @@ def net_of(kind: str) -> SeqTrack:
 def test_equal_to_generation_without_a_graph(kind):
     net = net_of(kind)
     window = net.tokenizer.hann_window().cuda()
-    captured = CapturedGeneration(net, window=window)
+    captured = CapturedGeneration(net, hann_window=window)
     generator = torch.Generator().manual_seed(1)
     for size in (1, 3, 1, 3):  # batch sizes alternate, templates and crops are new each time
         templates = torch.randn(size, 2, 3, 64, 64, generator=generator).cuda()
@@ -55,8 +55,8 @@ def test_what_was_looked_at_stays():
     with np.load(folder / "golden.npz") as arrays:
         frames, box = arrays["frames"], arrays["init_box"].astype(float)
     tracker.init(frames[0], box)
-    _, first = tracker.look(frames[1])
+    _, first = tracker.predict(frames[1])
     kept = first.likelihoods.clone()
     tracker.update(frames[5])
-    assert not torch.equal(tracker.look(frames[5])[1].likelihoods, kept)
+    assert not torch.equal(tracker.predict(frames[5])[1].likelihoods, kept)
     assert torch.equal(first.likelihoods, kept)

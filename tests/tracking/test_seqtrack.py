@@ -12,9 +12,8 @@ import torch
 from seqtrack_lit.data.video.sequence import Video
 from seqtrack_lit.models.description import build_model
 from seqtrack_lit.models.seqtrack import Prediction, SeqTrack
-from seqtrack_lit.tracking import baselines, priors, seqtrack
-from seqtrack_lit.tracking.priors import TemplateUpdate
-from seqtrack_lit.tracking.seqtrack import SeqTrackTracker
+from seqtrack_lit.tracking import baselines, seqtrack
+from seqtrack_lit.tracking.seqtrack import SeqTrackTracker, TemplateUpdate
 from seqtrack_lit.tracking.tracker import run_tracker
 
 
@@ -77,7 +76,7 @@ def video() -> Video:
 )
 def test_when_a_template_is_taken(rule: str, frame: int, likelihoods: list[float], wanted: bool) -> None:
     update = TemplateUpdate(rule, interval=5, threshold=0.25)
-    assert update.wanted(frame, torch.tensor(likelihoods, dtype=torch.float64)) is wanted
+    assert update.is_due(frame, torch.tensor(likelihoods, dtype=torch.float64)) is wanted
 
 
 @pytest.mark.parametrize("official", [0.6, 0.55, 0.475, 0.45, 1.3587, 0.123456789])
@@ -90,7 +89,7 @@ def test_official_thresholds_survive_the_change_of_unit(official: float) -> None
             for _ in range(abs(step)):
                 score = torch.nextafter(score, toward)
             likelihoods = torch.stack([score / 10, *torch.zeros(3, dtype=dtype)])
-            assert update.wanted(1, likelihoods) == (likelihoods.sum().item() * 10 > official)
+            assert update.is_due(1, likelihoods) == (likelihoods.sum().item() * 10 > official)
 
 
 def test_templates_first_in_first_out_behind_the_first(video: Video) -> None:
@@ -142,7 +141,7 @@ def test_past_boxes_are_the_own_ones_in_the_present_window(video: Video, monkeyp
     tracker.init(video.frames[0], video.boxes[0])
     boxes = [tuple(video.boxes[0])] * 3
     for image in video.frames[1:]:
-        crop, _ = tracker.look(image)
+        crop, _ = tracker.predict(image)
         x, y, w, h = np.array(boxes[-3:]).T
         cx, cy = x + w / 2 - crop.center[0], y + h / 2 - crop.center[1]
         # fractions of the window's side, as boxes are read from it (not of S - 1 pixels), clamped to it
@@ -159,8 +158,8 @@ def test_the_window_draws_to_the_middle(video: Video) -> None:
     with_window, without = SeqTrackTracker(model), SeqTrackTracker(model, window=False)
     for tracker in (with_window, without):
         tracker.init(video.frames[0], video.boxes[0])
-    free = without.look(video.frames[1])[1]
-    held = with_window.look(video.frames[1])[1]
+    free = without.predict(video.frames[1])[1]
+    held = with_window.predict(video.frames[1])[1]
     assert held.likelihoods.dtype == torch.float64
     assert free.likelihoods.dtype == torch.float32
     assert (held.tokens[0, :2] - 19.5).abs().sum() <= (free.tokens[0, :2] - 19.5).abs().sum()
@@ -224,7 +223,7 @@ def test_lower_precision_leaves_the_model_alone(video: Video) -> None:
     assert SeqTrackTracker(model).model is model
     track = run_tracker(tracker, video)
     assert np.isfinite(track.boxes).all()
-    assert tracker.look(video.frames[-1])[1].likelihoods.dtype == torch.float64
+    assert tracker.predict(video.frames[-1])[1].likelihoods.dtype == torch.float64
 
 
 def test_starting_again_forgets_everything(video: Video) -> None:
@@ -238,7 +237,7 @@ def test_looking_does_not_move_the_tracker(video: Video) -> None:
     tracker, plain = SeqTrackTracker(tiny()), SeqTrackTracker(tiny())
     for each in (tracker, plain):
         each.init(video.frames[0], video.boxes[0])
-    prediction = tracker.look(video.frames[5], attention=True, distributions=True)[1]
+    prediction = tracker.predict(video.frames[5], attention=True, distributions=True)[1]
     assert prediction.attention is not None
     assert prediction.attention.shape == (1, 4, 1, 2, 4)
     assert prediction.distributions is not None
@@ -272,7 +271,6 @@ def test_looking_does_not_move_the_tracker(video: Video) -> None:
 )
 def test_wrong_values_are_named(values: dict[str, object], message: str) -> None:
     plain = unchecked(seqtrack)
-    plain.TemplateUpdate = unchecked(priors).TemplateUpdate
     with pytest.raises(ValueError, match=message):
         plain.SeqTrackTracker(tiny(), **values)
 
@@ -324,12 +322,12 @@ def test_what_is_no_picture_or_no_box_is_named(name: str, plain_trackers: dict[s
 
 
 @pytest.mark.parametrize("part", ["encoder", "decoder"])
-def test_an_answer_that_is_not_finite_is_no_answer(part: str, video: Video) -> None:
+def test_an_output_that_is_not_finite_is_an_error(part: str, video: Video) -> None:
     model = tiny()
     with torch.no_grad():
         for parameter in getattr(model, part).parameters():
             parameter.fill_(float("nan"))
-    with pytest.raises(ValueError, match="the network's answer for frame 1 is not finite: its weights are damaged"):
+    with pytest.raises(ValueError, match="the network's output for frame 1 is not finite: its weights are damaged"):
         run_tracker(SeqTrackTracker(model), video)
 
 
@@ -357,6 +355,5 @@ def test_settings_of_a_checkpoint_are_checked(
     weights = {f"net.{name}": value for name, value in model.state_dict().items()}
     torch.save({"state_dict": weights, "seqtrack": {"format": 1, **saved}}, tmp_path / "a.ckpt")
     plain = unchecked(seqtrack)
-    plain.TemplateUpdate = unchecked(priors).TemplateUpdate
     with pytest.raises(ValueError, match=message):
         plain.load_tracker(tmp_path / "a.ckpt", device="cpu", **overrides)

@@ -14,7 +14,7 @@ SMALLEST = 4  # pixels; below it OpenCV's correlation filters fail on most image
 
 
 class StaticBox:
-    """Answers the first box for ever: what any score must be compared with."""
+    """The first box in every frame: the lower bound of every score."""
 
     def __init__(self, name: str = "static") -> None:
         self.name = name
@@ -38,8 +38,8 @@ class OpenCVTracker:
     """KCF or CSRT of opencv-contrib with its default settings.
 
     OpenCV wants BGR images and whole pixels inside the image, at least a few wide: the box is rounded, clipped and
-    widened for it, and the given box's own place and size are carried along. Where OpenCV loses the target or
-    fails, the last box is answered with confidence 0, and the next frame is tried again.
+    widened for it, and offset and ratio of the given box to it are kept. Where OpenCV loses the target or
+    fails, the last box is returned with confidence 0, and tracking goes on with the next frame.
 
     Args:
         method: "kcf" (Henriques et al. 2015) or "csrt" (Lukezic et al. 2017).
@@ -73,7 +73,7 @@ class OpenCVTracker:
         try:
             self.tracker.init(_bgr(image), tuple(int(v) for v in (*near, *(far - near))))
             self.running = True
-        except cv2.error:  # a shape its filters cannot hold: stay where we are
+        except cv2.error:  # a shape its filters cannot hold: the last box is kept
             pass
 
     def update(self, image: Image) -> Estimate:

@@ -18,7 +18,7 @@ _READERS = 8  # threads that decode frames while the network computes
 
 
 def track_together(tracker: SeqTrackTracker, videos: Sequence[Video]) -> dict[str, Track]:
-    """Tracks by name, as `run_tracker` gives them one by one, up to rounding; times are shares of the common time.
+    """Tracks by name, as those of `run_tracker`, up to rounding; times are shares of the common time.
 
     Args:
         tracker: its network and settings are used for every video.
@@ -39,14 +39,14 @@ def track_together(tracker: SeqTrackTracker, videos: Sequence[Video]) -> dict[st
                     coming[number] = readers.submit(videos[number].frames.__getitem__, index + 1)
             start = perf_counter()
             if index == 0:
-                answers = [_begin(trackers[i], videos[i], image) for i, image in zip(active, images, strict=True)]
+                estimates = [_begin(trackers[i], videos[i], image) for i, image in zip(active, images, strict=True)]
             else:
-                answers = update_together([trackers[number] for number in active], images)
+                estimates = update_together([trackers[number] for number in active], images)
             share = (perf_counter() - start) / len(active)
-            for number, answer in zip(active, answers, strict=True):
+            for number, estimate in zip(active, estimates, strict=True):
                 track = tracks[number]
-                track.boxes[index], track.confidences[index] = answer.box_xywh, answer.confidence
-                track.updated[index], track.times[index] = answer.updated, share
+                track.boxes[index], track.confidences[index] = estimate.box_xywh, estimate.confidence
+                track.updated[index], track.times[index] = estimate.updated, share
     return {video.name: track for video, track in zip(videos, tracks, strict=True)}
 
 
@@ -56,20 +56,21 @@ def update_together(trackers: Sequence[SeqTrackTracker], images: Sequence[Image]
     first = trackers[0]
     for image in images:
         check_image(image)
-    crops = [tracker.crop() for tracker in trackers]
+    crops = [tracker.search_crop() for tracker in trackers]
     cut = np.stack([crop.cut(image, padding=first.padding) for crop, image in zip(crops, images, strict=True)])
     pixels = torch.from_numpy(cut).to(first.device).permute(0, 3, 1, 2)
-    past = [tracker.past(crop) for tracker, crop in zip(trackers, crops, strict=True)] if first.model.past else None
+    pairs = zip(trackers, crops, strict=True)
+    past = torch.cat([tracker.past_tokens(crop) for tracker, crop in pairs]) if first.model.past else None
     prediction = first.model.generate(
         torch.cat([tracker.templates for tracker in trackers]),
         normalise(pixels).to(first.dtype),
-        hann_window=first.window,
-        past=None if past is None else torch.cat(past),
+        hann_window=first.hann_window,
+        past=past,
         template_boxes=torch.cat([tracker.template_boxes for tracker in trackers]),
     )
     boxes, likelihoods = prediction.boxes.cpu(), prediction.likelihoods.cpu()
     return [
-        tracker.move(image, crop, boxes[i], likelihoods[i])
+        tracker.advance(image, crop, boxes[i], likelihoods[i])
         for i, (tracker, image, crop) in enumerate(zip(trackers, images, crops, strict=True))
     ]
 

@@ -23,14 +23,14 @@ class CapturedGeneration:
 
     Args:
         model: in evaluation mode on a CUDA device; its weights must stay where they are.
-        window: factor on the probabilities of the two position tokens.
+        hann_window: factor on the probabilities of the two position tokens.
         lean: the model's decoder for generation.
     """
 
     def __init__(
-        self, model: SeqTrack, *, window: Float64[Tensor, "bins"] | None, lean: LeanDecoder | None = None
+        self, model: SeqTrack, *, hann_window: Float64[Tensor, "bins"] | None, lean: LeanDecoder | None = None
     ) -> None:
-        self.model, self.window, self.lean = model, window, lean
+        self.model, self.hann_window, self.lean = model, hann_window, lean
         self._graphs: dict[int, _Graph] = {}
 
     @torch.inference_mode()
@@ -52,11 +52,11 @@ class CapturedGeneration:
         graph = self._graphs.get(len(pixels))
         if graph is None:
             graph = self._graphs[len(pixels)] = self._record(templates, pixels, past, template_boxes)
-        if graph.given[0] is not templates:
+        if graph.copied[0] is not templates:
             graph.templates.copy_(templates)
             if template_boxes is not None and graph.template_boxes is not None:
                 graph.template_boxes.copy_(template_boxes)
-            graph.given[0] = templates
+            graph.copied[0] = templates
         graph.pixels.copy_(pixels, non_blocking=True)
         if past is not None and graph.past is not None:
             graph.past.copy_(past, non_blocking=True)
@@ -74,7 +74,7 @@ class CapturedGeneration:
         def run() -> Prediction:
             search = normalise(pixels).to(templates.dtype)
             return self.model.generate(
-                templates, search, hann_window=self.window, past=past, template_boxes=boxes, lean=self.lean
+                templates, search, hann_window=self.hann_window, past=past, template_boxes=boxes, lean=self.lean
             )
 
         side = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
@@ -91,7 +91,7 @@ class CapturedGeneration:
 
 
 class _Graph(NamedTuple):
-    """A recorded graph with the tensors it reads and writes; `given` is the templates tensor last copied."""
+    """A recorded graph with the tensors it reads and writes; `copied` is the templates tensor last copied."""
 
     graph: torch.cuda.CUDAGraph
     templates: Tensor
@@ -99,4 +99,4 @@ class _Graph(NamedTuple):
     past: Tensor | None
     template_boxes: Tensor | None
     prediction: Prediction
-    given: list[Tensor | None]
+    copied: list[Tensor | None]

@@ -29,14 +29,14 @@ class Realtime:
 
     Args:
         seconds: that the tracker takes for a frame, the start included.
-        grace: late answers that are forgiven at the beginning of a run.
+        grace: late estimates that are forgiven at the beginning of a run.
     """
 
     seconds: float
     grace: int = 3
 
     def processed(self, frames: int, fps: float) -> Int64[np.ndarray, "processed"]:
-        """The frames (0-based) that the tracker gets to see; the box of the others is the last one answered."""
+        """The frames (0-based) that the tracker processes; the box of the others is the last one estimated."""
         interval, left, busy = 1 / fps, self.grace, 0.0
         found = []
         for frame in range(frames):

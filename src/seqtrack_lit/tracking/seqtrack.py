@@ -1,4 +1,4 @@
-"""SeqTrack as a tracker: crop, read four tokens, map back, sometimes take a new template (paper section 3.5).
+"""SeqTrack as a tracker: crop, predict four tokens, map the box back, renew templates (paper section 3.5).
 
 Official: lib/test/tracker/seqtrack.py. In fp32 the tokens, boxes and update decisions are the official ones.
 
@@ -9,6 +9,7 @@ import copy
 import inspect
 from collections import deque
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -18,20 +19,59 @@ from jaxtyping import Float, Float64, Int64, UInt8
 from torch import Tensor
 
 from seqtrack_lit.boxes import clip_xywh
-from seqtrack_lit.checks import flag, number, one_of, path_part, shown
+from seqtrack_lit.checks import flag, number, one_of, path_part, shown, whole
 from seqtrack_lit.crops import Crop, Image
 from seqtrack_lit.models.checkpoint import load_model
 from seqtrack_lit.models.encoder import normalise
 from seqtrack_lit.models.lean_decoder import LeanDecoder
 from seqtrack_lit.models.seqtrack import Prediction, SeqTrack
 from seqtrack_lit.tracking.cuda_graph import CapturedGeneration
-from seqtrack_lit.tracking.priors import Rule, TemplateUpdate
 from seqtrack_lit.tracking.tracker import Estimate, check_first_box, check_image, not_started
 from seqtrack_lit.weights import SMALL
 
 Padding = Literal["exact", "official"]
+Rule = Literal["none", "naive", "likelihood"]
 Precision = Literal["float32", "bfloat16", "float16"]
 BoxXywh = tuple[float, float, float, float]
+
+
+@dataclass(frozen=True)
+class TemplateUpdate:
+    """When a new dynamic template is taken (paper Tab. 4: rows 1, 8 and 9).
+
+    Args:
+        rule: "none" never; "naive" every `interval` frames; "likelihood" every `interval` frames, if the mean
+            probability of the four tokens lies above `threshold`.
+        interval: frames between two decisions, counted from 1 = the first tracked frame.
+        threshold: mean token probability in [0, 1]. The official configuration writes 40 times this number: 0.015
+            here is its 0.6.
+    """
+
+    rule: Rule = "likelihood"
+    interval: int = 25
+    threshold: float = 0.015
+
+    def __post_init__(self) -> None:
+        one_of("tracker", get_args(Rule), update=self.rule)
+        whole("tracker", 1, update_interval=self.interval)
+        if isinstance(self.threshold, bool) or not isinstance(self.threshold, (int, float)):
+            raise ValueError(f"tracker.update_threshold must be a number, got {self.threshold!r}")
+        if not 0 <= self.threshold <= 1:
+            raise ValueError(
+                f"tracker.update_threshold must lie in [0, 1], got {self.threshold:g}: it is a mean probability, "
+                "1/40 of the official code's number (official 0.6 is 0.015)"
+            )
+
+    def is_due(self, frame: int, likelihoods: Float[Tensor, "4"]) -> bool:
+        """Whether a new template is taken from frame `frame` (1 = the first tracked one).
+
+        Official (lib/test/tracker/seqtrack.py): `confidence.sum().item() * 10 > threshold`, the sum in the tensor's own
+        precision, the rest in float64. The same form is used here, so that decisions at the threshold are equal;
+        rounding to 12 digits makes threshold * 40 the decimal number that the official file holds.
+        """
+        if self.rule == "none" or frame % self.interval:
+            return False
+        return self.rule == "naive" or likelihoods.sum().item() * 10 > round(self.threshold * 40, 12)
 
 
 class SeqTrackTracker:
@@ -41,16 +81,16 @@ class SeqTrackTracker:
         model: the network; its number of templates, sizes and past boxes are taken as they are. Put into evaluation
             mode; copied where another device or precision is asked for, never changed.
         name: name of the tracker, also of its results folder.
-        search_factor: side of the search window / sqrt(w * h) of the previous box.
-        template_factor: side of the template window / sqrt(w * h) of the target.
-        window: multiply the probabilities of the position tokens by a Hann window.
-        update: how dynamic templates are renewed, see priors.TemplateUpdate; with one template nothing ever is.
+        search_factor: side of the search region / sqrt(w * h) of the previous box.
+        template_factor: side of the template region / sqrt(w * h) of the target.
+        window: Hann window: multiply the probabilities of the position tokens by it.
+        update: how dynamic templates are renewed, see TemplateUpdate; with one template they never are.
         update_interval: frames between two possible updates.
         update_threshold: mean token probability in [0, 1] above which an update happens (official 0.6 is 0.015).
         clip_margin: pixels of the box that stay inside the image, and its smallest width and height.
         padding: "official" repeats the official code's lost last column, see crops.Crop.cut.
         device: where the model runs.
-        dtype: precision of the network; the window and the way back to pixels keep theirs.
+        dtype: precision of the network; the Hann window and boxes in pixels keep float64.
 
     Raises:
         ValueError: a value out of range.
@@ -86,21 +126,21 @@ class SeqTrackTracker:
         if parameter.device != self.device or parameter.dtype != self.dtype:
             model = copy.deepcopy(model).to(self.device, self.dtype)
         self.model = model
-        self.window = model.tokenizer.hann_window().to(self.device) if window else None
+        self.hann_window = model.tokenizer.hann_window().to(self.device) if window else None
         self._lean = LeanDecoder(model.decoder, model.memory_position)
         cuda = self.device.type == "cuda"
-        self._captured = CapturedGeneration(model, window=self.window, lean=self._lean) if cuda else None
+        self._captured = CapturedGeneration(model, hann_window=self.hann_window, lean=self._lean) if cuda else None
         self.box: BoxXywh = (0.0, 0.0, 0.0, 0.0)
         self.frame = -1  # until init
         self.stored: Mapping[str, object] = {}  # the checkpoint's settings, before anything replaced them
 
     @property
     def settings(self) -> dict[str, object]:
-        """What the answers depend on beside the weights, as plain values."""
+        """What results depend on beside the weights, as plain values."""
         return {
             "search_factor": self.search_factor,
             "template_factor": self.template_factor,
-            "window": self.window is not None,
+            "window": self.hann_window is not None,
             "update": self.rule.rule,
             "update_interval": self.rule.interval,
             "update_threshold": self.rule.threshold,
@@ -130,23 +170,25 @@ class SeqTrackTracker:
         """The target's place in the next frame: box xywh in pixels, mean probability of its four tokens.
 
         Raises:
-            ValueError: before init, no RGB uint8 image, or the network answers NaN or infinity.
+            ValueError: before init, no RGB uint8 image, or an output of the network is NaN or infinite.
         """
         check_image(image)
-        crop, prediction = self.look(image)
-        return self.move(image, crop, prediction.boxes[0].cpu(), prediction.likelihoods[0].cpu())  # one wait for both
+        crop, prediction = self.predict(image)
+        return self.advance(
+            image, crop, prediction.boxes[0].cpu(), prediction.likelihoods[0].cpu()
+        )  # one wait for both
 
-    def move(
+    def advance(
         self, image: Image, crop: Crop, box_cxcywh: Float[Tensor, "4"], likelihoods: Float[Tensor, "4"]
     ) -> Estimate:
-        """Go to the box that was read from a crop of this image; perhaps take a new template there.
+        """Take a box predicted in a crop of this image as the present one, and a new template where one is due.
 
         Raises:
-            ValueError: the network answered NaN or infinity.
+            ValueError: the box or a likelihood is NaN or infinite.
         """
         if not (box_cxcywh.isfinite().all() and likelihoods.isfinite().all()):
             raise ValueError(
-                f"the network's answer for frame {self.frame + 1} is not finite: its weights are damaged, or "
+                f"the network's output for frame {self.frame + 1} is not finite: its weights are damaged, or "
                 f"tracker.dtype={str(self.dtype).removeprefix('torch.')} overflows; take another checkpoint or float32"
             )
         # from float32 crop fractions to float64 pixels as the official code does it
@@ -155,19 +197,19 @@ class SeqTrackTracker:
         self.box = clip_xywh((x, y, w, h), width, height, self.clip_margin)
         self.frame += 1
         self.history.append(self.box)
-        updated = self.model.templates > 1 and self.rule.wanted(self.frame, likelihoods)
+        updated = self.model.templates > 1 and self.rule.is_due(self.frame, likelihoods)
         if updated:  # first in, first out behind the first template, which stays
             template, box = self._template(image)
             self.templates = torch.cat([self.templates[:, :1], self.templates[:, 2:], template], dim=1)
             self.template_boxes = torch.cat([self.template_boxes[:, :1], self.template_boxes[:, 2:], box], dim=1)
         return Estimate(np.asarray(self.box), float(likelihoods.mean()), updated)
 
-    def look(self, image: Image, *, attention: bool = False, distributions: bool = False) -> tuple[Crop, Prediction]:
-        """Read the box in the search window around the previous one, without moving on; intermediates on request."""
+    def predict(self, image: Image, *, attention: bool = False, distributions: bool = False) -> tuple[Crop, Prediction]:
+        """The box in the search region around the present one, which stays; intermediates on request."""
         if self.frame < 0:
             raise not_started()
-        crop = self.crop()
-        past = self.past(crop) if self.model.past else None
+        crop = self.search_crop()
+        past = self.past_tokens(crop) if self.model.past else None
         if self._captured is not None and not (attention or distributions):
             found = self._captured(self.templates, self._crop(crop, image), past, self.template_boxes)
             tokens, boxes, likelihoods = (part.clone() for part in (found.tokens, found.boxes, found.likelihoods))
@@ -176,7 +218,7 @@ class SeqTrackTracker:
             prediction = self.model.generate(
                 self.templates,
                 self._pixels(crop, image),
-                hann_window=self.window,
+                hann_window=self.hann_window,
                 past=past,
                 template_boxes=self.template_boxes,
                 lean=self._lean,
@@ -185,29 +227,29 @@ class SeqTrackTracker:
             )
         return crop, prediction
 
-    def crop(self) -> Crop:
-        """The search window around the present box."""
+    def search_crop(self) -> Crop:
+        """The search region around the present box."""
         return Crop.around(self.box, factor=self.search_factor, size=self.model.search_size)
 
-    def past(self, crop: Crop) -> Int64[Tensor, "1 P 4"]:
-        """The last P boxes as tokens in the coordinates of this search window, oldest first."""
+    def past_tokens(self, crop: Crop) -> Int64[Tensor, "1 P 4"]:
+        """The last P boxes as tokens in the coordinates of this search region, oldest first."""
         boxes = np.array(self.history, np.float64).reshape(-1, 4)
-        # "S", as boxes were read from the window: a box that stays where it is stays the same tokens
+        # "S", the inverse of `to_image`: a box that stays where it is stays the same tokens
         return self.model.tokenizer.encode(torch.from_numpy(crop.to_crop(boxes, "S"))[None].float()).to(self.device)
 
     def _template(self, image: Image) -> tuple[Float[Tensor, "1 1 3 h w"], Float[Tensor, "1 1 4"]]:
-        """The window around the present box as one template, and the box in it (cxcywh, fractions)."""
+        """The region around the present box as one template, and the box in it (cxcywh, fractions)."""
         crop = Crop.around(self.box, factor=self.template_factor, size=self.model.template_size)
         box = torch.from_numpy(crop.to_crop(np.array([self.box]), "S"))  # 1 4
         return self._pixels(crop, image)[:, None], box.float()[None].to(self.device)
 
     @torch.inference_mode()
     def _pixels(self, crop: Crop, image: Image) -> Float[Tensor, "1 3 size size"]:
-        """A window's pixels, normalised on the device (uint8 travels, a quarter of the bytes)."""
+        """The pixels of a region, normalised on the device (uint8 travels, a quarter of the bytes)."""
         return normalise(self._crop(crop, image)).to(self.dtype)
 
     def _crop(self, crop: Crop, image: Image) -> UInt8[Tensor, "1 3 size size"]:
-        """A window's pixels on the device."""
+        """The pixels of a region on the device."""
         return torch.from_numpy(crop.cut(image, padding=self.padding)).to(self.device).permute(2, 0, 1)[None]
 
 

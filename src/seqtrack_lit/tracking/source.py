@@ -31,7 +31,7 @@ class Source:
     Attributes:
         name: for the files of the result.
         frames: iterate once; RGB uint8.
-        count: number of frames; None where nobody knows before the end (a camera, a stream, some videos).
+        count: number of frames; None where it is not known before the end (a camera, a stream, some videos).
         rate: frames per second.
         notes: what was left out or changed, in sentences; more may come while frames are read.
     """
@@ -96,15 +96,15 @@ def _in_order(frames: ListedFrames) -> Iterator[Image]:
 
 def _one_size(frames: Iterable[Image], notes: list[str]) -> Iterator[Image]:
     """All frames in the size of the first one, so that boxes stay pixels of it; a change is noted once."""
-    size, told = (0, 0), False
+    size, noted = (0, 0), False
     for index, image in enumerate(frames):
         height, width = image.shape[:2]
         size = size if index else (width, height)
         if (width, height) == size:
             yield image
             continue
-        if not told:
-            told = True
+        if not noted:
+            noted = True
             notes.append(
                 f"from frame {index} on pictures are {width} x {height} instead of {size[0]} x {size[1]}: they are "
                 "scaled, and boxes are in pixels of the first frame"

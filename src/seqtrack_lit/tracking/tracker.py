@@ -17,7 +17,7 @@ from seqtrack_lit.data.video.sequence import Video
 
 @dataclass(frozen=True)
 class Estimate:
-    """A tracker's answer for one frame: image box xywh in pixels; confidence in [0, 1]."""
+    """The output of a tracker for one frame: image box xywh in pixels; confidence in [0, 1]."""
 
     box_xywh: Float64[np.ndarray, "4"]
     confidence: float = 1.0
@@ -41,7 +41,7 @@ class Tracker(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Track:
-    """A tracker's answers for a whole video, one row a frame.
+    """The output of a tracker for a whole video, one row a frame.
 
     Args:
         boxes: image boxes xywh in pixels; row 0 is the given box.
@@ -59,7 +59,7 @@ class Track:
 def run_tracker(tracker: Tracker, sequence: Video, *, progress: Callable[[], None] | None = None) -> Track:
     """Track the target of row 0 of `sequence.boxes` through all frames.
 
-    The tracker must answer on the CPU, which waits for the device: so wall time is its whole time.
+    Boxes come on the CPU, which waits for the device: so wall time is the tracker's whole time.
 
     Args:
         tracker: started anew on the first frame.
@@ -87,8 +87,8 @@ def run_tracker(tracker: Tracker, sequence: Video, *, progress: Callable[[], Non
         if index == 0:
             tracker.init(image, boxes[0].copy())
         else:
-            answer = tracker.update(image)
-            boxes[index], confidences[index], updated[index] = answer.box_xywh, answer.confidence, answer.updated
+            estimate = tracker.update(image)
+            boxes[index], confidences[index], updated[index] = estimate.box_xywh, estimate.confidence, estimate.updated
         times[index] = perf_counter() - start
         if progress is not None:
             progress()
@@ -99,7 +99,7 @@ def check_image(image: object) -> None:
     """What a tracker is given must be a picture: RGB, uint8, [height, width, 3].
 
     Raises:
-        ValueError: says what came instead.
+        ValueError: names what came instead.
     """
     if isinstance(image, np.ndarray) and image.dtype == np.uint8 and image.shape[2:] == (3,) and image.size:
         return

@@ -71,9 +71,9 @@ def serve(tracker: Tracker, report: Report = "box", mask_of: MaskOf = box_mask) 
                 tracker.init(image, _first_box(region, report))
                 server.status([(region, {})])
             else:
-                answer = tracker.update(image)
-                region = _region(trax, answer.box_xywh, image, report, mask_of)
-                server.status([(region, {"confidence": f"{answer.confidence:.6g}"})])
+                estimate = tracker.update(image)
+                region = _region(trax, estimate.box_xywh, image, report, mask_of)
+                server.status([(region, {"confidence": f"{estimate.confidence:.6g}"})])
     except Exception as error:
         server.quit(" ".join(str(error).split())[:200])
         raise
