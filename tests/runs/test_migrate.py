@@ -37,6 +37,11 @@ def test_todays_settings_stay_as_they_are() -> None:
     for data in ("generated", "quickstart", "paper", "official", "got10k", "folder", "pictures"):
         settings = composed(f"data={data}")
         assert migrate_settings(settings) == settings
+    for model in ("tiny", "small"):
+        settings = composed(f"model=seqtrack_{model}")
+        assert migrate_settings(settings) == settings
+    overrides = ["experiment=small", "model.encoder.target_share=0.5"]
+    assert migrate_overrides(overrides) == overrides
 
 
 def test_overrides_of_before() -> None:

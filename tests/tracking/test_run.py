@@ -1,6 +1,7 @@
 """Tracking many videos: results whole or absent, runs that go on, bad videos that cost no other."""
 
 import errno
+import json
 import os
 import signal
 import subprocess
@@ -159,6 +160,16 @@ def test_a_folder_belongs_to_one_tracker(videos: list[Video], tmp_path: Path) ->
     (tmp_path / "run.json").unlink()
     with pytest.raises(ValueError, match="unknown origin"):
         claim(tmp_path, identity)
+
+
+def test_results_of_before_official_config_go_on(videos: list[Video], tmp_path: Path) -> None:
+    """Until checkpoints of other geometry needed the official YAML, an identity held what was told beside them."""
+    old = {"weights": "abc", "told": [{"bins": None}, {"memory": None}, "f00d"]}
+    (tmp_path / "run.json").write_text(json.dumps(old))
+    run(videos, tmp_path)
+    claim(tmp_path, {"weights": "abc", "official_config": "f00d"})
+    with pytest.raises(ValueError, match="official_config was 'f00d', now ''"):
+        claim(tmp_path, {"weights": "abc", "official_config": ""})
 
 
 @pytest.mark.slow

@@ -3,8 +3,8 @@
 A torch file holds a pickle, and a pickle may call any function of the machine that opens it. Official SeqTrack
 checkpoints name classes of their source tree, so that torch.load(weights_only=True) refuses them. Here every class
 or function but the rebuilding of tensors and plain containers becomes an inert stub, and tensors stay on disk
-until asked for: optimizer states of foreign files are never read. (torch.load with stubs for what
-get_unsafe_globals_in_checkpoint names was tried: it still refuses files that hold a subclass of dict, or a name of os.)
+until asked for: optimizer states of foreign files are never read. (What torch.load with stubs for the names of
+get_unsafe_globals_in_checkpoint lacks: docs/decisions/0001-official-behaviour.md.)
 
 What a file can cost is bounded by its size. The zip format has a checksum of every storage, which is compared. The
 plain format and safetensors have none: damage shows there only where a number is no longer finite.
@@ -50,7 +50,7 @@ _ZIP = b"PK\x03\x04"
 
 
 class Inert:
-    """Stands for any object that may not be made: takes all that a pickle does to it, and does nothing."""
+    """Stands for any object that may not be made; whatever a pickle does to it has no effect."""
 
     __slots__ = ()
 
@@ -185,7 +185,7 @@ class _Unpickler(pickle._Unpickler):
     }
 
 
-class Place(NamedTuple):
+class Location(NamedTuple):
     """Where the numbers of a storage begin in the file, bytes, and their CRC-32; None where the format has none."""
 
     offset: int
@@ -199,12 +199,12 @@ class Contents:
     Args:
         path: the file.
         root: what was saved, with StoredTensor for tensors and Inert for foreign objects.
-        places: of every storage that is there.
+        locations: of every storage that is there.
     """
 
     path: Path
     root: object
-    places: Mapping[str, Place]
+    locations: Mapping[str, Location]
 
     def tensors(self, values: object, what: str) -> dict[str, Tensor]:
         """Read a part of `root` that maps names to tensors.
@@ -237,7 +237,7 @@ class Contents:
         return read
 
     def _check_room(self, wanted: list[StoredTensor], what: str) -> None:
-        """Tensors may repeat the numbers of a storage, and members of an archive may overlap: a few bytes, told big."""
+        """Tensors that repeat a storage, or members of an archive that overlap, must not need more than the file has."""
         views = sum(math.prod(stored.size) * stored.dtype.itemsize for stored in wanted)
         storages = sum({stored.storage: stored.bytes for stored in wanted}.values())
         most, there = max(views, storages), self.path.stat().st_size
@@ -250,16 +250,16 @@ class Contents:
     def _read(self, file: BufferedReader, name: str, stored: StoredTensor, storages: dict[str, Tensor]) -> Tensor:
         if 0 in stored.size:
             return torch.empty(stored.size, dtype=stored.dtype)
-        place = self.places.get(stored.storage)
+        location = self.locations.get(stored.storage)
         span = 1 + stored.offset + sum((s - 1) * t for s, t in zip(stored.size, stored.stride, strict=True))
-        if place is None or span > stored.numel:
+        if location is None or span > stored.numel:
             raise ValueError(f"{self.path}: the numbers of {name} are not in the file; is it whole? Download it again")
         if stored.storage not in storages:
-            file.seek(place.offset)
+            file.seek(location.offset)
             data = bytearray(file.read(stored.bytes))
             if len(data) < stored.bytes:
                 raise ValueError(f"{self.path} ends before the numbers of {name}; is it whole? Download it again")
-            if place.checksum is not None and zlib.crc32(data) != place.checksum:
+            if location.checksum is not None and zlib.crc32(data) != location.checksum:
                 raise ValueError(
                     f"{self.path}: the numbers of {name} do not have the checksum written beside them; the file is "
                     "damaged: download or copy it again"
@@ -329,15 +329,15 @@ def _read_zip(path: Path, file: BufferedReader) -> Contents:
             raise ValueError("written on a big-endian machine")
         unpickler = _Unpickler(BytesIO(archive.read(name)))
         content = unpickler.load()
-        places = {}
+        locations = {}
         for key, stored in unpickler.storages.items():
             entry = entries.get(f"{root}data/{key}")
             if entry is None or entry.file_size != stored.bytes:
                 continue  # an error only for those who ask for it
             file.seek(entry.header_offset)
             name_length, extra_length = struct.unpack("<26xHH", file.read(30))
-            places[key] = Place(entry.header_offset + 30 + name_length + extra_length, entry.CRC)
-    return Contents(path, content, places)
+            locations[key] = Location(entry.header_offset + 30 + name_length + extra_length, entry.CRC)
+    return Contents(path, content, locations)
 
 
 def _read_plain(path: Path, file: BufferedReader) -> Contents:
@@ -351,16 +351,16 @@ def _read_plain(path: Path, file: BufferedReader) -> Contents:
     unpickler = _Unpickler(pickles)
     content = unpickler.load()
     keys = _Unpickler(pickles).load()
-    offset, places = pickles.tell(), {}
+    offset, locations = pickles.tell(), {}
     for key in keys:
         file.seek(offset)
         (count,) = struct.unpack("<q", file.read(8))
         stored = unpickler.storages[key]
         if count != stored.numel:
             raise ValueError(f"storage {shown(key)} holds {count} numbers, not {stored.numel}")
-        places[key] = Place(offset + 8)
+        locations[key] = Location(offset + 8)
         offset += 8 + stored.bytes
-    return Contents(path, content, places)
+    return Contents(path, content, locations)
 
 
 def _read_safetensors(path: Path) -> Contents:

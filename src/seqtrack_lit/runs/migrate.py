@@ -39,6 +39,9 @@ MODULES = {
     "seqtrack_lit.data.folder": "seqtrack_lit.data.sets.folder",
     "seqtrack_lit.data.pictures": "seqtrack_lit.data.synthetic.pictures",
 }
+# arguments that an encoder of two stages keeps, and how overrides name it
+_SPLIT, _OF_SPLIT = "seqtrack_lit.models.split_encoder.SplitEncoder", ("target_share", "target_std")
+_NAMES_SPLIT = re.compile(r"experiment=small|model=seqtrack_small|model/encoder=dinov2_s14")
 _TAKE_INIT = ("seqtrack_lit.models.decoder.Decoder", "seqtrack_lit.models.encoder.ViTEncoder")
 # A part of the settings that needs another class where it has one of these keys.
 CLASSES_BY_KEY = {
@@ -59,7 +62,7 @@ def migrate_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
     for old, new in KEYS.items():
         above, _, name = old.rpartition(".")
         part = _part(migrated, above)
-        if part is None or name not in part:
+        if part is None or name not in part or (name in _OF_SPLIT and part.get("_target_") == _SPLIT):
             continue
         value = part.pop(name)
         if new is not None:
@@ -89,10 +92,12 @@ def _share_init(settings: dict[str, Any]) -> None:
 def migrate_overrides(overrides: Sequence[str]) -> list[str]:
     """The overrides that a run was begun with (run.json), by today's keys."""
     migrated = []
+    split = any(_NAMES_SPLIT.fullmatch(override) for override in overrides)
     for override in overrides:
         key, equals, value = override.partition("=")
         for old, new in KEYS.items():
-            if re.fullmatch(rf"[+~]*{re.escape(old)}(\..*)?", key):
+            kept = split and old.rpartition(".")[2] in _OF_SPLIT
+            if re.fullmatch(rf"[+~]*{re.escape(old)}(\..*)?", key) and not kept:
                 key = "" if new is None else key.replace(old, new, 1)
         if key:
             migrated.append(key + equals + value)
