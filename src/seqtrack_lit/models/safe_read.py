@@ -237,7 +237,7 @@ class Contents:
         return read
 
     def _check_room(self, wanted: list[StoredTensor], what: str) -> None:
-        """Tensors that repeat a storage, or members of an archive that overlap, must not need more than the file has."""
+        """Tensors that repeat a storage, or members that overlap, must not need more bytes than the file has."""
         views = sum(math.prod(stored.size) * stored.dtype.itemsize for stored in wanted)
         storages = sum({stored.storage: stored.bytes for stored in wanted}.values())
         most, there = max(views, storages), self.path.stat().st_size
