@@ -19,8 +19,9 @@ def images(net: ViTEncoder, batch: int = 2) -> tuple[torch.Tensor, torch.Tensor]
 
 
 @pytest.mark.parametrize("joint", [True, False])
-@pytest.mark.parametrize("batch", [1, 2, 3])
-@pytest.mark.parametrize(("search_size", "template_size", "templates"), [(32, 16, 1), (32, 32, 2), (16, 32, 3)])
+@pytest.mark.parametrize(
+    ("search_size", "template_size", "templates", "batch"), [(32, 16, 1, 2), (32, 32, 2, 1), (16, 32, 3, 3)]
+)
 def test_shapes(search_size, template_size, templates, batch, joint):
     net = encoder(search_size=search_size, template_size=template_size, templates=templates, joint=joint)
     assert net.search_tokens == (search_size // 8) ** 2

@@ -13,7 +13,7 @@ from seqtrack_lit.models.checkpoint import Checkpoint, export_official, fill, lo
 from seqtrack_lit.models.decoder import Decoder
 from seqtrack_lit.models.description import build_model
 from seqtrack_lit.models.encoder import ViTEncoder
-from seqtrack_lit.models.official import INTERVALS, THRESHOLDS, OfficialConfig, describe, mean_probability
+from seqtrack_lit.models.official import OfficialConfig, describe, mean_probability
 from seqtrack_lit.models.official_names import key_table
 from seqtrack_lit.models.seqtrack import SeqTrack
 from seqtrack_lit.tokens import BoxTokenizer
@@ -230,11 +230,6 @@ def test_interval_and_threshold_fall_back_independently(tmp_path, dataset, inter
 @pytest.mark.parametrize(("official", "ours"), [(0.6, 0.015), (0.0, 0.0), (-1.0, 0.0), (40.0, 1.0), (9999.0, 1.0)])
 def test_thresholds_in_our_unit(official, ours):
     assert mean_probability(official) == ours
-
-
-def test_the_table_of_official_values():
-    assert INTERVALS["DEFAULT"] == 9999
-    assert THRESHOLDS["DEFAULT"] == 0.6
 
 
 def test_other_models_ask_for_the_file(tmp_path):
