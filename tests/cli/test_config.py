@@ -104,7 +104,7 @@ def test_printed_commands(words):
         targets = re.findall(r"^([a-z-]+):", (REPO / "Makefile").read_text(), flags=re.M)
         assert set(arguments) <= set(targets)
     elif program.startswith("seqtrack-"):
-        root = program.removeprefix("seqtrack-")
+        root = {"seqtrack-data": "datasets"}.get(program, program.removeprefix("seqtrack-"))
         assert root in ROOTS
         overrides = quote_paths([a for a in arguments if not a.startswith("-")])
         for job in single_runs(root, overrides):

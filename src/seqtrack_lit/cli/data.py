@@ -31,6 +31,12 @@ if TYPE_CHECKING:
     from seqtrack_lit.data.tools.check import Step
 
 JOBS = ("check", "show", "bench")
+# Training sets: the option of data/ that has them, and their name in it.
+TRAINING = {
+    "coco": ("paper", "coco"), "lasot_train": ("paper", "lasot"), "got10k_train": ("got10k", "got10k"),
+    "trackingnet_train": ("paper", "trackingnet"), "folder": ("folder", "folder"),
+    "generated": ("generated", "generated"),
+}  # fmt: skip
 
 
 def body(config: DictConfig) -> None:
@@ -49,7 +55,15 @@ def body(config: DictConfig) -> None:
 
 def names(config: DictConfig) -> list[str]:
     """All data sets there are."""
-    return [*config.sets, *(name for name in options_of(config_folder(), "benchmark") if name not in config.sets)]
+    return [*TRAINING, *(name for name in options_of(config_folder(), "benchmark") if name not in TRAINING)]
+
+
+def training_config(config: DictConfig, name: str) -> DictConfig:
+    """The configuration of seqtrack-train with this set, or with the paper's sets where it is a benchmark."""
+    option, _ = TRAINING.get(name, ("paper", ""))
+    train = compose("train", [f"data={option}", *map(str, config.train)])
+    train.paths, train.seed = config.paths, config.seed
+    return train
 
 
 def dataset_node(config: DictConfig, name: str) -> DictConfig:
@@ -58,17 +72,34 @@ def dataset_node(config: DictConfig, name: str) -> DictConfig:
     Raises:
         ValueError: no such data set.
     """
-    if name in config.sets:
-        node = config.sets[name]
-    elif name in names(config):
-        overrides = [*HydraConfig.get().overrides.task, f"+benchmark={name}"]
-        node = compose("data", overrides).benchmark
-    else:
+    if name not in names(config):
         raise ValueError(f"{name}: no such data set; names: {', '.join(names(config))}")
+    if name in TRAINING:
+        train = training_config(config, name)
+        if name == "folder":
+            train.folder.annotations = config.annotations
+        node = train.data.train[TRAINING[name][1]].open
+        node = node.open if name == "folder" else node  # the part for training, of all
+        node = OmegaConf.create(OmegaConf.to_container(node, resolve=True))
+        node.pop("_partial_")
+    else:
+        overrides = [*HydraConfig.get().overrides.task, f"+benchmark={name}"]
+        node = compose("datasets", overrides).benchmark
+    if "complete" in node:
+        node.complete = config.complete
     if config.root is not None:
         node = OmegaConf.merge(node, {"root": config.root})
     assert isinstance(node, DictConfig)
     return node
+
+
+def sample_settings(config: DictConfig, name: str) -> Any:
+    """How seqtrack-train makes samples of this set."""
+    from seqtrack_lit.data.tools.speed import SampleSettings
+
+    train = training_config(config, name)
+    parts = ("crops", "frame_sampling", "augmentation", "jitter")
+    return SampleSettings(**{part: instantiate(train.data[part]) for part in parts}, seed=config.seed)
 
 
 def check_dataset(config: DictConfig, name: str, node: DictConfig) -> None:
@@ -106,7 +137,7 @@ def show_dataset(config: DictConfig, name: str, node: DictConfig) -> None:
     from seqtrack_lit.evaluation.results import write_atomic
 
     whole("", 1, sequences=config.sequences, samples=config.samples)
-    recipe = instantiate(config.recipe)
+    recipe = sample_settings(config, name)
     videos: Videos = instantiate(node)
     folder = Path(config.out).expanduser() / name
 
@@ -136,7 +167,7 @@ def bench_dataset(config: DictConfig, name: str, node: DictConfig) -> None:
     with progress("samples") as step:
         speed = measure(
             instantiate(node, _partial_=True),
-            instantiate(config.recipe),
+            sample_settings(config, name),
             samples=config.bench_samples,
             batch=config.bench_batch,
             workers=list(config.bench_workers),
@@ -185,7 +216,7 @@ def progress(unit: str) -> "Iterator[Step]":
 
 def main() -> None:
     """Entry point."""
-    run("data", body)
+    run("data", body, root="datasets")
 
 
 if __name__ == "__main__":

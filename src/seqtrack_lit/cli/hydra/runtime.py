@@ -61,28 +61,28 @@ ENDED = "ended by SIGTERM; what was written is whole, and the same command goes 
 _DEEPEST = 50  # brackets within brackets in a value
 
 
-def run(config_name: str, body: Body) -> None:
-    """Run `body` with the configuration `conf/<config_name>.yaml` and the command line's overrides.
+def run(name: str, body: Body, *, root: str | None = None) -> None:
+    """Run `body` with the configuration `conf/<root>.yaml` (the command's name unless given) and the overrides.
 
     Leaves through `SystemExit` on every mistake, with the exit codes above; returns on success.
     """
-    command = f"seqtrack-{config_name}"
+    command = f"seqtrack-{name}"
     arguments = sys.argv[1:]
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a console that does not know a letter spells it out
     try:
         if {"-h", "--help"} & set(arguments):
-            print(_help(config_name, inspect.getmodule(body)), flush=True)
+            print(_help(command, root or name, inspect.getmodule(body)), flush=True)
             return
-        _run(config_name, body, command, arguments)
+        _run(name, root or name, body, command, arguments)
         sys.stdout.flush()
     except BrokenPipeError:  # who read what is printed has gone, as in `| head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(141) from None
 
 
-def _run(config_name: str, body: Body, command: str, arguments: list[str]) -> None:
+def _run(name: str, config_name: str, body: Body, command: str, arguments: list[str]) -> None:
     """What follows once the screen is ready."""
     everything = os.environ.get("HYDRA_FULL_ERROR") == "1"
     folder = config_folder()
@@ -102,7 +102,7 @@ def _run(config_name: str, body: Body, command: str, arguments: list[str]) -> No
     sys.argv = [sys.argv[0], *quoted]
     os.environ["HYDRA_FULL_ERROR"] = "1"  # makes Hydra raise; it would print and exit with 1 otherwise
     task = partial(_job, body, command, everything, constant_keys(quoted))
-    task.__module__ = f"seqtrack_lit.cli.{config_name}"  # names the job
+    task.__module__ = f"seqtrack_lit.cli.{name}"  # names the job
     try:
         with _ending_on_request(command), _failures_told_once():
             hydra.main(version_base="1.3", config_path=str(folder), config_name=config_name)(task)()
@@ -370,7 +370,7 @@ def _parameters(target: str) -> list[str]:
     return [name for name in inspect.signature(found).parameters if name != "self"]
 
 
-def _help(config_name: str, module: Any) -> str:
+def _help(command: str, config_name: str, module: Any) -> str:
     """The command's docstring, then the groups of its configuration with their options; defaults are starred."""
     folder = config_folder()
     lines = [inspect.cleandoc(module.__doc__ or "") if module else "", "", "Groups (GROUP=OPTION; * is the default):"]
@@ -381,11 +381,11 @@ def _help(config_name: str, module: Any) -> str:
         group, default = next(iter(entry.items()))
         group = group.removeprefix("optional ").removeprefix("override ").partition("@")[0].strip()
         names = options_of(folder, group)
-        if names and not group.startswith("hydra"):
+        if names and not group.startswith(("hydra", "command", "tracker")):  # those are no choices of a user
             lines.append(f"  {group:<12} {' '.join(f'*{name}' if name == default else name for name in names)}")
     lines += [
         "",
         "Keys are set as KEY=VALUE, several values with -m run one after the other: -m seed=0,1,2",
-        f"`seqtrack-{config_name} --cfg job` prints the whole configuration, HYDRA_FULL_ERROR=1 every traceback.",
+        f"`{command} --cfg job` prints the whole configuration, HYDRA_FULL_ERROR=1 every traceback.",
     ]
     return "\n".join(lines)
