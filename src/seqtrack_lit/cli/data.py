@@ -8,7 +8,7 @@
     seqtrack-data pool=data/pictures                    real pictures for data=pictures, out of Debian and npm packages
 
 Names: coco, lasot_train, got10k_train, trackingnet_train, folder, generated, and every benchmark (lasot, lasot_ext,
-trackingnet, got10k_val, got10k_test, tnl2k, nfs, nfs_official, nfs240, uav123, otb100).
+trackingnet, got10k_val, got10k_test, tnl2k, nfs, nfs_official, nfs240, uav123, otb100, vot2020).
 Exit code of a check: 0 nothing found, 1 problems found, 2 a mistake in the command. docs/datasets.md shows layouts.
 """
 
@@ -80,8 +80,8 @@ def dataset_node(config: DictConfig, name: str) -> DictConfig:
             train.folder.annotations = config.annotations
         node = train.data.train[TRAINING[name][1]].open
         node = node.open if name == "folder" else node  # the part for training, of all
-        node = OmegaConf.create(OmegaConf.to_container(node, resolve=True))
-        node.pop("_partial_")
+        plain: Any = OmegaConf.to_container(node, resolve=True)
+        node = OmegaConf.create({key: value for key, value in plain.items() if key != "_partial_"})
     else:
         overrides = [*HydraConfig.get().overrides.task, f"+benchmark={name}"]
         node = compose("datasets", overrides).benchmark
