@@ -118,7 +118,7 @@ def test_a_whole_run(run: Path):
         "Scores",
         "Learning",
         "Tracked videos",
-        "Attention while the four tokens are read",
+        "Attention while the four tokens are predicted",
         "What this shows and what it does not",
         "What was run",
     ]

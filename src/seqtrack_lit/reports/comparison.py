@@ -1,34 +1,26 @@
-"""The page that compares runs: what differs in them, their curves and scores, and what was around them.
+"""The page that compares runs: what differs in them, their curves and scores, and their environments.
 
-Everything comes from the files that training and evaluation left in the runs' folders; see `runs.py`.
+Everything comes from the files that training and evaluation left in the runs' folders; see `runs/compare.py`.
 """
 
 import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from html import escape
 from pathlib import Path
 from statistics import mean, stdev
+from typing import NamedTuple
 from urllib.parse import quote
 
 import numpy as np
 
+from seqtrack_lit.evaluation import table as tables
 from seqtrack_lit.evaluation.scores import Scores
-from seqtrack_lit.evaluation.table import Cell, Table
+from seqtrack_lit.evaluation.table import Table
 from seqtrack_lit.evaluation.tables import compare
 from seqtrack_lit.reports import plots
-from seqtrack_lit.reports.page import (
-    details,
-    figure,
-    fresh_folder,
-    missing,
-    rows_table,
-    scores_table,
-    section,
-    write_document,
-)
+from seqtrack_lit.reports.page import Cell, Plot, draw_plot, fresh_folder, scores_table, write_document
 from seqtrack_lit.runs.compare import PAGE, Comparison, Group, Member, environments, warnings
 from seqtrack_lit.runs.read import BASELINES
 
@@ -66,14 +58,10 @@ def _decimals(digits: int) -> Callable[[float], str]:
 
 
 def _duration(seconds: float) -> str:
+    if seconds < 60:
+        return f"{seconds:.0f} s"
     minutes = round(seconds / 60)
-    return (
-        f"{seconds:.0f} s"
-        if seconds < 60
-        else f"{minutes // 60}:{minutes % 60:02d} h"
-        if minutes >= 60
-        else f"{minutes} min"
-    )
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60}:{minutes % 60:02d} h"
 
 
 def _large(count: float) -> str:
@@ -99,39 +87,64 @@ _PANELS = {
 }
 
 
+class Row(NamedTuple):
+    """A row of the table of runs.
+
+    Args:
+        kind: of a configuration of several runs "ours", of one of its runs "one", else "".
+        line: number of the configuration's line in the plots; None for one of several runs.
+        name: of the configuration or the run.
+        link: to the run's own page, empty where it has none.
+        status: of the run, or the number of runs.
+        cells: the numbers.
+    """
+
+    kind: str
+    line: int | None
+    name: str
+    link: str
+    status: str
+    cells: Sequence[Cell]
+
+
 def write_comparison(found: Comparison, out: Path | None = None) -> Path:
-    """Write the page to the folder `out` (None: `<common folder>/comparison`); gives back the path of index.html.
+    """Write the page to the folder `out` (None: `<common folder>/comparison`); returns the path of index.html.
 
     Raises:
         ValueError: `out` holds something that is no page.
     """
     folder = out or found.folder / PAGE
-    fresh_folder(folder, theirs=out is None)
-    runs, kinds = len(found.members), len(found.groups)
-    title = f"{found.folder.name}: {_counted(runs, 'run')} of {_counted(kinds, 'configuration')}"
-    alerts = [f"<p class=alert>{escape(text)}</p>" for text in warnings(found.members)]
-    body = [
-        f"<h1>{escape(title)}</h1>",
-        *alerts,
-        section("Runs", _runs(found, folder)),
-        section("What differs in the settings", _settings(found)),
-        section("Learning", _learning(found)),
-        section("Scores", _scores(found)),
-        section("Environment", _environment(found.members)),
-        section("Not compared", _problems(found)) if found.problems else "",
-    ]
-    return write_document(folder, title, body, style=_style(len(found.groups)))
+    fresh_folder(folder, inside_run=out is None)
+    table = scores_of(found)
+    return write_document(
+        folder,
+        "comparison.html",
+        title=f"{found.folder.name}: {_counts(found)}",
+        warnings=warnings(found.members),
+        heads=[number.head for number in _known(found.members)],
+        rows=_rows(found, folder),
+        notes=_notes(found),
+        lines=[_line(number) for number in range(len(found.groups))],
+        labels=[group.label for group in found.groups],
+        settings=_settings(found),
+        learning=_learning(found),
+        repeated=len(found.members) > len(found.groups),
+        table=None if table is None else scores_table(table),
+        problems=found.problems,
+        **_environment(found.members),
+    )
 
 
 def summary(found: Comparison) -> Table:
     """The runs by configuration, for the terminal."""
     wanted = ("best val/auc", "val/reliance", "val/loss", "time")
     numbers = [number for number in _known(found.members) if number.head in wanted]
-    rows: list[tuple[Cell, ...]] = [
+    rows: list[tuple[tables.Cell, ...]] = [
         (group.label, _state(group), *(_cell(number, group.counted) for number in numbers)) for group in found.groups
     ]
-    title = f"{_counted(len(found.members), 'run')} of {_counted(len(found.groups), 'configuration')}"
-    return Table(title, ("run", "status", *(number.head for number in numbers)), tuple(rows), tuple(_notes(found)))
+    return Table(
+        _counts(found), ("run", "status", *(number.head for number in numbers)), tuple(rows), tuple(_notes(found))
+    )
 
 
 def scores_of(found: Comparison) -> Table | None:
@@ -154,8 +167,9 @@ def scores_of(found: Comparison) -> Table | None:
     return compare(everything, paper_rows="none", average=len(set(keys)) < len(keys)) if everything else None
 
 
-def _counted(count: int, what: str) -> str:
-    return f"{count} {what}{'' if count == 1 else 's'}"
+def _counts(found: Comparison) -> str:
+    counts = {"run": len(found.members), "configuration": len(found.groups)}
+    return " of ".join(f"{count} {what}{'' if count == 1 else 's'}" for what, count in counts.items())
 
 
 def _known(members: Sequence[Member]) -> list[Number]:
@@ -215,7 +229,7 @@ def _short(key: str, keys: Sequence[str]) -> str:
     return next((end for end in ends if sum(f".{other}".endswith(f".{end}") for other in keys) == 1), key)
 
 
-def _runs(found: Comparison, folder: Path) -> str:
+def _rows(found: Comparison, folder: Path) -> list[Row]:
     """A row for each configuration, below it a row for each of its runs where there are several."""
     numbers = _known(found.members)
     means = [[_mean(number, group.counted) for group in found.groups] for number in numbers]
@@ -223,136 +237,77 @@ def _runs(found: Comparison, folder: Path) -> str:
         number.best((value for value in of if value is not None), default=None) if number.best and len(of) > 1 else None
         for number, of in zip(numbers, means, strict=True)
     ]
-    rows: list[tuple[str, list[str]]] = []
-    for place, group in enumerate(found.groups):
-        cells = [escape(_cell(number, group.counted) or "-") for number in numbers]
-        cells = [
-            f"<td class=best>{cell}</td>" if top is not None and of[place] == top else cell
-            for cell, of, top in zip(cells, means, tops, strict=True)
-        ]
-        several = len(group.members) > 1
-        name = escape(group.label) if several else _link(group.members[0], folder)
-        rows.append(("ours" if several else "", [f"{_sample(place)} {name}", escape(_state(group)), *cells]))
-        seeds = len({str(one.seed) for one in group.members}) == len(group.members)
-        for one in group.members if several else ():
-            cells = [escape(_cell(number, [one]) or "-") for number in numbers]
-            link = _link(one, folder, f"seed {one.seed}" if seeds else None)
-            rows.append(("one", [link, escape(_status(one)), *cells]))
-    notes = "".join(f"<p class=quiet>{escape(note)}</p>" for note in _notes(found))
-    heads = ["run", "status", *(escape(number.head) for number in numbers)]
-    return f"<div class=pinned>{rows_table(heads, rows)}</div>{notes}"
-
-
-def _settings(found: Comparison) -> str:
-    """The settings that differ, as columns; what is not the usual value is bold."""
-    keys = list(found.changed)
-    usual = {key: _most([group.settings.get(key) for group in found.groups]) for key in keys}
     rows = []
     for place, group in enumerate(found.groups):
-        values = [(group.settings.get(key), usual[key]) for key in keys]
         cells = [
-            f"<td class=quiet>{escape(value or '-')}</td>"
-            if value == most
-            else f"<td><b>{escape(value or '-')}</b></td>"
-            for value, most in values
+            Cell(_cell(number, group.counted) or "-", top is not None and of[place] == top)
+            for number, of, top in zip(numbers, means, tops, strict=True)
         ]
-        rows.append(("", [f"{_sample(place)} {escape(group.label)}", *cells]))
-    short = [f'<th title="{escape(key)}">{escape(_short(key, keys))}</th>' for key in keys]
-    parts = [f"<div class=pinned>{rows_table(['configuration', *short], rows)}</div>"] if keys else []
-    parts += [
-        f"<p class=quiet>{escape(key)} stands for {escape(', '.join(same))}, too.</p>"
-        for key, same in found.changed.items()
-        if same
-    ]
-    if not keys and not found.partial:
-        parts.append("<p>Nothing: the runs differ in the seed at most.</p>")
-    listed = "\n".join(f"{key}: {value}" for key, value in found.partial.items())
-    if listed:
-        parts.append(details("Settings that only some of the configurations have", f"<pre>{escape(listed)}</pre>"))
-    return "".join(parts)
+        several = len(group.members) > 1
+        link = "" if several else _link(group.members[0], folder)
+        rows.append(Row("ours" if several else "", place, group.label, link, _state(group), cells))
+        seeds = len({str(one.seed) for one in group.members}) == len(group.members)
+        for one in group.members if several else ():
+            cells = [Cell(_cell(number, [one]) or "-") for number in numbers]
+            name = f"seed {one.seed}" if seeds else one.name
+            rows.append(Row("one", None, name, _link(one, folder), _status(one), cells))
+    return rows
 
 
-def _most(values: Sequence[str | None]) -> str | None:
-    return max(values, key=values.count)
+def _settings(found: Comparison) -> Mapping[str, object]:
+    """The settings that differ, as columns; what is not the most frequent value is bold."""
+    keys = list(found.changed)
+    columns = {key: [group.settings.get(key) for group in found.groups] for key in keys}
+    usual = {key: max(values, key=values.count) for key, values in columns.items()}
+    return {
+        "columns": {key: _short(key, keys) for key in keys},
+        "rows": [
+            [Cell(columns[key][place] or "-", columns[key][place] != usual[key]) for key in keys]
+            for place in range(len(found.groups))
+        ],
+        "copies": {key: same for key, same in found.changed.items() if same},
+        "partial": "\n".join(f"{key}: {value}" for key, value in found.partial.items()),
+    }
 
 
-def _link(one: Member, folder: Path, text: str | None = None) -> str:
-    """The name of a run, linked with its own page if it has one."""
+def _link(one: Member, folder: Path) -> str:
+    """The address of a run's own page, empty where it has none."""
     target = one.run.folder / "report" / "index.html"
     if not target.is_file():
-        return escape(text or one.name)
+        return ""
     relative = Path(os.path.relpath(target, Path(os.path.realpath(folder)))).as_posix()
-    return f'<a href="{quote(os.fsencode(relative))}">{escape(text or one.name)}</a>'
+    return quote(os.fsencode(relative))
 
 
-def _style(groups: int) -> str:
-    """The lines' colours for light and dark ground."""
-    light, dark = (
-        "".join(f"--line{i}: {plots.run_style(i, theme)[0]}; " for i in range(groups))
-        for theme in (plots.LIGHT, plots.DARK)
-    )
-    return (
-        f"main {{ max-width: 80rem; }}\n:root {{ {light}}}\n@media (prefers-color-scheme: dark) {{ :root {{ {dark}}} }}"
-    )
+def _line(number: int) -> dict[str, str]:
+    """Colours for light and dark ground, and dashes, of a configuration's line."""
+    color, dashes = plots.run_style(number)
+    dark, _ = plots.run_style(number, plots.DARK)
+    return {"light": color, "dark": dark, "dashes": " ".join(f"{2 * length:g}" for length in dashes)}
 
 
-def _sample(number: int) -> str:
-    """A short piece of a configuration's line."""
-    dashes = " ".join(f"{2 * length:g}" for length in plots.run_style(number)[1])
-    return (
-        f'<svg class=sample viewBox="0 0 26 8" aria-hidden="true"><path d="M0 4H26" stroke="var(--line{number})" '
-        f'stroke-width="2.5" stroke-dasharray="{dashes}"></path></svg>'
-    )
-
-
-def _learning(found: Comparison) -> str:
-    figures = []
+def _learning(found: Comparison) -> list[Plot]:
+    drawn = []
     for column, caption in _PANELS.items():
         curves = [
             [one.run.metrics[column] for one in group.members if column in one.run.metrics] for group in found.groups
         ]
         if any(curves):
-            figures.append(figure(partial(plots.runs_plot, curves, column), column, caption))
-    if not figures:
-        return missing("No learning curves:", "there is no metrics.csv of a training in these folders.")
-    names = "".join(f"<li>{_sample(i)} {escape(group.label)}</li>" for i, group in enumerate(found.groups))
-    thin = " Strong lines are means, thin ones the single runs." if len(found.members) > len(found.groups) else ""
-    return f'<ul class=legend>{names}</ul><p class=quiet>{thin}</p><div class="grid wide">{"".join(figures)}</div>'
+            drawn.append(draw_plot(partial(plots.runs_plot, curves, column), column, caption))
+    return drawn
 
 
-def _scores(found: Comparison) -> str:
-    table = scores_of(found)
-    if table is None:
-        return missing("No scores were found.", "seqtrack-evaluate run=FOLDER writes them to <run>/results/.")
-    return scores_table(table, set())
-
-
-def _environment(members: Sequence[Member]) -> str:
-    """What differs as a table, a row for each key; the rest once."""
+def _environment(members: Sequence[Member]) -> dict[str, object]:
+    """What differs, by key: the runs by value; what is the same; the runs that recorded nothing."""
     same, different = environments(members)
-    if not same and not different:
-        return missing("Nothing is known:", "the runs have no run.json.")
-    rows = []
-    for key, names in different.items():
-        values = [f"{escape(value)} <span class=quiet>({escape(_who(of))})</span>" for value, of in names.items()]
-        rows.append(("", [escape(key), "<br>".join(values)]))
-    parts = [f"<div class=facts>{rows_table(['differs', 'value (runs)'], rows)}</div>"] if rows else []
-    if same:
-        first = [f"{key} {same[key]}" for key in ("revision.commit", "device", "precision", "machine") if key in same]
-        where = "all runs" if len(members) > 1 else "this run"
-        parts.append(f"<p>The same in {where}: {escape(', '.join(first))}.</p>" if first else "")
-        lines = "".join(f"{key}: {value}\n" for key, value in same.items())
-        parts.append(details("Everything that is the same", f"<pre>{escape(lines)}</pre>"))
-    lacking = [one.name for one in members if not one.run.environment]
-    if lacking:
-        parts.append(f"<p class=quiet>Without a record of their environment: {escape(_who(lacking))}.</p>")
-    return "".join(parts)
+    first = [f"{key} {same[key]}" for key in ("revision.commit", "device", "precision", "machine") if key in same]
+    return {
+        "different": {key: {value: _who(of) for value, of in names.items()} for key, names in different.items()},
+        "same_first": ", ".join(first),
+        "same": "".join(f"{key}: {value}\n" for key, value in same.items()),
+        "unrecorded": _who([one.name for one in members if not one.run.environment]),
+    }
 
 
 def _who(names: Sequence[str]) -> str:
     return ", ".join(names) if len(names) <= 4 else f"{len(names)} runs, as {names[0]}"
-
-
-def _problems(found: Comparison) -> str:
-    rows = [("", [escape(name), escape(reason)]) for name, reason in found.problems]
-    return f"<div class=facts>{rows_table(['folder', 'why'], rows)}</div>"
