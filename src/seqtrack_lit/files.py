@@ -1,13 +1,16 @@
-"""Files that somebody else wrote: read with bounds, their fields typed, the files they name inside their folder.
+"""Reading files of others with bounds and typed fields; writing files whole or not at all; order and flat names.
 
-Everything here raises ValueError or FileNotFoundError with the file, the field, what was expected and what to do.
+What reads raises ValueError or FileNotFoundError with the file, the field, what was expected and what to do.
 """
 
 import math
 import os
+import platform
 import re
 import stat
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -16,6 +19,8 @@ from seqtrack_lit.checks import path_part, printable, shown
 
 LARGEST = 64_000_000  # bytes; scores.json of TrackingNet's 511 videos by seven conventions is below 1 MB
 _DEEPEST = 50  # levels of a YAML
+# What names of unfinished files begin with: the machine; then comes the process.
+_HERE = f".{re.sub(r'[^A-Za-z0-9]', '', platform.node())[:40]}-"
 
 
 def there(path: Path) -> bool:
@@ -214,3 +219,81 @@ def inside(folder: Path, name: object, where: str) -> Path:
     if not stat.S_ISREG(mode):
         raise ValueError(f"{where}: {path} is no regular file")
     return path
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A temporary path beside `path`; leaving the block flushes the file there to the disk and renames it to `path`.
+
+    After an error the temporary file is gone, and what was at `path` before is untouched.
+
+    Raises:
+        OSError: the disk is full, or the folder cannot be written.
+    """
+    temporary: str | None = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, temporary = tempfile.mkstemp(prefix=f"{_HERE}{os.getpid()}-", suffix=".part", dir=path.parent)
+        os.close(descriptor)
+        yield Path(temporary)
+        with Path(temporary).open("rb+") as file:
+            os.fsync(file.fileno())
+        Path(temporary).chmod(0o644)  # mkstemp makes private files; results are to be shared
+        Path(temporary).replace(path)
+    except BaseException as error:
+        if temporary is not None:
+            Path(temporary).unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise OSError(
+                error.errno,
+                f"could not write {path}: {error.strerror}. Every file written before is whole and stays; make "
+                "room (or choose another folder) and give the same command again: what is finished is skipped",
+            ) from error
+        raise
+
+
+def write_atomic(path: Path, content: str | bytes) -> None:
+    """Write a file whole or not at all; raises as `replacing`."""
+    with replacing(path) as temporary:
+        temporary.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+def remove_leftovers(*folders: Path) -> None:
+    """Delete the unfinished files that killed processes of this machine left in some folders."""
+    for path in (path for folder in folders for path in folder.glob(f"{_HERE}*.part")):
+        pid = path.name.removeprefix(_HERE).partition("-")[0]
+        if pid.isdigit() and not _is_running(int(pid)):
+            path.unlink(missing_ok=True)
+
+
+def _is_running(pid: int) -> bool:
+    if os.name == "nt":  # signal 0 would end it there
+        return True
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):  # somebody else's
+        return True
+    return True
+
+
+def flatten(tree: Any, above: str = "") -> dict[str, Any]:
+    """The leaves of nested mappings by dotted key; lists are leaves, empty mappings have none.
+
+    >>> flatten({"model": {"memory": "search", "encoder": {"depth": 4}}, "extra": {}})
+    {'model.memory': 'search', 'model.encoder.depth': 4}
+    """
+    if not isinstance(tree, Mapping):
+        return {above: tree}
+    return {
+        key: leaf
+        for name, child in tree.items()
+        for key, leaf in flatten(child, f"{above}.{name}" if above else str(name)).items()
+    }
+
+
+def natural_order(name: str) -> tuple[list[tuple[str, int]], str]:
+    """A key for sorting names with numbers in them: bins-16 before bins-128."""
+    parts = re.findall(r"([^0-9]*)([0-9]*)", name)
+    return [(text, int(digits or -1)) for text, digits in parts], name

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from seqtrack_lit.evaluation.ope import GroundTruth
-from seqtrack_lit.evaluation.results import write_atomic
 from seqtrack_lit.evaluation.scores import score_sequences
+from seqtrack_lit.files import write_atomic
 from seqtrack_lit.reports import plots
 from seqtrack_lit.reports.page import fresh_folder
 from seqtrack_lit.reports.run import write_page

@@ -34,7 +34,7 @@ from tests.campaign.pages import a_run
 from tests.campaign.weights import ours
 from tests.data import fixtures
 
-from seqtrack_lit.training.callbacks.metrics import read_metrics
+from seqtrack_lit.runs.folder import read_rows
 
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 LIMIT = 300  # seconds for a command to end
@@ -215,7 +215,7 @@ def _trained(folder: Path) -> dict[str, Any]:
     run_folder = max((folder / "runs" / "killed").iterdir())
     saved = torch.load(run_folder / "checkpoints" / "last.ckpt", weights_only=True)
     tensors = {name: hashlib.sha256(value.numpy().tobytes()).hexdigest() for name, value in saved["state_dict"].items()}
-    rows = read_metrics(run_folder / "metrics.csv")
+    rows = read_rows(run_folder / "metrics.csv")
     numbers = [{k: v for k, v in row.items() if not k.startswith(("time/", "memory/"))} for row in rows]
     status = json.loads((run_folder / "run.json").read_text())["status"]
     return {**tensors, "step": saved["global_step"], "metrics": numbers, "status": status}

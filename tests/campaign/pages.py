@@ -18,7 +18,7 @@ from seqtrack_lit.files import read_bytes
 from seqtrack_lit.reports.comparison import scores_of, summary, write_comparison
 from seqtrack_lit.reports.run import write_page
 from seqtrack_lit.runs.compare import read_runs
-from seqtrack_lit.tracking.benchmark import claim
+from seqtrack_lit.tracking.benchmark import check_identity
 from seqtrack_lit.tracking.video_io import VideoWriter
 
 FRAMES = 12
@@ -106,11 +106,11 @@ def page(place: Path) -> object:
 def identified(place: Path) -> None:
     """A folder that is claimed already."""
     results(place)
-    (place / "run.json").write_text(json.dumps(IDENTITY, indent=1, sort_keys=True) + "\n")
+    (place / "identity.json").write_text(json.dumps(IDENTITY, indent=1, sort_keys=True) + "\n")
 
 
 def held(place: Path) -> object:
-    claim(place, IDENTITY)
+    check_identity(place, IDENTITY)
     return "the same"
 
 
@@ -184,6 +184,6 @@ READERS = [
     compares("run.json", "json"),
     compares("config.yaml", "yaml"),
     compares("metrics.csv", "numbers"),
-    Reader("identity of results", "run.json", identified, held, "json", exact=True, names=("another run",)),
+    Reader("identity of results", "identity.json", identified, held, "json", exact=True, names=("another run",)),
     Reader("zip for a server", "sent.zip", a_zip, checked, "zip"),
 ]

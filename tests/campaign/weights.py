@@ -17,7 +17,7 @@ from tests.campaign.pages import a_run
 from seqtrack_lit.models.checkpoint import read_checkpoint
 from seqtrack_lit.models.description import build_model
 from seqtrack_lit.models.quantised import save_compact
-from seqtrack_lit.runs.folder import read_facts, read_settings
+from seqtrack_lit.runs.folder import read_metadata, read_settings
 from seqtrack_lit.tracking.seqtrack import load_tracker
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "model" / "s1"
@@ -167,7 +167,7 @@ def few_tensors(place: Path) -> object:
 
 def remembered(place: Path) -> object:
     """What resume= takes from a run."""
-    return [read_facts(place), read_settings(place)]
+    return [read_metadata(place), read_settings(place)]
 
 
 READERS = [

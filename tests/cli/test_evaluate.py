@@ -176,7 +176,7 @@ def test_the_best_checkpoint_of_a_run(tmp_path: Path, run, capsys: pytest.Captur
     folder = tmp_path / "a run" / "results" / "mine" / "generated"
     assert Scores.load(folder / "scores.json").tracker == "mine"
     assert "in the checkpoint" not in capsys.readouterr().out
-    kept = json.loads((folder / "run.json").read_text())["tracker"]
+    kept = json.loads((folder / "identity.json").read_text())["tracker"]
     assert kept["window"] is False  # the checkpoint's
     assert kept["update_interval"] == 25  # the checkpoint's: this benchmark has no official value
     assert run(*arguments, "tracker.search_factor=3") == 2  # other answers: not into the same folder
@@ -185,7 +185,7 @@ def test_the_best_checkpoint_of_a_run(tmp_path: Path, run, capsys: pytest.Captur
     told = "mine_paper on generated: window is True here, False in the checkpoint (tracker.window=False keeps"
     assert told in capsys.readouterr().out
     assert run(*arguments, "inference=paper", "tracker.name=paper", "tracker.update_interval=3") == 0
-    kept = json.loads((folder.parents[1] / "paper" / "generated" / "run.json").read_text())["tracker"]
+    kept = json.loads((folder.parents[1] / "paper" / "generated" / "identity.json").read_text())["tracker"]
     assert kept["window"] is True
     assert kept["update_interval"] == 3  # the command line wins over inference, and that over the benchmark
     assert kept["update_threshold"] == 0.015
@@ -198,7 +198,9 @@ def test_each_inference_has_a_folder_of_its_own(tmp_path: Path, run, capsys: pyt
     arguments += ["benchmark.count=1", "+benchmark.length=6", "media=false", "device=cpu", "out=out"]
     assert run("-m", *arguments, "inference=default,likelihood_update,naive_update,no_window,no_update,paper") == 0
     assert run(*arguments, "inference=no_window", "tracker.name=own") == 0
-    found = {path.parents[1].name: json.loads(path.read_text()) for path in tmp_path.glob("out/*/generated/run.json")}
+    found = {
+        path.parents[1].name: json.loads(path.read_text()) for path in tmp_path.glob("out/*/generated/identity.json")
+    }
     settings = {name: (facts["tracker"]["update"], facts["tracker"]["window"]) for name, facts in found.items()}
     assert settings == {
         "seqtrack": ("likelihood", True),

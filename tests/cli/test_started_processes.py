@@ -15,7 +15,7 @@ import torch
 
 from seqtrack_lit.cli.launch.processes import agree_on_start, check_processes, slurm_job, started_outside
 from seqtrack_lit.cli.train import _newest
-from seqtrack_lit.training.callbacks.metrics import read_metrics
+from seqtrack_lit.runs.folder import read_rows
 
 TORCHRUN = {"TORCHELASTIC_RUN_ID": "x", "WORLD_SIZE": "4", "LOCAL_WORLD_SIZE": "2"}
 SLURM = {"SLURM_JOB_ID": "4711", "SLURM_JOB_NAME": "train", "SLURM_NTASKS": "4", "SLURM_NTASKS_PER_NODE": "2"}
@@ -230,7 +230,7 @@ def test_a_slurm_job_is_stopped_and_requeued(tmp_path: Path) -> None:
     tasks = slurm_tasks(tmp_path, "resume=auto")
     folder = tmp_path / "runs/job/slurm_4711"
     for _ in range(LIMIT * 10):
-        if (folder / "metrics.csv").exists() and len(read_metrics(folder / "metrics.csv")) >= 4:
+        if (folder / "metrics.csv").exists() and len(read_rows(folder / "metrics.csv")) >= 4:
             break
         time.sleep(0.1)
     os.kill(tasks[1].pid, signal.SIGTERM)
@@ -241,5 +241,5 @@ def test_a_slurm_job_is_stopped_and_requeued(tmp_path: Path) -> None:
     for code, screen in answers:
         assert code == 0, screen
     assert "going on from" in answers[0][1]
-    assert len(read_metrics(folder / "metrics.csv")) == 20
+    assert len(read_rows(folder / "metrics.csv")) == 20
     assert len(list((tmp_path / "runs/job").iterdir())) == 1

@@ -19,8 +19,7 @@ from seqtrack_lit import load_tracker
 from seqtrack_lit.cli import train
 from seqtrack_lit.cli.launch import processes as launch
 from seqtrack_lit.models.checkpoint import load_model
-from seqtrack_lit.runs.folder import is_own, read_facts, write_facts
-from seqtrack_lit.training.callbacks.metrics import read_metrics
+from seqtrack_lit.runs.folder import is_own, read_metadata, read_rows, write_metadata
 from seqtrack_lit.training.precision import Precision
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*GPU available.*", "ignore:Starting from v1.9.0.*tensorboardX.*")
@@ -56,7 +55,7 @@ def tiny(folder: str, *arguments: str) -> list[str]:
 
 def numbers(folder: Path) -> list[dict[str, str]]:
     """metrics.csv without what depends on the clock."""
-    rows = read_metrics(folder / "metrics.csv")
+    rows = read_rows(folder / "metrics.csv")
     return [{k: v for k, v in row.items() if not k.startswith(("time/", "memory/"))} for row in rows]
 
 
@@ -113,7 +112,7 @@ def test_a_run_leaves_everything_behind(run: Callable[..., int], tmp_path: Path,
     assert len(facts["environment"]["revision"]["commit"]) == 40
     assert facts["data"]["generated"]["videos"] == 4
     assert facts["learning_rates"]["muon"] == pytest.approx(3.75e-3 * (8 / 48) ** 0.5)
-    rows = read_metrics(out / "metrics.csv")
+    rows = read_rows(out / "metrics.csv")
     assert [row["step"] for row in rows] == [str(i) for i in range(1, 9)]
     assert float(rows[-1]["val/pair_iou_narrow"]) >= 0
     assert OmegaConf.load(out / "config.yaml").model.encoder.width == 32
@@ -151,7 +150,7 @@ def test_a_second_run_in_the_same_folder(run: Callable[..., int], tmp_path: Path
     assert run(*tiny("out", "overwrite=true", "seed=1")) == 0
     second = weights(tmp_path / "out/checkpoints/last.ckpt")
     assert any(not torch.equal(first[name], second[name]) for name in first)
-    assert len(read_metrics(tmp_path / "out/metrics.csv")) == 8
+    assert len(read_rows(tmp_path / "out/metrics.csv")) == 8
 
 
 def test_stop_and_resume(run: Callable[..., int], tmp_path: Path, stop: str, capsys: Any) -> None:
@@ -170,12 +169,12 @@ def test_stop_and_resume(run: Callable[..., int], tmp_path: Path, stop: str, cap
         parts = {"folder": tmp_path / "given", "auto": tmp_path / "fixed"}.get(how)
         parts = parts or next((tmp_path / "runs/dated").iterdir())
         assert json.loads((parts / "run.json").read_text())["status"] == "stopped"
-        assert len(read_metrics(parts / "metrics.csv")) == 5
+        assert len(read_rows(parts / "metrics.csv")) == 5
         capsys.readouterr()
-        spent = read_facts(parts)["seconds"]
+        spent = read_metadata(parts)["seconds"]
         assert run(*again[how]) == 0
         assert "going on from last.ckpt" in capsys.readouterr().out
-        facts = read_facts(parts)
+        facts = read_metadata(parts)
         assert facts["status"] == "finished"
         assert facts["seconds"] > spent  # of both parts
         mine, whole = weights(parts / "checkpoints/last.ckpt"), weights(tmp_path / "whole/checkpoints/last.ckpt")
@@ -241,7 +240,7 @@ def test_resume_between_epochs_with_another_device_batch(run: Callable[..., int]
     assert not list(out.rglob("*part*"))
     second = weights(out / "checkpoints/last.ckpt")
     assert all(torch.allclose(first[name], second[name], atol=2e-2) for name in first)
-    assert len(read_metrics(out / "metrics.csv")) == 8
+    assert len(read_rows(out / "metrics.csv")) == 8
     assert len(list((tmp_path / "runs/dated").iterdir())) == 1
 
 
@@ -296,7 +295,7 @@ def test_start_from_weights(run: Callable[..., int], tmp_path: Path, capsys: Any
     first = torch.load(tmp_path / "first/checkpoints/best.ckpt", weights_only=True)["ema"]
     second = weights(tmp_path / "second/checkpoints/last.ckpt")
     assert all(torch.allclose(first[name], second[f"net.{name}"]) for name in first)
-    assert read_facts(tmp_path / "second")["start"] == "weights of first/checkpoints/best.ckpt"
+    assert read_metadata(tmp_path / "second")["start"] == "weights of first/checkpoints/best.ckpt"
     assert run(*tiny("third", "init_from=first/checkpoints/best.ckpt", "tokenizer.bins=32")) == 2
     assert "has shape" in capsys.readouterr().err
 
@@ -337,7 +336,7 @@ def test_the_first_validation_of_a_training_on_got10k(
     assert run(*arguments, "dry_run=true") == 0
     assert "a batch of pairs and 1 video of 10 frames in" in capsys.readouterr().out
     assert run(*arguments) == 0
-    facts = read_facts(tmp_path / "out")
+    facts = read_metadata(tmp_path / "out")
     assert facts["which"] == "last"
     assert facts["best"] >= 0
     assert "checkpoints/last.ckpt, best val/auc" in capsys.readouterr().out
@@ -361,7 +360,7 @@ def test_sweep_over_bins_and_order(run: Callable[..., int], tmp_path: Path, caps
         saved = torch.load(path, weights_only=True)
         facts = saved["seqtrack"]["tokenizer"]
         found[facts["bins"], facts["order"]] = saved["state_dict"]["net.decoder.embedding.weight"].shape[0]
-        header = set(read_metrics(path.parents[1] / "metrics.csv")[-1])
+        header = set(read_rows(path.parents[1] / "metrics.csv")[-1])
         assert {"val/auc", "train/loss_cx", "train/loss_w"} <= header
     assert found == {(16, "cxcywh"): 18, (16, "whcxcy"): 18, (32, "cxcywh"): 34, (32, "whcxcy"): 34}
     screen = run(*sweep), capsys.readouterr().out
@@ -398,10 +397,10 @@ def test_a_sweep_ends_also_in_the_last_epoch_of_a_job(
     assert run(*sweep) == 143
     assert "stopped by SIGTERM after its last step; the sweep ends here" in capsys.readouterr().out
     first, second = (tmp_path / f"runs/sweep/seed-{seed}" for seed in (0, 1))
-    assert read_facts(first)["status"] == "finished"
+    assert read_metadata(first)["status"] == "finished"
     assert not (second / "checkpoints").exists()
     assert run(*sweep) == 0
-    assert read_facts(second)["status"] == "finished"
+    assert read_metadata(second)["status"] == "finished"
 
 
 @pytest.mark.parametrize(
@@ -508,7 +507,7 @@ def test_a_paper_s_model_without_network(run: Callable[..., int], tmp_path: Path
 
 def test_a_full_disk_leaves_the_facts_and_the_last_word(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No room for a new file: the status is written over the old one, the rest stays."""
-    write_facts(tmp_path, {"status": "running", "seed": 1})
+    write_metadata(tmp_path, {"status": "running", "seed": 1})
 
     def full(path: Path, text: str) -> None:
         path.touch()
@@ -516,6 +515,6 @@ def test_a_full_disk_leaves_the_facts_and_the_last_word(tmp_path: Path, monkeypa
 
     monkeypatch.setattr(Path, "write_text", full)
     with pytest.raises(OSError, match="No space left"):
-        write_facts(tmp_path, {"status": "failed", "seconds": 3.0})
-    assert read_facts(tmp_path) == {"status": "failed", "seed": 1}
+        write_metadata(tmp_path, {"status": "failed", "seconds": 3.0})
+    assert read_metadata(tmp_path) == {"status": "failed", "seed": 1}
     assert [path.name for path in tmp_path.iterdir()] == ["run.json"]

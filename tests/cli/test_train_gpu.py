@@ -10,7 +10,7 @@ import torch
 from tests.cli.test_train import TINY, Stop, numbers, weights
 
 from seqtrack_lit.cli import train
-from seqtrack_lit.runs.folder import read_facts
+from seqtrack_lit.runs.folder import read_metadata
 
 # a new driver's or library's advice must not stop the only check that runs on a GPU
 pytestmark = [pytest.mark.gpu, pytest.mark.filterwarnings("default")]
@@ -44,7 +44,7 @@ def test_stopped_and_resumed_bitwise(run: Callable[..., int], tmp_path: Path, ca
     assert run("whole", *exact) == 0
     assert "fp32, TF32 off" in capsys.readouterr().out
     assert run("parts", *exact, "+callbacks.extra.stop._target_=stopping.Stop") == 143
-    assert read_facts(tmp_path / "parts")["status"] == "stopped"
+    assert read_metadata(tmp_path / "parts")["status"] == "stopped"
     assert run("parts", *exact, "resume=auto") == 0
     assert "going on from last.ckpt" in capsys.readouterr().out
     whole, parts = (weights(tmp_path / name / "checkpoints/last.ckpt") for name in ("whole", "parts"))
@@ -54,7 +54,7 @@ def test_stopped_and_resumed_bitwise(run: Callable[..., int], tmp_path: Path, ca
 
 def test_precision_of_the_gpu_is_chosen_and_told(run: Callable[..., int], tmp_path: Path, capsys: Any) -> None:
     assert run("out") == 0
-    facts, screen = read_facts(tmp_path / "out"), capsys.readouterr().out
+    facts, screen = read_metadata(tmp_path / "out"), capsys.readouterr().out
     wanted = "bf16" if torch.cuda.get_device_capability() >= (8, 0) else "fp16"
     assert facts["precision"] == wanted
     assert facts["device"] == torch.cuda.get_device_name()

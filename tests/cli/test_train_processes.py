@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 
-from seqtrack_lit.training.callbacks.metrics import read_metrics
+from seqtrack_lit.runs.folder import read_rows
 
 pytestmark = pytest.mark.slow
 TINY = [
@@ -50,7 +50,7 @@ def last(folder: Path) -> dict[str, Any]:
 
 
 def numbers(folder: Path) -> list[dict[str, str]]:
-    rows = read_metrics(folder / "metrics.csv")
+    rows = read_rows(folder / "metrics.csv")
     return [{k: v for k, v in row.items() if not k.startswith(("time/", "memory/"))} for row in rows]
 
 
@@ -62,7 +62,7 @@ def facts(folder: Path) -> dict[str, Any]:
 def wait_for_step(folder: Path, step: int) -> None:
     for _ in range(LIMIT * 20):
         path = folder / "metrics.csv"
-        if path.exists() and any(int(row["step"]) >= step for row in read_metrics(path)):
+        if path.exists() and any(int(row["step"]) >= step for row in read_rows(path)):
             return
         time.sleep(0.05)
     raise TimeoutError
@@ -148,7 +148,7 @@ def test_one_process_has_fewer_validation_pairs(tmp_path: Path, pairs: int) -> N
     """One pair for both, or two and one: nobody waits for numbers that another one does not have."""
     code, screen = finish(start(tmp_path, *TWO, f"data.validation.pairs={pairs}", "hydra.run.dir=out"))
     assert code == 0, screen
-    row = read_metrics(tmp_path / "out/metrics.csv")[-1]
+    row = read_rows(tmp_path / "out/metrics.csv")[-1]
     assert row["val/pair_iou"]
     assert bool(row.get("val/reliance")) == (pairs == 3)
     assert row["val/auc"]
@@ -166,7 +166,7 @@ def test_two_processes_learn_what_one_does(tmp_path: Path) -> None:
     single, pair = last(tmp_path / "one"), last(tmp_path / "two")
     for name, value in single["state_dict"].items():
         assert torch.allclose(value, pair["state_dict"][name], atol=2e-2), name
-    assert len(read_metrics(tmp_path / "two/metrics.csv")) == 20
+    assert len(read_rows(tmp_path / "two/metrics.csv")) == 20
     process = start(tmp_path, *TWO, "model.decoder.dropout=0.0", "hydra.run.dir=parts")
     wait_for_step(tmp_path / "parts", 5)
     os.kill(process.pid, signal.SIGTERM)  # the first process only: both must stop
@@ -178,7 +178,7 @@ def test_two_processes_learn_what_one_does(tmp_path: Path) -> None:
     assert all(torch.equal(value, parts["state_dict"][name]) for name, value in pair["state_dict"].items())
     assert numbers(tmp_path / "parts") == numbers(tmp_path / "two")  # means over both processes
     means = [
-        [float(row["train/loss"]) for row in read_metrics(tmp_path / name / "metrics.csv")] for name in ("one", "two")
+        [float(row["train/loss"]) for row in read_rows(tmp_path / name / "metrics.csv")] for name in ("one", "two")
     ]
     assert means[1] == pytest.approx(means[0], rel=1e-3)
 
@@ -231,7 +231,7 @@ def test_a_sweep_interrupted_in_its_second_job_and_repeated(
     assert before == ((first / "checkpoints/last.ckpt").stat().st_mtime_ns, (first / "metrics.csv").read_text())
     assert [facts(folder)["status"] for folder in (first, second, third)] == ["finished"] * 3
     assert [facts(folder)["group"] for folder in (first, second, third)] == ["sweep"] * 3
-    assert len(read_metrics(second / "metrics.csv")) == 20
+    assert len(read_rows(second / "metrics.csv")) == 20
     assert "going on from last.ckpt" in (second / "train.log").read_text()
 
 
@@ -249,7 +249,7 @@ def test_a_sweep_by_submitit_that_is_told_its_time_is_up(tmp_path: Path) -> None
     assert "stopped by SIGUSR2" in said
     assert "going on from last.ckpt" in said
     assert [facts(folder.with_name(f"seed-{seed}"))["status"] for seed in (0, 1)] == ["finished"] * 2
-    assert len(read_metrics(folder / "metrics.csv")) == 20
+    assert len(read_rows(folder / "metrics.csv")) == 20
 
 
 @pytest.mark.timeout(2 * LIMIT)

@@ -24,7 +24,7 @@ from tests.cli.wandb_file import Logged, read
 
 from seqtrack_lit.cli import dashboard, train
 from seqtrack_lit.cli.hydra.runtime import config_folder
-from seqtrack_lit.training.callbacks.metrics import read_metrics
+from seqtrack_lit.runs.folder import read_rows
 
 ENDS = {"stopped": [143, 0], "sweep/good": [0], "sweep/bad": [1], "sweep/other": [0]}
 FRAMES = 5
@@ -133,7 +133,7 @@ def test_numbers_are_those_of_metrics_csv(folder: Path, logged: Mapping[str, lis
         for row in part.history:
             numbers = {key: value for key, value in row.items() if isinstance(value, (int, float)) and key[0] != "_"}
             found.setdefault(row["step"], {}).update(numbers)
-    rows = read_metrics(folder / name / "metrics.csv")
+    rows = read_rows(folder / name / "metrics.csv")
     wanted = {int(row["step"]): {key: float(value) for key, value in row.items() if value} for row in rows}
     assert found.pop(0) == {"step": 0}  # the picture of training samples
     assert found == wanted

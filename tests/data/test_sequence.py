@@ -10,7 +10,7 @@ from tests.data.test_datamodule import data
 from seqtrack_lit.data.datamodule import Validation
 from seqtrack_lit.data.sets.training import got10k
 from seqtrack_lit.data.video.sequence import Video
-from seqtrack_lit.evaluation.scores import score_sequences, truth_of
+from seqtrack_lit.evaluation.scores import ground_truth, score_sequences
 
 
 def video(rows: int, frames: int = 5) -> Video:
@@ -43,7 +43,7 @@ def test_the_beginning_of_got10k_videos_can_be_scored(make_dataset: Any) -> None
     root = make_dataset("got10k").root
     held_out = Validation(partial(got10k, root, split="val"), tracks=2, track_frames=10)
     videos = data(validation=held_out).val_sequences()
-    truths = [truth_of(v.name, v.boxes, v.visible, v.meta, benchmark="validation") for v in videos]
+    truths = [ground_truth(v.name, v.boxes, v.visible, v.meta, benchmark="validation") for v in videos]
     assert [truth.cover.tolist() for truth in truths if truth.cover is not None] == [[8, 8, 8, 0, 0, 8, 8, 8, 8, 8]] * 2
     perfect = {video.name: video.boxes for video in videos}
     for convention, value in (("got10k_ao", "AO"), ("seqtrack", "AUC")):

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from seqtrack_lit.evaluation.folders import find_trackers
+from seqtrack_lit.evaluation.results import find_trackers
 
 SEQUENCES = ["airplane-1", "bird-2"]
 

@@ -7,8 +7,7 @@ import json
 import pytest
 
 from seqtrack_lit.evaluation.scores import Scores
-from seqtrack_lit.evaluation.table import Table
-from seqtrack_lit.evaluation.tables import attribute_table, compare, paper, paper_values, repetitions
+from seqtrack_lit.evaluation.tables import Table, attribute_table, compare, paper, paper_values, repetitions
 
 VALUES = {"AUC": 60.04, "PNorm": 70.0, "P": 65.0, "OP50": 68.0, "OP75": 50.0}
 

@@ -139,7 +139,7 @@ def test_full_disk_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     write(tmp_path)
     before = {p.name: p.read_bytes() for p in tmp_path.iterdir()}
     monkeypatch.setattr(*((Path, call) if call in ("replace", "mkdir") else (results.os, call)), fail)
-    with pytest.raises(OSError, match=r"could not write .*No space left.*finished sequences are skipped") as caught:
+    with pytest.raises(OSError, match=r"could not write .*No space left.*what is finished is skipped") as caught:
         results.write_result(tmp_path, "bird", BOXES + 1, TIMES, CONFIDENCES)
     assert caught.value.errno == errno.ENOSPC
     monkeypatch.undo()

@@ -9,7 +9,7 @@ import pytest
 from seqtrack_lit.evaluation import scores
 from seqtrack_lit.evaluation.ope import GroundTruth, SequenceCurves
 from seqtrack_lit.evaluation.results import write_result
-from seqtrack_lit.evaluation.scores import Scores, mean_curves, score_folder, score_sequences, truth_of
+from seqtrack_lit.evaluation.scores import Scores, ground_truth, mean_curves, score_folder, score_sequences
 
 
 def write(folder: Path, name: str, boxes: np.ndarray, repetition: int = 1) -> None:
@@ -140,7 +140,7 @@ def test_unknown_convention(truths):
 def test_benchmarks_bring_their_rules(benchmark: str, rules: str):
     boxes = np.ones((3, 4))
     meta = {"cover": [8, 8, 0], "resolution": (64, 48), "attributes": ["IV"]}
-    truth = truth_of("a", boxes, None, meta, benchmark=benchmark)
+    truth = ground_truth("a", boxes, None, meta, benchmark=benchmark)
     assert (truth.rules, truth.resolution, truth.attributes) == (rules, (64, 48), ("IV",))
     assert truth.cover.tolist() == [8, 8, 0]
 

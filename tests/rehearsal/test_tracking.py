@@ -11,7 +11,7 @@ from tests.rehearsal.commands import ROOT
 from tests.rehearsal.conftest import PART, Run
 from tests.rehearsal.sets import GOT10K, LASOT, TRACKINGNET
 
-from seqtrack_lit.training.callbacks.metrics import read_metrics
+from seqtrack_lit.runs.folder import read_rows
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 INFERENCE = sorted(path.stem for path in (ROOT / "conf/inference").glob("*.yaml"))
@@ -20,7 +20,7 @@ PLAIN = ["media=false", "device=cpu", "complete=false"]
 
 def settings(folder: Path) -> tuple[str, bool]:
     """How the results in a folder were tracked: update rule, window."""
-    tracker = json.loads((folder / "run.json").read_text())["tracker"]
+    tracker = json.loads((folder / "identity.json").read_text())["tracker"]
     return tracker["update"], tracker["window"]
 
 
@@ -42,7 +42,7 @@ def test_the_generated_benchmark_leaves_updates_on(trained: dict[str, Path], run
     few = ["benchmark.count=1", "+benchmark.length=27", "tracker.update=naive", "tracker.name=often"]
     done = run("seqtrack-evaluate", f"run={trained['likelihood_update']}", *few, "media=false", "device=cpu")
     assert done.code == 0, done.screen
-    kept = json.loads((trained["likelihood_update"] / "results/often/generated/run.json").read_text())
+    kept = json.loads((trained["likelihood_update"] / "results/often/generated/identity.json").read_text())
     assert kept["tracker"]["update_interval"] == 25  # the checkpoint's
 
 
@@ -53,7 +53,7 @@ def test_the_last_checkpoint_can_be_evaluated(trained: dict[str, Path], run: Run
         named = f"tracker.name={which}"
         done = run("seqtrack-evaluate", f"run={trained['xyxy']}", f"which={which}", named, *few)
         assert done.code == 0, done.screen
-        kept = json.loads((trained["xyxy"] / f"results/{which}/generated/run.json").read_text())
+        kept = json.loads((trained["xyxy"] / f"results/{which}/generated/identity.json").read_text())
         path = trained["xyxy"] / f"checkpoints/{which}.ckpt"
         assert kept["weights"] == hashlib.sha256(path.read_bytes()).hexdigest()[:16]
 
@@ -123,6 +123,6 @@ def test_b256_whole_takes_a_step_validates_and_tracks(run: Run, place: Path) -> 
     facts = json.loads((place / "runs/b256/run.json").read_text())
     assert (facts["status"], facts["parameters"]) == ("finished", 90596002)
     assert facts["start"] == "random weights"
-    (scores,) = (line for line in read_metrics(place / "runs/b256/metrics.csv") if line.get("val/auc"))
+    (scores,) = (line for line in read_rows(place / "runs/b256/metrics.csv") if line.get("val/auc"))
     assert 0 <= float(scores["val/auc"]) <= 100
     assert "random weights" in done.screen  # the summary says what it started from

@@ -14,7 +14,7 @@ from tests.rehearsal.conftest import PART, SHORT, TINY, Run, shortened
 from tests.rehearsal.conftest import ROWS as PAGE
 from tests.rehearsal.sets import TRAIN
 
-from seqtrack_lit.training.callbacks.metrics import read_metrics
+from seqtrack_lit.runs.folder import read_rows
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 PAPER = ["data=paper", "train.precision=fp32", *TINY, *SHORT, *PART]
@@ -57,7 +57,7 @@ def test_every_row_trains_on_the_four_sets(trained: dict[str, Path]) -> None:
         known = facts(folder)
         assert known["status"] == "finished", row
         assert {name: part["videos"] for name, part in known["data"].items()} == TRAIN
-        lines = read_metrics(folder / "metrics.csv")
+        lines = read_rows(folder / "metrics.csv")
         scores = [float(line[key]) for line in lines for key in ("val/auc", "val/ao") if line.get(key)]
         assert len(scores) in (2, 4)  # auc and ao of each validation that tracks; the last one does
         assert all(0 <= score <= 100 for score in scores)
@@ -108,7 +108,7 @@ def test_stopped_and_resumed_is_bitwise_the_same(trained: dict[str, Path], run: 
     ]
     line += ["ablation=temporal", "hydra.run.dir=runs/stopped"]
     metrics = place / "runs/stopped/metrics.csv"
-    stopped = Command(line, place).stop_when(lambda: metrics.exists() and len(read_metrics(metrics)) > 0)
+    stopped = Command(line, place).stop_when(lambda: metrics.exists() and len(read_rows(metrics)) > 0)
     assert stopped.code == 128 + 15, stopped.screen
     assert facts(place / "runs/stopped")["status"] == "stopped"
     resumed = run("seqtrack-train", "resume=runs/stopped")
@@ -133,7 +133,7 @@ def test_what_was_trained_before_a_failing_validation_is_kept(run: Run, place: P
     frame.write_bytes(whole)
     mended = run("seqtrack-train", "resume=runs/damaged")
     assert mended.code == 0, mended.screen
-    assert [line for line in read_metrics(place / "runs/damaged/metrics.csv") if line.get("val/auc")]
+    assert [line for line in read_rows(place / "runs/damaged/metrics.csv") if line.get("val/auc")]
 
 
 def test_an_inference_option_beside_an_ablation_counts(run: Run) -> None:

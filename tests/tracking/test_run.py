@@ -17,7 +17,7 @@ from seqtrack_lit.data.video.sequence import Video
 from seqtrack_lit.evaluation import results
 from seqtrack_lit.evaluation.results import read_result
 from seqtrack_lit.tracking.baselines import StaticBox, make_baseline
-from seqtrack_lit.tracking.benchmark import claim, run_benchmark
+from seqtrack_lit.tracking.benchmark import check_identity, run_benchmark
 from seqtrack_lit.tracking.tracker import Estimate
 
 STATIC = partial(make_baseline, "static")
@@ -142,24 +142,25 @@ def test_a_confidence_that_is_no_number_is_reported(videos: list[Video], tmp_pat
 
 def test_a_folder_belongs_to_one_tracker(videos: list[Video], tmp_path: Path) -> None:
     identity = {"weights": "abc", "tracker": {"window": True}}
-    claim(tmp_path, identity)
+    check_identity(tmp_path, identity)
     run(videos, tmp_path)
-    claim(tmp_path, identity)
+    check_identity(tmp_path, identity)
     with pytest.raises(ValueError, match=r"weights was 'abc', now 'def'\).*replace=true"):
-        claim(tmp_path, {**identity, "weights": "def"})
+        check_identity(tmp_path, {**identity, "weights": "def"})
     with pytest.raises(ValueError, match=r"run \(tracker\.window was True, now False\)"):
-        claim(tmp_path, {**identity, "tracker": {"window": False}})
+        check_identity(tmp_path, {**identity, "tracker": {"window": False}})
     assert run(videos, tmp_path).found == 3
+    (tmp_path / "identity.json").rename(tmp_path / "run.json")  # as earlier revisions called it
     (tmp_path / "media").mkdir()
     (tmp_path / "scores.json").write_text("{}")
-    claim(tmp_path, identity)
+    check_identity(tmp_path, identity)
     assert (tmp_path / "scores.json").exists()
-    claim(tmp_path, {**identity, "weights": "def"}, replace=True)
-    assert [path.name for path in tmp_path.iterdir()] == ["run.json"]  # nothing of the former tracker stays
+    check_identity(tmp_path, {**identity, "weights": "def"}, replace=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["identity.json"]  # nothing of the former tracker stays
     assert run(videos, tmp_path).found == 0
-    (tmp_path / "run.json").unlink()
+    (tmp_path / "identity.json").unlink()
     with pytest.raises(ValueError, match="unknown origin"):
-        claim(tmp_path, identity)
+        check_identity(tmp_path, identity)
 
 
 def test_results_of_before_official_config_go_on(videos: list[Video], tmp_path: Path) -> None:

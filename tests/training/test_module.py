@@ -10,8 +10,9 @@ from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.plugins.precision import MixedPrecision
 
 from seqtrack_lit.models.seqtrack import SeqTrack
+from seqtrack_lit.runs.folder import read_rows
 from seqtrack_lit.training.callbacks.checkpoint import Checkpoints
-from seqtrack_lit.training.callbacks.metrics import Meter, Record, RunFolder, read_metrics
+from seqtrack_lit.training.callbacks.metrics import Meter, Record, RunFolder
 from seqtrack_lit.training.callbacks.pictures import Pictures
 from seqtrack_lit.training.callbacks.track_videos import TrackHeldOut
 from seqtrack_lit.training.ema import Ema
@@ -98,7 +99,7 @@ def test_learns_and_reports(make_net: Callable[..., SeqTrack], squares: Any, vid
     ]
     fit = trainer(tmp_path, budget, callbacks=callbacks)
     fit.fit(module, datamodule=squares(batches=40, size=16))
-    rows = read_metrics(tmp_path / "metrics.csv")
+    rows = read_rows(tmp_path / "metrics.csv")
     assert len(rows) == 80
     assert float(rows[-1]["train/loss"]) < 0.75 * float(rows[0]["train/loss"])
     assert float(rows[-1]["val/pair_iou"]) > 35 > float(rows[-1]["val/reliance"])

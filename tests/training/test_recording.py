@@ -12,8 +12,9 @@ from lightning.pytorch import Callback, Trainer
 
 from seqtrack_lit.cli import dry_run
 from seqtrack_lit.models.seqtrack import SeqTrack
+from seqtrack_lit.runs.folder import read_rows
 from seqtrack_lit.training.callbacks import metrics as recording
-from seqtrack_lit.training.callbacks.metrics import RunFolder, Sink, peak_memory, read_metrics, reset_peak_memory
+from seqtrack_lit.training.callbacks.metrics import RunFolder, Sink, peak_memory, reset_peak_memory
 from seqtrack_lit.training.callbacks.pictures import sheet
 from seqtrack_lit.training.callbacks.progress import _clock
 from seqtrack_lit.training.length import TrainingLength
@@ -29,7 +30,7 @@ def test_rows_and_columns(tmp_path: Path) -> None:
     folder.numbers({"samples": 10, "a": 1.0}, 1)
     folder.numbers({"samples": 20, "a": 2.0}, 2)
     folder.numbers({"b": 0.5}, 2)
-    assert read_metrics(tmp_path / "metrics.csv")[-1] == {"step": "2", "samples": "20", "a": "2.0", "b": "0.5"}
+    assert read_rows(tmp_path / "metrics.csv")[-1] == {"step": "2", "samples": "20", "a": "2.0", "b": "0.5"}
     folder.numbers({"samples": 30, "a": 3.0}, 3)
     assert (tmp_path / "metrics.csv").read_text() == "step,samples,a,b\n1,10,1.0,\n2,20,2.0,0.5\n3,30,3.0,\n"
 
@@ -42,11 +43,11 @@ def test_cut(tmp_path: Path, steps: int, kept: int) -> None:
     with (tmp_path / "metrics.csv").open("a") as file:
         file.write("4,")  # torn by a power cut
     again = RunFolder(tmp_path)
-    again.cut(steps)
+    again.metrics.cut(steps)
     path = tmp_path / "metrics.csv"
-    assert [row["step"] for row in (read_metrics(path) if path.exists() else [])] == ["1", "2", "3"][:kept]
+    assert [row["step"] for row in (read_rows(path) if path.exists() else [])] == ["1", "2", "3"][:kept]
     again.numbers({"samples": 10, "a": 9.0, "c": 1.0}, 10)
-    rows = read_metrics(path)
+    rows = read_rows(path)
     assert len(rows) == kept + 1
     assert rows[-1] == {"step": "10", "samples": "10", "a": "9.0", "c": "1.0"}
 

@@ -15,8 +15,9 @@ import torch
 from lightning.pytorch import Callback, Trainer
 
 from seqtrack_lit.models.seqtrack import SeqTrack
+from seqtrack_lit.runs.folder import read_rows
 from seqtrack_lit.training.callbacks.checkpoint import LAST, PREVIOUS, Checkpoints, remove_parts, resumable
-from seqtrack_lit.training.callbacks.metrics import Meter, Record, RunFolder, read_metrics
+from seqtrack_lit.training.callbacks.metrics import Meter, Record, RunFolder
 from seqtrack_lit.training.callbacks.resume import RandomState
 from seqtrack_lit.training.callbacks.stop import StopCleanly, StoppedError
 from seqtrack_lit.training.callbacks.track_videos import TrackHeldOut
@@ -99,7 +100,7 @@ class Experiment:
         path = resumable(folder)[0] if resume else None
         assert resume == (path is not None)
         if path is not None:
-            files.cut(torch.load(path, weights_only=True)["global_step"])
+            files.metrics.cut(torch.load(path, weights_only=True)["global_step"])
         data = self.squares(batches=BATCHES * self.accumulate, size=budget.batch, workers=self.workers)
         trainer.fit(module, datamodule=data, ckpt_path=path, weights_only=True)
         assert trainer.global_step == 18
@@ -128,7 +129,7 @@ def assert_same_run(first: Path, second: Path) -> None:
     rows = [
         [
             {k: v for k, v in row.items() if not k.startswith(("time/", "memory/"))}
-            for row in read_metrics(f / "metrics.csv")
+            for row in read_rows(f / "metrics.csv")
         ]
         for f in (first, second)
     ]

@@ -7,7 +7,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from seqtrack_lit.checks import one_of
 from seqtrack_lit.cli.hydra.runtime import existing
-from seqtrack_lit.runs.folder import read_facts
+from seqtrack_lit.runs.folder import read_metadata
 from seqtrack_lit.weights import SMALL
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def checkpoint_of(config: DictConfig) -> Path | None:
     if config.checkpoint is not None:
         return named_checkpoint(config.checkpoint)
     run = Path(config.run).expanduser()
-    which = config.which or read_facts(run).get("which") or "best"
+    which = config.which or read_metadata(run).get("which") or "best"
     one_of("", ("best", "last"), which=which)
     path = run / "checkpoints" / f"{which}.ckpt"
     if path.is_file():

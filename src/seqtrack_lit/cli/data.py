@@ -134,7 +134,7 @@ def show_dataset(config: DictConfig, name: str, node: DictConfig) -> None:
     import cv2
 
     from seqtrack_lit.data.tools.contact_sheet import samples_sheet, sequences_sheet
-    from seqtrack_lit.evaluation.results import write_atomic
+    from seqtrack_lit.files import write_atomic
 
     whole("", 1, sequences=config.sequences, samples=config.samples)
     recipe = sample_settings(config, name)
@@ -195,7 +195,7 @@ def build_pool(config: DictConfig) -> None:
 
 
 def _write(config: DictConfig, name: str, file: str, text: str) -> Path:
-    from seqtrack_lit.evaluation.results import write_atomic
+    from seqtrack_lit.files import write_atomic
 
     path = Path(config.out).expanduser() / name / file
     write_atomic(path, text)

@@ -108,15 +108,15 @@ class Benchmark:
         scores: "list[Scores]",
     ) -> list[str]:
         """Track, score, save; gives back what failed, and appends the scores."""
-        from seqtrack_lit.evaluation.scores import score_folder, truth_of
-        from seqtrack_lit.tracking.benchmark import claim, run_benchmark
+        from seqtrack_lit.evaluation.scores import ground_truth, score_folder
+        from seqtrack_lit.tracking.benchmark import check_identity, run_benchmark
 
         folder, identity = self.folder(tracker), {**identity, "videos": _fingerprint(self.videos)}
         if self.config.get("vot") is not None:
             found, failed = run_vot(self.config, self.videos, self.name, tracker, folder, make, identity, devices)  # type: ignore[arg-type]
             scores += found
             return failed
-        claim(folder, identity, replace=self.config.replace)
+        check_identity(folder, identity, replace=self.config.replace)
         summary = run_benchmark(make, self.videos, folder, workers=self.config.workers, devices=devices)
         print(printable(_line(tracker, self.name, summary, folder)), flush=True)
         if summary.failed:
@@ -125,7 +125,7 @@ class Benchmark:
         if all(len(video.boxes) < len(video) for video in videos):
             print(f"{self.name} publishes first boxes only: seqtrack-report submit=... makes the file for its server.")
             return []
-        truths = [truth_of(v.name, v.boxes, v.visible, v.meta, benchmark=self.name) for v in videos]
+        truths = [ground_truth(v.name, v.boxes, v.visible, v.meta, benchmark=self.name) for v in videos]
         names = {"convention": self.config.convention, "tracker": tracker, "benchmark": self.name}
         scores.append(score_folder(folder, truths, **names))
         scores[-1].save(folder / "scores.json")

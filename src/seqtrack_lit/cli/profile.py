@@ -34,7 +34,7 @@ def body(config: DictConfig) -> None:
         existing(config.official_config, "official_config")
     import torch
 
-    from seqtrack_lit.evaluation.results import write_atomic
+    from seqtrack_lit.files import write_atomic
     from seqtrack_lit.profile import count_macs, count_parameters, time_tracker
 
     if config.threads is not None:

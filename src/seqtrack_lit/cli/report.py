@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from seqtrack_lit.data.video.sequence import Video
     from seqtrack_lit.evaluation.scores import Scores
     from seqtrack_lit.evaluation.servers import Expected
-    from seqtrack_lit.evaluation.table import Table
+    from seqtrack_lit.evaluation.tables import Table
 
 SERVERS = {"got10k": "got10k_test", "trackingnet": "trackingnet", "vot2020": "vot2020"}
 FORMATS = {"markdown": ".md", "latex": ".tex", "csv": ".csv", "json": ".json"}
@@ -84,8 +84,8 @@ def _print(whole: "Table") -> None:
 
 def table(config: DictConfig) -> None:
     """Score results, or collect scores; print one table, and write it where asked for."""
-    from seqtrack_lit.evaluation.results import remove_leftovers
     from seqtrack_lit.evaluation.tables import compare
+    from seqtrack_lit.files import remove_leftovers
 
     scores = _scored(config) if config.results else []
     scores += _collected([existing(folder, "scores") for folder in _list(config.scores)])
@@ -108,9 +108,8 @@ def submit(config: DictConfig) -> None:
     """
     from seqtrack_lit.cli.vot_benchmark import annotations
     from seqtrack_lit.evaluation import vot_pack
-    from seqtrack_lit.evaluation.results import remove_leftovers, write_atomic
     from seqtrack_lit.evaluation.servers import LARGEST, build_submission, check_submission
-    from seqtrack_lit.files import read_bytes
+    from seqtrack_lit.files import read_bytes, remove_leftovers, write_atomic
 
     server, (benchmark, videos) = config.submit, _benchmark(config)
     expected = _expected(videos)
@@ -177,7 +176,7 @@ def _benchmark(config: DictConfig) -> "tuple[str, list[Video]]":
 
 def _scored(config: DictConfig) -> "list[Scores]":
     """Scores of every tracker found, by every convention asked for."""
-    from seqtrack_lit.evaluation.scores import convention_of, score_folder, truth_of
+    from seqtrack_lit.evaluation.scores import convention_of, ground_truth, score_folder
 
     if config.get("vot") is not None:
         from seqtrack_lit.cli.vot_benchmark import score_vot
@@ -194,7 +193,7 @@ def _scored(config: DictConfig) -> "list[Scores]":
         server = next((server for server, name in SERVERS.items() if name == benchmark), None)
         how = f"its server scores: submit={server} makes the file for it" if server else "nothing can be scored"
         raise ValueError(f"{benchmark} publishes first boxes only; {how}")
-    truths = [truth_of(v.name, v.boxes, v.visible, v.meta, benchmark=benchmark) for v in whole]
+    truths = [ground_truth(v.name, v.boxes, v.visible, v.meta, benchmark=benchmark) for v in whole]
     scores = []
     for tracker, folder in _trackers(config, benchmark, [truth.name for truth in truths]):
         names = {"tracker": tracker, "benchmark": benchmark}
@@ -204,7 +203,7 @@ def _scored(config: DictConfig) -> "list[Scores]":
 
 def _trackers(config: DictConfig, benchmark: str, names: list[str]) -> list[tuple[str, Path]]:
     """Trackers and their folders in all of results=; folders that are passed over are named on stderr."""
-    from seqtrack_lit.evaluation.folders import find_trackers
+    from seqtrack_lit.evaluation.results import find_trackers
 
     trackers: list[tuple[str, Path]] = []
     if config.get("vot") is not None:
@@ -245,8 +244,8 @@ def _collected(folders: list[Path]) -> "list[Scores]":
 
 def _save(scores: "list[Scores]", whole: "Table", folder: Path) -> None:
     """The table in every format, scores by tracker and benchmark, and plots of each benchmark."""
-    from seqtrack_lit.evaluation.results import write_atomic
     from seqtrack_lit.evaluation.tables import attribute_table
+    from seqtrack_lit.files import write_atomic
     from seqtrack_lit.reports import plots
 
     places = [
@@ -269,8 +268,8 @@ def _save(scores: "list[Scores]", whole: "Table", folder: Path) -> None:
 
 def _save_average(scores: "list[Scores]", whole: "Table", folder: Path) -> None:
     """What is small enough to be kept with an experiment: the table, and every run's values."""
-    from seqtrack_lit.evaluation.results import write_atomic
     from seqtrack_lit.evaluation.tables import repetitions
+    from seqtrack_lit.files import write_atomic
 
     write_atomic(folder / "table.md", whole.markdown())
     write_atomic(folder / "scores.json", repetitions(scores))

@@ -22,10 +22,11 @@ from seqtrack_lit.cli.dry_run import dry_run
 from seqtrack_lit.cli.hydra.runtime import instantiate, without_start
 from seqtrack_lit.cli.launch.processes import check_processes, first_process, only_here, processes
 from seqtrack_lit.data.datamodule import TrackingData
+from seqtrack_lit.files import write_atomic
 from seqtrack_lit.models.checkpoint import load_weights
 from seqtrack_lit.models.description import FORMAT
 from seqtrack_lit.models.seqtrack import SeqTrack
-from seqtrack_lit.runs.folder import differences, environment, read_facts, seal_of, write_facts
+from seqtrack_lit.runs.folder import CONFIG, differences, environment, read_metadata, seal_of, write_metadata
 from seqtrack_lit.tracking.seqtrack import SeqTrackTracker
 from seqtrack_lit.training.callbacks.checkpoint import Checkpoints, remove_parts, resumable
 from seqtrack_lit.training.callbacks.metrics import Meter, Record, RunFolder, Sink
@@ -72,7 +73,7 @@ def fit(config: DictConfig, folder: Path, *, group: str | None) -> float | None:
         SeqTrackTracker(net, **plain["tracker"])  # wrong arguments stop here, not after the first epoch
         if checkpoint is None and config.init_from is not None:
             log.info("weights of %s", load_weights(net, Path(config.init_from).expanduser()))
-        known = read_facts(folder) if checkpoint is not None or not (first_process() or config.overwrite) else {}
+        known = read_metadata(folder) if checkpoint is not None or not (first_process() or config.overwrite) else {}
         gpu = accelerator in ("gpu", "cuda") or (accelerator == "auto" and torch.cuda.is_available())
         precision = _precision(config.train.precision, known, None if group is None else folder.parent, gpu=gpu)
         trainer = _trainer(config, folder, precision, accelerator)
@@ -117,12 +118,14 @@ def _fit(
     checkpoints = Checkpoints(folder / "checkpoints", every_steps=config.callbacks.checkpoint_steps)
     stopping = StopCleanly(checkpoints)
     trainer.callbacks += [*_callbacks(config, plain, checkpoints, sinks, data), stopping]  # type: ignore[attr-defined]
-    spent = float(read_facts(folder).get("seconds", 0.0)) if checkpoint is not None else 0.0  # before it was continued
+    spent = (
+        float(read_metadata(folder).get("seconds", 0.0)) if checkpoint is not None else 0.0
+    )  # before it was continued
     began, status, code = time.time() - spent, "failed", 1
     try:
         if first:
-            _write_config(plain, folder)
-            write_facts(folder, {"status": "running", **facts})
+            write_atomic(folder / CONFIG, OmegaConf.to_yaml(OmegaConf.create(dict(plain))))
+            write_metadata(folder, {"status": "running", **facts})
             service = _open(sinks, config, folder, group, {**plain, "derived": derived}, checkpoint)
             log.info("%s", "\n".join(_summary(folder, module, trainer, precision, checkpoint, passed_over)))
         trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
@@ -142,7 +145,7 @@ def _fit(
         if service is not None:
             service.close(code, outcome)
         if first:
-            write_facts(folder, outcome)
+            write_metadata(folder, outcome)
     if first:
         best = "none" if checkpoints.best is None else f"{checkpoints.best:.1f}"
         log.info("done     %s, best val/auc %s", folder / "checkpoints" / f"{config.which}.ckpt", best)
@@ -226,7 +229,7 @@ def _open(
     step = 0 if checkpoint is None else _steps_of(checkpoint)
     if config.logger.files:
         files = RunFolder(folder)
-        files.cut(step)
+        files.metrics.cut(step)
         sinks.append(files)
     if config.logger.service is None:
         return None
@@ -305,7 +308,7 @@ def _on_gpu(trainer: Trainer) -> bool:
 def _summary(
     folder: Path, module: SeqTrackModule, trainer: Trainer, precision: str, checkpoint: Path | None, passed_over: str
 ) -> list[str]:
-    facts = read_facts(folder)
+    facts = read_metadata(folder)
     rates = ", ".join(f"{name} {rate:.3g}" for name, rate in facts["learning_rates"].items())
     scaled = module.recipe.scale(module.budget.global_batch)
     mix = ", ".join(f"{name} {part['share']:.0%} ({part['videos']:,})" for name, part in facts["data"].items())
@@ -341,7 +344,7 @@ def _check_going_on(folder: Path, checkpoint: Path, budget: TrainingLength, now:
     Raises:
         ValueError: other devices or another device_batch inside an epoch.
     """
-    known = read_facts(folder)
+    known = read_metadata(folder)
     then = known.get("budget", {})
     before, after = (then.get("devices"), then.get("device_batch")), (budget.devices, budget.batch)
     steps = _steps_of(checkpoint)
@@ -353,12 +356,6 @@ def _check_going_on(folder: Path, checkpoint: Path, budget: TrainingLength, now:
     changed = differences(known, now) if first_process() else []
     if changed:
         log.warning("not exactly the run that was begun: %s", ", ".join(changed))
-
-
-def _write_config(plain: Mapping[str, Any], folder: Path) -> None:
-    part = folder / "config.part"
-    OmegaConf.save(OmegaConf.create(dict(plain)), part)
-    part.replace(folder / "config.yaml")
 
 
 def _steps_of(checkpoint: Path) -> int:

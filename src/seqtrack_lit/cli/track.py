@@ -93,7 +93,7 @@ class Output:
         from rich.console import Console
         from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-        from seqtrack_lit.evaluation.results import remove_leftovers
+        from seqtrack_lit.files import remove_leftovers
         from seqtrack_lit.tracking.video_io import VideoWriter
 
         self.base, self.config, self.settings = base, config, settings
@@ -153,7 +153,7 @@ class Output:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        from seqtrack_lit.evaluation.results import write_atomic
+        from seqtrack_lit.files import write_atomic
 
         self.bar.stop()
         failure: OSError | None = None
@@ -177,7 +177,7 @@ class Output:
         return f"{self.frames} frames at {self.fps:.1f} frames/s; look at {self.base}{kinds}"
 
     def _save_facts(self, *, finished: bool) -> None:
-        from seqtrack_lit.evaluation.results import write_atomic
+        from seqtrack_lit.files import write_atomic
 
         write_atomic(self._path(".json"), json.dumps(self._facts(finished=finished), indent=1, allow_nan=False) + "\n")
 
@@ -310,7 +310,7 @@ def _ask_for_box(first: "Image", base: Path) -> str:
     """The first frame as a picture, to read the box from."""
     import cv2
 
-    from seqtrack_lit.evaluation.results import write_atomic
+    from seqtrack_lit.files import write_atomic
 
     path = base.with_name(f"{base.name.removesuffix('_tracked')}_first.png")
     write_atomic(path, cv2.imencode(".png", first[..., ::-1])[1].tobytes())

@@ -66,7 +66,7 @@ from seqtrack_lit.cli.hydra.runtime import (
     run,
 )
 from seqtrack_lit.cli.launch.processes import agree_on_start, slurm_job
-from seqtrack_lit.runs.folder import check_same, is_own, read_facts
+from seqtrack_lit.runs.folder import check_same, is_own, read_metadata
 from seqtrack_lit.runs.migrate import migrate_overrides
 
 log = logging.getLogger(__name__)
@@ -124,13 +124,13 @@ def body(config: DictConfig) -> float | None:
         check_same(folder, settings_now, _DECISIVE, harmless=_HARMLESS)
     if goes_on and status(folder) == "finished":
         log.info("%s: already finished, nothing to do (overwrite=true trains again)", folder)
-        return read_facts(folder).get("best")
+        return read_metadata(folder).get("best")
     if begun and config.resume is None and not sweep:
         raise ValueError(
             f"{folder} already holds a run: go on with it by resume=auto, delete it by overwrite=true, or give this "
             "one another name=..."
         )
-    group = Path(settings.sweep.dir).name if sweep else read_facts(folder).get("group")
+    group = Path(settings.sweep.dir).name if sweep else read_metadata(folder).get("group")
     from seqtrack_lit.cli.run_training import fit
 
     return fit(config, folder, group=group)
@@ -145,7 +145,7 @@ def _check_trainer(config: DictConfig) -> None:
 
 def status(folder: Path) -> str | None:
     """What became of the run in a folder: running, finished, stopped, failed; None where there is none."""
-    found = read_facts(folder).get("status")
+    found = read_metadata(folder).get("status")
     return None if found is None else str(found)
 
 
@@ -167,7 +167,7 @@ def continued(arguments: list[str]) -> list[str]:
     folder = _newest(arguments) if wanted == "auto" else existing(wanted, "resume")
     if folder is None:
         return arguments
-    facts = read_facts(folder)
+    facts = read_metadata(folder)
     former = facts.get("overrides")  # Hydra's own list would be that of a refused attempt, too
     if former is None:
         raise FileNotFoundError(

@@ -85,7 +85,7 @@ def write_workspace(config: DictConfig, checkpoint: Path, folder: Path) -> list[
     Raises:
         FileExistsError: a file of the workspace is there with other content.
     """
-    from seqtrack_lit.evaluation.results import write_atomic
+    from seqtrack_lit.files import write_atomic
 
     given = folder / "sequences" if (folder / "sequences").is_dir() else Path(config.sequences).expanduser()
     sequences = given.absolute() if given.is_dir() else Path("sequences")

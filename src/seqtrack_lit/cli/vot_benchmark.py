@@ -60,7 +60,7 @@ def run_vot(
         identity: what the results depend on.
         devices: given to the processes in turn.
     """
-    from seqtrack_lit.tracking.benchmark import claim, run_benchmark
+    from seqtrack_lit.tracking.benchmark import check_identity, run_benchmark
     from seqtrack_lit.tracking.multistart import Experiment, Realtime, Trajectories
 
     settings = vot_settings(config)
@@ -69,7 +69,7 @@ def run_vot(
         realtime = Realtime(settings["seconds_per_frame"], settings["grace"]) if kind == "realtime" else None
         clock = {} if realtime is None else {"seconds_per_frame": realtime.seconds, "grace": realtime.grace}
         experiment = Experiment(kind, index, realtime)
-        claim(folder / kind, {**identity, **clock}, replace=config.replace, files="*/*")
+        check_identity(folder / kind, {**identity, **clock}, replace=config.replace, files="*/*")
         experiments.append(experiment)
     failed = []
     for experiment in experiments:

@@ -1,4 +1,4 @@
-"""Scores as a torchmetrics metric, for validation inside training, on one rank or many."""
+"""Scores as a torchmetrics metric, for validation inside training, on one process or several."""
 
 from collections.abc import Sequence
 
@@ -9,34 +9,32 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from seqtrack_lit.evaluation.ope import GroundTruth, SequenceCurves
-from seqtrack_lit.evaluation.scores import convention_of, mean_curves, values_of
+from seqtrack_lit.evaluation.scores import Scores, convention_of, curve_lengths, score_curves
 
 
 class TrackingScores(Metric):
-    """A benchmark's scores in percent, from tracked boxes of its sequences, in any order and on any rank.
+    """A benchmark's scores in percent, from tracked boxes of its sequences, in any order and on any process.
 
-    The state is one row per sequence, summed over ranks, with a count: a sequence that was tracked twice (samplers
-    fill up the last round by repeating) counts once, and ranks may hold different numbers of sequences.
+    The state is a row of curves and weights for each sequence, summed over processes, with a count: a sequence that
+    was tracked twice counts once, and processes may hold different numbers of sequences.
 
     Args:
-        truths: all sequences of the benchmark, the same on every rank.
+        truths: all sequences of the benchmark, the same on every process.
         convention: a key of `scores.CONVENTIONS`.
     """
 
     full_state_update = False
     sums: Tensor  # [sequences, curve points + curves], float64
-    counts: Tensor  # [sequences]
+    counts: Tensor  # [sequences], float64
 
     def __init__(self, truths: Sequence[GroundTruth], convention: str = "seqtrack") -> None:
         super().__init__()
-        self.truths = list(truths)
-        self.convention = convention
-        # Curve names and lengths, from the ground truth scored against itself.
-        blank = convention_of(convention).measure(self.truths[0], self.truths[0].boxes)
-        self._points = {name: len(curve) for name, curve in blank.curves.items()}
+        self.truths, self.convention = list(truths), convention
+        self._points = curve_lengths(convention)
         width = sum(self._points.values()) + len(self._points)
         self.add_state("sums", torch.zeros(len(self.truths), width, dtype=torch.float64), dist_reduce_fx="sum")
         self.add_state("counts", torch.zeros(len(self.truths), dtype=torch.float64), dist_reduce_fx="sum")
+        self.scores: Scores | None = None
 
     def update(self, index: int, boxes_xywh: Float64[np.ndarray, "frames 4"]) -> None:
         """Add the tracked boxes (pixels) of sequence `index` of `truths`."""
@@ -46,18 +44,21 @@ class TrackingScores(Metric):
         self.counts[index] += 1
 
     def compute(self) -> dict[str, Tensor]:
-        """Scores by name, in percent, over the sequences seen; float64.
+        """Scores by name, in percent, over the sequences tracked on any process; float64.
+
+        The same with values per sequence and curves is in `scores` afterwards.
 
         Raises:
-            ValueError: no sequence was seen.
+            ValueError: no sequence was tracked.
         """
-        seen = self.counts > 0
-        if not seen.any():
+        seen = np.flatnonzero(self.counts.cpu().numpy())
+        if not seen.size:
             raise ValueError("no sequence was tracked, so there is nothing to score")
-        rows = (self.sums[seen] / self.counts[seen, None]).cpu().numpy()
-        mean = mean_curves([self._unpack(row) for row in rows])
-        values = values_of(convention_of(self.convention), mean)
-        return {name: torch.tensor(value, dtype=torch.float64) for name, value in values.items()}
+        rows = (self.sums / self.counts[:, None]).cpu().numpy()
+        truths = [self.truths[index] for index in seen]
+        curves = {self.truths[index].name: self._unpack(rows[index]) for index in seen}
+        self.scores = score_curves(truths, curves, convention=self.convention)
+        return {name: torch.tensor(value, dtype=torch.float64) for name, value in self.scores.values.items()}
 
     def _unpack(self, row: Float64[np.ndarray, "width"]) -> SequenceCurves:
         """A row of the state as curves and weights."""

@@ -1,4 +1,4 @@
-"""Result files: what a tracker answered, on disk.
+"""Result files of trackers on disk: written, read, found.
 
 Ours, one folder `<out>/<tracker>/<benchmark>/` and for each sequence
 
@@ -11,12 +11,13 @@ Ours, one folder `<out>/<tracker>/<benchmark>/` and for each sequence
 The boxes file is written last, under another name, and renamed: when it is there, the result is whole.
 Reading accepts the raw results of other trackers: commas, tabs, blanks or semicolons, integers or floats,
 file names with the prefix of the pytracking family (`uav_`, `nfs_` ...), GOT-10k's folder per sequence.
+`find_trackers` knows the folders `<tracker>/<benchmark>/` (ours), `<tracker>/<configuration>[_000]/<benchmark>/`
+(pytracking family), `<tracker>_tracking_result/` (MATLAB kits of LaSOT and TNL2K), a folder per sequence (GOT-10k),
+a folder of files.
 """
 
 import os
-import platform
 import re
-import tempfile
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -25,13 +26,29 @@ import numpy as np
 from jaxtyping import Float64
 
 from seqtrack_lit.checks import path_part, same_files, shown
-from seqtrack_lit.files import read_bytes
+from seqtrack_lit.files import read_bytes, write_atomic
 
+# Folder names that say which benchmark lies in them: ours first, then those of other code.
+BENCHMARK_FOLDERS: dict[str, tuple[str, ...]] = {
+    "lasot": ("lasot",),
+    "lasot_ext": ("lasot_ext", "lasot_extension_subset", "lasotext"),
+    "trackingnet": ("trackingnet",),
+    "got10k_test": ("got10k_test", "got10k"),
+    "got10k_val": ("got10k_val", "got10k_ltrval"),
+    "tnl2k": ("tnl2k", "tnl2k_test"),
+    "nfs": ("nfs", "nfs30"),
+    "nfs_official": ("nfs_official", "nfs30", "nfs"),
+    "nfs240": ("nfs240",),
+    "uav123": ("uav123", "uav"),
+    "otb100": ("otb100", "otb"),
+    "generated": ("generated",),
+    "vot2020": ("vot2020", "vot20", "baseline"),
+}
+_RUN = re.compile(r"_\d{3}")  # pytracking's repetitions
+_DEPTH = 5
 PREFIXES = ("uav_", "nfs_", "otb_", "lasot_", "tnl2k_")
 _LARGEST = {4: 1e6}  # pixels of a box; of other columns 1e9 (seconds)
 _LARGEST_FILE = 16_000_000  # bytes; a box of full precision takes 80, the longest videos have 30,000 frames
-# What names of unfinished files begin with: the machine; then comes the process.
-_HERE = f".{re.sub(r'[^A-Za-z0-9]', '', platform.node())[:40]}-"
 _SEPARATORS = str.maketrans({",": " ", ";": " ", "\t": " "})
 
 
@@ -55,55 +72,6 @@ def result_path(folder: Path, name: str, repetition: int = 1, kind: str = "") ->
         + ([kind] if kind else [])
     )
     return folder / ("_".join(parts) + ".txt")
-
-
-def write_atomic(path: Path, content: str | bytes) -> None:
-    """Write a file whole or not at all: a temporary name beside it, flushed to the disk, then renamed.
-
-    Raises:
-        OSError: the disk is full, or the folder cannot be written. What was there before is untouched.
-    """
-    data = content.encode() if isinstance(content, str) else content
-    temporary: str | None = None
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, temporary = tempfile.mkstemp(prefix=f"{_HERE}{os.getpid()}-", suffix=".part", dir=path.parent)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(temporary).chmod(0o644)  # mkstemp makes private files; results are to be shared
-        Path(temporary).replace(path)
-    except BaseException as error:
-        if temporary is not None:
-            Path(temporary).unlink(missing_ok=True)
-        if isinstance(error, OSError):
-            raise OSError(
-                error.errno,
-                f"could not write {path}: {error.strerror}. Every file written before is whole and stays; make "
-                "room (or choose another folder) and give the same command again: finished sequences are skipped",
-            ) from error
-        raise
-
-
-def remove_leftovers(*folders: Path) -> None:
-    """Delete the unfinished files that killed processes of this machine left in some folders."""
-    for path in (path for folder in folders for path in folder.glob(f"{_HERE}*.part")):
-        pid = path.name.removeprefix(_HERE).partition("-")[0]
-        if pid.isdigit() and not _runs(int(pid)):
-            path.unlink(missing_ok=True)
-
-
-def _runs(pid: int) -> bool:
-    if os.name == "nt":  # signal 0 would end it there
-        return True
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except (OSError, OverflowError):  # somebody else's
-        return True
-    return True
 
 
 def require_own_files(names: Collection[str]) -> None:
@@ -282,3 +250,77 @@ def list_done(folder: Path, frames: Mapping[str, int], repetition: int = 1) -> l
         if path.is_file() and read_bytes(path, largest=_LARGEST_FILE).count(b"\n") == count:
             done.append(name)
     return done
+
+
+class Found(NamedTuple):
+    """Folders with results by tracker; and those that hold files of the same names but lie beside the benchmark's."""
+
+    trackers: dict[str, Path]
+    passed_over: list[Path]
+
+
+def find_trackers(root: Path, benchmark: str, sequences: Collection[str]) -> Found:
+    """Folders at or below `root` that hold results of the benchmark's sequences, by tracker name.
+
+    Where some are called as the benchmark, the others are passed over: sequences of two benchmarks share names.
+
+    Args:
+        root: the folder of one tracker or of many.
+        benchmark: the benchmark's name; folders with the name of another one are passed over.
+        sequences: names of its sequences.
+
+    Raises:
+        FileNotFoundError: no such folder, or nothing in it (says what was looked for).
+    """
+    if not root.is_dir():
+        raise FileNotFoundError(f"no folder {root}: results=[...] takes folders of result files")
+    root = root.resolve()
+    own = {folder.lower() for folder in BENCHMARK_FOLDERS.get(benchmark, (benchmark,))} | {benchmark.lower()}
+    others = {name for names in BENCHMARK_FOLDERS.values() for name in names} - own
+    wanted = set(sequences)
+    wanted |= {prefix + name for prefix in PREFIXES for name in sequences}
+    wanted |= {name.removeprefix(prefix) for prefix in PREFIXES for name in sequences}
+    found: list[Path] = []
+    for at, folders, files in os.walk(root):
+        place = Path(at)
+        tracker = any(name.lower() in own for name in folders)  # a tracker may be called "baseline", as VOT's folder is
+        if place.name.lower() in others and place != root and not tracker:
+            folders.clear()
+            continue
+        nested = [name for name in folders if name in wanted - own and _holds_itself(place / name)]
+        if nested or any(file.removesuffix(".txt") in wanted for file in files if file.endswith(".txt")):
+            found.append(place)
+            folders[:] = [name for name in folders if name not in nested]
+        if len(place.relative_to(root).parts) >= _DEPTH:
+            folders.clear()
+    named = [folder for folder in found if folder.name.lower() in own]
+    passed_over = [folder for folder in found if named and folder not in named]
+    found = named or found
+    if not found:
+        first = ", ".join(f"{name}.txt" for name in list(sequences)[:3])
+        raise FileNotFoundError(
+            f"{root} holds no results of {benchmark}: none of {first} ... in it or {_DEPTH} levels below"
+        )
+    labels = {folder: _tracker_of(folder, own) for folder in found}
+    twice = {label for label in labels.values() if list(labels.values()).count(label) > 1}
+    trackers = {
+        (str(folder.relative_to(root)) if label in twice and folder != root else label): folder
+        for folder, label in sorted(labels.items())
+    }
+    return Found(trackers, passed_over)
+
+
+def _holds_itself(folder: Path) -> bool:
+    """Whether it is the folder of one sequence with its boxes in it."""
+    return any((folder / f"{folder.name}{end}.txt").is_file() for end in ("_001", ""))
+
+
+def _tracker_of(folder: Path, own: set[str]) -> str:
+    """The nearest folder name that is not the benchmark's and not a number of a repetition."""
+    run = ""
+    for part in reversed(folder.parts[1:]):
+        if _RUN.fullmatch(part):
+            run = part
+        elif part.lower() not in own:
+            return re.sub(r"_tracking_results?$", "", part) + run
+    return folder.name

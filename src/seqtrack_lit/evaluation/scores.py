@@ -1,7 +1,7 @@
-"""Scores: what the curves of all sequences of a benchmark come to, by a named convention.
+"""Scores of a benchmark from the curves of its sequences, by a named convention.
 
-A score is a fraction inside the measuring functions and percent here. Every number is a weighted mean over
-sequences of a curve, read out at a point or as an area; which points, and which weights, is the convention.
+A score is a fraction inside the measuring functions and percent here. Every score is a weighted mean over sequences
+of a curve, taken at a point or as an area; which points, and which weights, is the convention.
 """
 
 import json
@@ -17,19 +17,16 @@ from annotated_types import Ge, Le
 from jaxtyping import Bool, Float64
 
 from seqtrack_lit.checks import path_part, shown
-from seqtrack_lit.evaluation import got10k, trackingnet
-from seqtrack_lit.evaluation import lasot_pysot as other_toolkits
-from seqtrack_lit.evaluation import ope as overlap
+from seqtrack_lit.evaluation import got10k, lasot_pysot, ope, trackingnet
 from seqtrack_lit.evaluation.ope import Curve, GroundTruth, Rules, SequenceCurves
-from seqtrack_lit.evaluation.results import find_boxes, read_boxes, read_times, write_atomic
-from seqtrack_lit.evaluation.table import Table
-from seqtrack_lit.files import read_json
+from seqtrack_lit.evaluation.results import find_boxes, read_boxes, read_times
+from seqtrack_lit.files import read_json, write_atomic
 
-ReadOut = Callable[[Mapping[str, Curve]], float]
+ScoreFunction = Callable[[Mapping[str, Curve]], float]
 
 # AUC: mean of the success curve over its 21 thresholds. P: centre error at most 20 px. PNorm: at most 0.20 target
 # sizes. OP50, OP75: IoU above 0.5, 0.75. All in [0, 1] here, percent in Scores.
-_OPE: dict[str, ReadOut] = {
+_OPE: dict[str, ScoreFunction] = {
     "AUC": lambda curves: float(curves["success"].mean()),
     "PNorm": lambda curves: float(curves["norm_precision"][20]),
     "P": lambda curves: float(curves["precision"][20]),
@@ -40,18 +37,18 @@ _OPE: dict[str, ReadOut] = {
 
 @dataclass(frozen=True)
 class Convention:
-    """How one toolkit measures a sequence, how it reads its scores from the curves, if it knows what NaN means."""
+    """A toolkit's rules: curves of a sequence, scores from the mean curves, whether results may hold NaN."""
 
     measure: Callable[[GroundTruth, Float64[np.ndarray, "M 4"]], SequenceCurves]
-    score: Mapping[str, ReadOut]
+    score: Mapping[str, ScoreFunction]
     nan: bool = False
 
 
 CONVENTIONS: dict[str, Convention] = {
-    "seqtrack": Convention(overlap.seqtrack, _OPE),
-    "pytracking": Convention(overlap.pytracking, _OPE),
-    "lasot_matlab": Convention(other_toolkits.lasot_matlab, _OPE, nan=True),
-    "pysot": Convention(other_toolkits.pysot, _OPE),
+    "seqtrack": Convention(ope.seqtrack, _OPE),
+    "pytracking": Convention(ope.pytracking, _OPE),
+    "lasot_matlab": Convention(lasot_pysot.lasot_matlab, _OPE, nan=True),
+    "pysot": Convention(lasot_pysot.pysot, _OPE),
     # PNormAUC: the toolkit's own "normalized precision score", the mean over errors of 0 to 0.5 target sizes.
     "got10k_otb": Convention(
         got10k.got10k_otb, {**_OPE, "PNormAUC": lambda curves: float(curves["norm_precision"].mean())}, nan=True
@@ -135,11 +132,6 @@ class Scores:
     fps: Positive | None = None
     short: Count = 0
 
-    def table(self) -> Table:
-        """One row with this tracker's scores."""
-        title = f"{self.benchmark} ({self.sequences} sequences, convention {self.convention})"
-        return Table(title, ("tracker", *self.values), ((self.tracker, *self.values.values()),))
-
     def save(self, path: Path) -> None:
         """Write to a JSON file keyed by convention, numbers with one decimal; other conventions in it stay."""
         known = self.load_all(path) if path.is_file() else {}
@@ -185,7 +177,7 @@ def _inconsistent(convention: str, one: Scores) -> str:
     if one.convention != convention:
         return f"{convention}.convention is {shown(one.convention)}"
     known = VOT[convention] if convention in VOT else frozenset(CONVENTIONS[convention].score)
-    curves = {"eao": len(one.curves.get("eao", ()))} if convention in VOT else _curve_lengths(convention)
+    curves = {"eao": len(one.curves.get("eao", ()))} if convention in VOT else curve_lengths(convention)
     parts = {"values": one.values, **{f"per_sequence.{name}": of for name, of in one.per_sequence.items()}}
     for name, of in parts.items():
         if not of or not of.keys() <= known:
@@ -200,7 +192,7 @@ def _inconsistent(convention: str, one: Scores) -> str:
 
 
 @cache
-def _curve_lengths(convention: str) -> dict[str, int]:
+def curve_lengths(convention: str) -> dict[str, int]:
     """Names and lengths of a convention's curves."""
     boxes = np.ones((2, 4))
     curves = CONVENTIONS[convention].measure(GroundTruth("", boxes, resolution=(2, 2)), boxes).curves
@@ -216,20 +208,20 @@ def _rounded(value: Any) -> Any:
     return [_rounded(item) for item in value] if isinstance(value, list) else value
 
 
-def mean_curves(measurements: Sequence[SequenceCurves]) -> SequenceCurves:
-    """Weighted mean of curves; a curve nobody has weight on is zero."""
+def mean_curves(sequences: Sequence[SequenceCurves]) -> SequenceCurves:
+    """Weighted mean of curves; a curve whose weights are all zero is zero."""
     curves, weights = {}, {}
-    for name, first in measurements[0].curves.items():
-        weight = np.array([m.weights[name] for m in measurements])
-        stacked = np.stack([m.curves[name] for m in measurements])
+    for name, first in sequences[0].curves.items():
+        weight = np.array([one.weights[name] for one in sequences])
+        stacked = np.stack([one.curves[name] for one in sequences])
         weights[name] = float(weight.sum())
         curves[name] = weight @ stacked / weights[name] if weights[name] > 0 else np.zeros_like(first)
     return SequenceCurves(curves, weights)
 
 
-def values_of(convention: Convention, measurement: SequenceCurves) -> dict[str, float]:
-    """The scores in percent, read from the curves."""
-    return {name: 100 * read(measurement.curves) for name, read in convention.score.items()}
+def values_of(convention: Convention, curves: SequenceCurves) -> dict[str, float]:
+    """The scores in percent of (mean) curves."""
+    return {name: 100 * score(curves.curves) for name, score in convention.score.items()}
 
 
 def score_sequences(
@@ -253,25 +245,33 @@ def score_sequences(
     for truth in truths:
         _check_rows(f"{tracker} on {benchmark}, {truth.name}", truth, results[truth.name], convention)
     try:
-        measured = {truth.name: rules.measure(truth, results[truth.name]) for truth in truths}
+        curves = {truth.name: rules.measure(truth, results[truth.name]) for truth in truths}
     except ValueError as error:
         raise ValueError(f"{tracker} on {benchmark}, {error}") from None
-    whole = mean_curves(list(measured.values()))
+    scores = score_curves(truths, curves, convention=convention)
+    short = sum(len(results[truth.name]) < len(truth.boxes) for truth in truths)
+    return replace(scores, tracker=tracker, benchmark=benchmark, fps=fps, short=short)
+
+
+def score_curves(
+    truths: Sequence[GroundTruth], curves: Mapping[str, SequenceCurves], *, convention: str = "seqtrack"
+) -> Scores:
+    """Scores of measured sequences (curves by sequence name), without names of tracker and benchmark."""
+    rules = convention_of(convention)
+    whole = mean_curves([curves[truth.name] for truth in truths])
     attributes = {}
     for attribute in dict.fromkeys(a for truth in truths for a in truth.attributes):
-        chosen = [measured[truth.name] for truth in truths if attribute in truth.attributes]
+        chosen = [curves[truth.name] for truth in truths if attribute in truth.attributes]
         attributes[attribute] = {**values_of(rules, mean_curves(chosen)), "sequences": len(chosen)}
     return Scores(
         convention=convention,
-        tracker=tracker,
-        benchmark=benchmark,
+        tracker="",
+        benchmark="",
         sequences=len(truths),
         values=values_of(rules, whole),
-        per_sequence={name: values_of(rules, measurement) for name, measurement in measured.items()},
+        per_sequence={truth.name: values_of(rules, curves[truth.name]) for truth in truths},
         per_attribute=attributes,
         curves={name: (100 * curve).tolist() for name, curve in whole.curves.items()},
-        fps=fps,
-        short=sum(len(results[truth.name]) < len(truth.boxes) for truth in truths),
     )
 
 
@@ -381,7 +381,7 @@ _RULES: dict[str, Rules] = {
 }
 
 
-def truth_of(
+def ground_truth(
     name: str,
     boxes: Float64[np.ndarray, "N 4"],
     visible: Bool[np.ndarray, "N"] | None,
@@ -389,7 +389,7 @@ def truth_of(
     *,
     benchmark: str,
 ) -> GroundTruth:
-    """What is needed of a data set's sequence to score it: the fields of `data.sequence.Sequence`."""
+    """The ground truth of a video of a data set, from the fields of `data.video.sequence.Video`."""
     cover, resolution = meta.get("cover"), meta.get("resolution")
     return GroundTruth(
         name=name,

@@ -30,8 +30,7 @@ from seqtrack_lit.data.video.regions import (
     mask_of_runs,
     read_regions,
 )
-from seqtrack_lit.evaluation.results import remove_leftovers, write_atomic
-from seqtrack_lit.files import read_bytes
+from seqtrack_lit.files import read_bytes, remove_leftovers, write_atomic
 
 EXPERIMENTS = ("baseline", "realtime", "unsupervised")
 

@@ -11,10 +11,11 @@ import numpy as np
 from jaxtyping import Bool, Float64, Int64
 
 from seqtrack_lit.data.video.regions import Region, Special, VotAnnotation
-from seqtrack_lit.evaluation.results import read_column, write_atomic
+from seqtrack_lit.evaluation.results import read_column
 from seqtrack_lit.evaluation.scores import Scores
 from seqtrack_lit.evaluation.vot import RunOverlaps, counted, multistart, run_overlaps
 from seqtrack_lit.evaluation.vot_results import Run, find_trajectory, read_trajectory, runs_of
+from seqtrack_lit.files import write_atomic
 
 ANALYSIS = "analysis.json"
 

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from seqtrack_lit.checks import shown
+from seqtrack_lit.files import replacing
 from seqtrack_lit.models.description import FORMAT, Description, build_model, check_sizes, read_description
 from seqtrack_lit.models.encoder import ViTEncoder
 from seqtrack_lit.models.official import OfficialConfig, describe
@@ -232,11 +233,8 @@ def export_official(model: SeqTrack, path: str | Path, *, epoch: int = 500) -> N
         "net_info": None,
         "constructor": None,
     }
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
-    torch.save(content, part)
-    part.replace(path)
+    with replacing(Path(path)) as temporary, temporary.open("wb") as file:
+        torch.save(content, file)
 
 
 def export_compact(checkpoint: str | Path, path: str | Path, *, storage: Storage = "int8") -> None:

@@ -15,7 +15,7 @@ from torch import Tensor
 from typing_extensions import TypedDict
 
 from seqtrack_lit.checks import shown
-from seqtrack_lit.files import typed
+from seqtrack_lit.files import flatten, typed
 from seqtrack_lit.models.safe_read import StoredTensor, kind_of
 from seqtrack_lit.models.seqtrack import SeqTrack
 
@@ -135,13 +135,11 @@ def check_sizes(description: Description, state: Mapping[str, Tensor], source: s
 
 def dotted(tree: Mapping[str, object], prefix: str) -> dict[str, object]:
     """Arguments by dotted key ("model.encoder.heads"), without those that are None or Hydra's own (`_target_`)."""
-    flat: dict[str, object] = {}
-    for key, value in tree.items():
-        if isinstance(value, Mapping):
-            flat |= dotted(value, f"{prefix}{key}.")
-        elif value is not None and not hydra(key):
-            flat[f"{prefix}{key}"] = value
-    return flat
+    return {
+        f"{prefix}{key}": value
+        for key, value in flatten(tree).items()
+        if value is not None and not hydra(key.rpartition(".")[2])
+    }
 
 
 def hydra(key: object) -> bool:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from seqtrack_lit.checks import shown
-from seqtrack_lit.files import read_yaml
+from seqtrack_lit.files import flatten, read_yaml
 from seqtrack_lit.models.description import Description
 from seqtrack_lit.models.official_names import ENCODERS, PUBLISHED, State, count
 
@@ -111,7 +111,7 @@ class OfficialConfig:
             raise ValueError(
                 f"official_config {path}: sections MODEL, DATA, TEST are expected, as in the official code"
             )
-        given = _flatten(tree)
+        given = flatten(tree)
         known = _READ | _TRAINING_ONLY
         for key in given:
             section = key.split(".")[0]
@@ -318,10 +318,3 @@ def mean_probability(threshold: float) -> float:
     0.015
     """
     return 1.0 if math.isnan(threshold) else min(max(threshold / 40, 0.0), 1.0)
-
-
-def _flatten(tree: Mapping[str, object], prefix: str = "") -> dict[str, object]:
-    flat: dict[str, object] = {}
-    for key, value in tree.items():
-        flat |= _flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
-    return flat

@@ -16,6 +16,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from seqtrack_lit.checks import one_of, shown
+from seqtrack_lit.files import replacing
 
 Storage = Literal["int8", "fp16"]
 SCALE = ".scale"
@@ -64,12 +65,9 @@ def save_compact(
     description: Mapping[str, object] | None = None,
 ) -> None:
     """Write a file, whole or not at all."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
     metadata = {"seqtrack": json.dumps(description)} if description is not None else None
-    save_file({name: tensor.contiguous() for name, tensor in pack(state, storage).items()}, part, metadata)
-    part.replace(path)
+    with replacing(Path(path)) as temporary:
+        save_file({name: tensor.contiguous() for name, tensor in pack(state, storage).items()}, temporary, metadata)
 
 
 def load_compact(path: str | Path) -> tuple[dict[str, Tensor], dict[str, object] | None]:

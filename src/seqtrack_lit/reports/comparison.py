@@ -15,10 +15,9 @@ from urllib.parse import quote
 
 import numpy as np
 
-from seqtrack_lit.evaluation import table as tables
+from seqtrack_lit.evaluation import tables
 from seqtrack_lit.evaluation.scores import Scores
-from seqtrack_lit.evaluation.table import Table
-from seqtrack_lit.evaluation.tables import compare
+from seqtrack_lit.evaluation.tables import Table, compare
 from seqtrack_lit.reports import plots
 from seqtrack_lit.reports.page import Cell, Plot, draw_plot, fresh_folder, scores_table, write_document
 from seqtrack_lit.runs.compare import PAGE, Comparison, Group, Member, environments, warnings
@@ -205,7 +204,7 @@ def _state(group: Group) -> str:
 def _status(one: Member) -> str:
     """The status, and how far an unfinished run came."""
     at = max((float(along[-1]) for along, _ in one.run.metrics.values()), default=None)
-    total = one.run.facts.get("budget")
+    total = one.run.metadata.get("budget")
     whole = total.get("total") if isinstance(total, dict) else None
     far = f", {at / whole:.0%}" if not one.finished and at is not None and isinstance(whole, int) and whole > 0 else ""
     return f"{one.status or 'no run.json'}{far}"

@@ -14,7 +14,8 @@ import cv2
 from seqtrack_lit.attention import look_at, strip
 from seqtrack_lit.crops import Image
 from seqtrack_lit.data.video.sequence import Video
-from seqtrack_lit.evaluation.results import read_result, write_atomic
+from seqtrack_lit.evaluation.results import read_result
+from seqtrack_lit.files import write_atomic
 from seqtrack_lit.tracking.seqtrack import SeqTrackTracker
 from seqtrack_lit.tracking.video_io import write_clip
 

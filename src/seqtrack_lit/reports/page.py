@@ -15,9 +15,8 @@ from urllib.parse import quote
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib.figure import Figure
 
-from seqtrack_lit.evaluation.results import remove_leftovers, write_atomic
-from seqtrack_lit.evaluation.table import Table
-from seqtrack_lit.evaluation.tables import SPEED
+from seqtrack_lit.evaluation.tables import SPEED, Table
+from seqtrack_lit.files import remove_leftovers, write_atomic
 from seqtrack_lit.reports import plots
 
 

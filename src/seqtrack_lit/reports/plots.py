@@ -20,8 +20,8 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from seqtrack_lit.checks import printable
 from seqtrack_lit.evaluation import got10k, trackingnet
 from seqtrack_lit.evaluation import ope as overlap
-from seqtrack_lit.evaluation.results import write_atomic
 from seqtrack_lit.evaluation.scores import Scores
+from seqtrack_lit.files import write_atomic
 from seqtrack_lit.runs.read import Columns, Curve
 
 

@@ -13,13 +13,12 @@ from typing import Any
 import cv2
 
 from seqtrack_lit.data.video.file import VideoFrames
-from seqtrack_lit.evaluation.results import write_atomic
 from seqtrack_lit.evaluation.scores import Scores
 from seqtrack_lit.evaluation.tables import compare
-from seqtrack_lit.files import inside
+from seqtrack_lit.files import flatten, inside, write_atomic
 from seqtrack_lit.reports import plots
 from seqtrack_lit.reports.page import Plot, draw_plot, fresh_folder, scores_table, write_document
-from seqtrack_lit.runs.read import Run, flatten, read_run
+from seqtrack_lit.runs.read import Run, read_run
 from seqtrack_lit.tracking.video_io import COLORS, TRUTH
 
 _LARGEST = 500_000_000  # bytes of a clip; one of a thousand frames has about 10 MB
@@ -41,7 +40,7 @@ def write_page(folder: Path, out: Path | None = None) -> Path:
     run = read_run(folder)
     page = out or folder / "report"
     fresh_folder(page, inside_run=out is None)
-    metadata = {key: value for key, value in flatten(run.facts).items() if value not in (None, {})}
+    metadata = {key: value for key, value in flatten(run.metadata).items() if value is not None}
     start = "environment.versions."
     versions = {key.removeprefix(start): metadata.pop(key) for key in list(metadata) if key.startswith(start)}
     more = [("Package versions", "".join(f"{name} {number}\n" for name, number in versions.items()))]
@@ -71,7 +70,7 @@ def _subtitle(run: Run) -> str:
     """Machine, device and revision, as far as run.json has them."""
     revision = run.environment.get("revision")
     commit = str(revision.get("commit", ""))[:10] if isinstance(revision, Mapping) else ""
-    known = [run.environment.get("machine"), run.facts.get("device"), f"revision {commit}" if commit else None]
+    known = [run.environment.get("machine"), run.metadata.get("device"), f"revision {commit}" if commit else None]
     return " · ".join(str(fact) for fact in known if fact) or "A run of seqtrack-lit"
 
 

@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from seqtrack_lit.files import read_yaml
+from seqtrack_lit.files import flatten, natural_order, read_yaml
 from seqtrack_lit.runs.migrate import migrate_settings
-from seqtrack_lit.runs.read import Run, flatten, is_run, is_trained, own_file, read_run
+from seqtrack_lit.runs.read import Run, is_run, is_trained, own_file, read_run
 
 # Where a run is put, how it is watched, how it is begun: no result depends on it.
 _ASIDE = ("name", "resume", "overwrite", "fit", "paths", "logger", "callbacks", "slots")
@@ -42,7 +42,7 @@ class Member:
     @property
     def status(self) -> str | None:
         """Of run.json: running, finished, stopped, failed."""
-        found = self.run.facts.get("status")
+        found = self.run.metadata.get("status")
         return None if found is None else str(found)
 
     @property
@@ -53,13 +53,13 @@ class Member:
     @cached_property
     def environment(self) -> dict[str, str]:
         """Revision, versions, machine, data by dotted key, as text."""
-        facts = {**self.run.facts, **self.run.environment}
+        facts = {**self.run.metadata, **self.run.environment}
         chosen = {key: facts[key] for key in _ENVIRONMENT if facts.get(key) not in (None, {}, "")}
         return {key: _text(value) for key, value in flatten(chosen).items() if key and value not in (None, "")}
 
     def number(self, key: str) -> float | None:
         """A number of run.json."""
-        value = self.run.facts.get(key)
+        value = self.run.metadata.get(key)
         return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
 
     def values(self, column: str) -> np.ndarray:
@@ -168,12 +168,7 @@ def _folders(folder: Path) -> list[Path]:
     except PermissionError:
         return []
     shown = [one for one in found if not one.name.startswith(".") and one.name not in ("results", PAGE)]
-    return sorted(shown, key=lambda one: _natural(one.name))
-
-
-def _natural(name: str) -> list[tuple[str, int]]:
-    """Sorts bins-16 before bins-128."""
-    return [(text, int(number or 0)) for text, number in re.findall(r"([^0-9]*)([0-9]*)", name)]
+    return sorted(shown, key=lambda one: natural_order(one.name))
 
 
 def _member(name: str, folder: Path) -> Member:
@@ -183,7 +178,7 @@ def _member(name: str, folder: Path) -> Member:
         ValueError: a file cannot be read, or there is nothing but a configuration.
     """
     run = read_run(folder)
-    if not (run.facts or run.metrics or run.scores):
+    if not (run.metadata or run.metrics or run.scores):
         raise ValueError("nothing but a config.yaml: no training began here, or it is something else's folder")
     path = own_file(folder, "config.yaml")
     config = read_yaml(path) or {} if path else {}

@@ -1,6 +1,15 @@
-"""What a run remembers of where it came from: run.json and config.yaml."""
+"""The folder of a run: names of its files; run.json, config.yaml and metrics.csv written and read.
 
+config.yaml                                    the settings, interpolations kept
+run.json                                       metadata: status, revision, versions, machine, data, overrides ...
+metrics.csv                                    a row a step, a column a number
+checkpoints/, pictures/, train.log             by training
+results/<tracker>/<benchmark>/                 by evaluation
+"""
+
+import csv
 import hmac
+import io
 import json
 import os
 import platform
@@ -15,8 +24,11 @@ from typing import Any
 
 from typing_extensions import TypedDict
 
-from seqtrack_lit.files import read_json, read_yaml, typed
+from seqtrack_lit.checks import shown
+from seqtrack_lit.files import flatten, read_json, read_text, read_yaml, typed, write_atomic
 from seqtrack_lit.runs.migrate import migrate_settings
+
+METADATA, CONFIG, METRICS, PICTURES = "run.json", "config.yaml", "metrics.csv", "pictures"
 
 PACKAGES = (
     "seqtrack-lit", "torch", "torchvision", "lightning", "timm", "numpy", "opencv-contrib-python-headless",
@@ -26,7 +38,7 @@ PACKAGES = (
 _LARGEST = 1 << 20  # bytes of run.json
 
 
-class Facts(TypedDict, total=False):
+class Metadata(TypedDict, total=False):
     """What run.json holds, where it is used again."""
 
     status: str
@@ -78,21 +90,18 @@ def _version(name: str) -> str | None:
         return None
 
 
-def write_facts(folder: Path, facts: Mapping[str, Any]) -> None:
-    """Add facts to a run's run.json, atomically.
+def write_metadata(folder: Path, metadata: Mapping[str, Any]) -> None:
+    """Add metadata to a run's run.json, atomically.
 
     Raises:
         OSError: the disk is full; what was there stays, but for the status.
     """
-    path = folder / "run.json"
-    known = read_facts(folder)
-    part = path.with_suffix(".part")
+    path = folder / METADATA
+    known = read_metadata(folder)
     try:
-        part.write_text(json.dumps({**known, **facts}, indent=1) + "\n")
-        part.replace(path)
+        write_atomic(path, json.dumps({**known, **metadata}, indent=1) + "\n")
     except OSError:
-        part.unlink(missing_ok=True)
-        _overwrite_status(path, known.get("status"), facts.get("status"))
+        _overwrite_status(path, known.get("status"), metadata.get("status"))
         raise
 
 
@@ -108,28 +117,28 @@ def _overwrite_status(path: Path, old: object, new: object) -> None:
             file.write(now.ljust(len(was)))
 
 
-def read_facts(folder: Path) -> dict[str, Any]:
-    """A run's facts; empty where there are none.
+def read_metadata(folder: Path) -> dict[str, Any]:
+    """A run's metadata; empty where there is no run.json.
 
     Raises:
-        ValueError: it is no JSON, or a fact is of another type than those that are written here.
+        ValueError: it is no JSON, or a field is of another type than those that are written here.
     """
-    path, remedy = folder / "run.json", "the file was changed, or is not a run's"
+    path, remedy = folder / METADATA, "the file was changed, or is not a run's"
     try:
-        facts: dict[str, Any] = read_json(path, dict, remedy, largest=_LARGEST)
+        metadata: dict[str, Any] = read_json(path, dict, remedy, largest=_LARGEST)
     except FileNotFoundError:
         return {}
-    typed(facts, Facts, str(path), remedy)
-    return facts
+    typed(metadata, Metadata, str(path), remedy)
+    return metadata
 
 
 def read_settings(folder: Path) -> dict[str, Any]:
-    """The settings a run was begun with, by today's keys, interpolations unopened; empty where there is no config.yaml.
+    """The settings a run was begun with, by today's keys, interpolations kept; empty where there is no config.yaml.
 
     Raises:
         ValueError: it is no plain YAML of bounded size, or no mapping.
     """
-    path = folder / "config.yaml"
+    path = folder / CONFIG
     try:
         settings: dict[str, Any] = typed(read_yaml(path), dict, str(path), "it does not hold a run's settings")
     except FileNotFoundError:
@@ -160,21 +169,20 @@ def seal_of(overrides: Sequence[str]) -> str | None:
     return hmac.new(key, json.dumps(list(overrides)).encode(), "sha256").hexdigest()
 
 
-def is_own(facts: Mapping[str, Any]) -> bool:
+def is_own(metadata: Mapping[str, Any]) -> bool:
     """Whether this user gave the overrides in a run.json."""
-    seal, expected = facts.get("seal"), seal_of(facts.get("overrides", []))
+    seal, expected = metadata.get("seal"), seal_of(metadata.get("overrides", []))
     return seal is not None and expected is not None and hmac.compare_digest(seal, expected)
 
 
 def differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """Why a run that goes on may not end bitwise like an uninterrupted one: code, packages, device, data."""
     before, after = (
-        _flat({**facts.get("environment", {}), "device": facts.get("device"), "data": facts.get("data")}, "")
-        for facts in (then, now)
+        flatten({**of.get("environment", {}), "device": of.get("device"), "data": of.get("data")}) for of in (then, now)
     )
-    parts = (".revision", ".versions", ".device", ".data")
+    parts = ("revision", "versions", "device", "data")
     return [
-        f"{key[1:]} {before.get(key)} -> {after[key]}"
+        f"{key} {before.get(key)} -> {after[key]}"
         for key in after
         if key.startswith(parts) and before.get(key) != after[key]
     ]
@@ -196,7 +204,7 @@ def check_same(
     """
     former = read_settings(folder)
     for part in parts:
-        then, now = _flat(former.get(part), part), _flat(settings.get(part), part)
+        then, now = flatten(former.get(part), part), flatten(settings.get(part), part)
         for key in sorted(then.keys() | now.keys()):
             if key.rpartition(".")[2] not in harmless and then.get(key) != now.get(key):
                 raise ValueError(
@@ -205,7 +213,72 @@ def check_same(
                 )
 
 
-def _flat(tree: Any, prefix: str) -> dict[str, Any]:
-    if not isinstance(tree, Mapping):
-        return {prefix: tree}
-    return {key: value for name, child in tree.items() for key, value in _flat(child, f"{prefix}.{name}").items()}
+class MetricsFile:
+    """The metrics.csv of a run: a row a step, a column a number, on the disk when a call returns.
+
+    Args:
+        folder: of the run.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / METRICS
+        self._columns: list[str] = []
+        self._last = 0
+
+    def add(self, values: Mapping[str, float], step: int) -> None:
+        """Write a row, or add to the last one where it is of the same step."""
+        row: dict[str, object] = {"step": step, **values}
+        new = [name for name in row if name not in self._columns]
+        self._columns += new
+        if new or step == self._last:
+            rows: list[dict[str, object]] = [dict(row) for row in read_rows(self.path)] if self._last else []
+            if step == self._last:
+                row = {**rows.pop(), **row}
+            self._write([*rows, row])
+        else:
+            with self.path.open("a", newline="") as file:
+                csv.DictWriter(file, self._columns, restval="", lineterminator="\n").writerow(row)
+        self._last = step
+
+    def cut(self, steps: int) -> None:
+        """Remove rows after this many steps: a run that is continued from there writes them again."""
+        rows = read_rows(self.path) if self.path.exists() else []
+        kept = [row for row in rows if int(row["step"]) <= steps]
+        if kept:
+            self._columns, self._last = list(kept[0]), int(kept[-1]["step"])
+            self._write(kept)
+        else:
+            self.path.unlink(missing_ok=True)
+
+    def _write(self, rows: Sequence[Mapping[str, object]]) -> None:
+        text = io.StringIO()
+        writer = csv.DictWriter(text, self._columns, restval="", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+        write_atomic(self.path, text.getvalue())
+
+
+def read_rows(path: Path) -> list[dict[str, str]]:
+    """Rows of a metrics.csv, values as written by column, empty where none was; a torn last line is left out.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is no CSV, has no column `step`, two columns of one name, or a row that does not fit (names
+            the line).
+    """
+    text = read_text(path)
+    rows: list[dict[str, str]] = []
+    try:
+        heads, *lines = csv.reader(io.StringIO(text[: text.rfind("\n") + 1], newline="")) if text else [[]]
+    except csv.Error as error:
+        raise ValueError(f"{path} is no table of numbers ({error})") from None
+    if heads and ("step" not in heads or len(set(heads)) < len(heads)):
+        raise ValueError(f"{path} has no column 'step', or two of one name: it is not the metrics.csv of a run")
+    for number, row in enumerate(lines, 2):
+        if len(row) > len(heads):
+            raise ValueError(f"{path}, line {number}: {len(row)} values in {len(heads)} columns")
+        named = dict(zip(heads, row, strict=False))
+        if not named.get("step", "").isdecimal():
+            raise ValueError(f"{path}, line {number}: step is {shown(named.get('step', ''))}, no count")
+        rows.append(named)
+    return rows

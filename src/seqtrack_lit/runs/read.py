@@ -8,8 +8,6 @@
 Nothing of it has to be there.
 """
 
-import csv
-import io
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -24,6 +22,7 @@ from typing_extensions import TypedDict
 from seqtrack_lit.checks import printable, shown
 from seqtrack_lit.evaluation.scores import Scores
 from seqtrack_lit.files import inside, read_json, read_text
+from seqtrack_lit.runs.folder import CONFIG, METADATA, METRICS, read_rows
 
 Curve = tuple[Float64[np.ndarray, "rows"], Float64[np.ndarray, "rows"]]
 Columns = Mapping[str, Curve]
@@ -58,8 +57,8 @@ class Media(TypedDict, total=False):
 Number = Annotated[float, Ge(-1e15), Le(1e15)]
 
 
-class Facts(TypedDict, total=False):
-    """What is looked at in a run.json; the rest is shown as it stands."""
+class Metadata(TypedDict, total=False):
+    """Fields of a run.json that a page computes with; the rest is shown as it stands."""
 
     __pydantic_config__ = {"extra": "allow", "strict": True}  # type: ignore[misc]  # noqa: RUF012
 
@@ -77,7 +76,7 @@ class Run:
 
     Args:
         folder: of the run.
-        facts: revision, versions, machine, data, budget ... (run.json).
+        metadata: revision, versions, machine, data ... (run.json).
         config: the resolved configuration as text.
         metrics: columns of metrics.csv, see `read_metrics`.
         scores: of all trackers and conventions found, baselines last.
@@ -85,7 +84,7 @@ class Run:
     """
 
     folder: Path
-    facts: Mapping[str, Any]
+    metadata: Mapping[str, Any]
     config: str
     metrics: Columns
     scores: tuple[Scores, ...]
@@ -94,7 +93,7 @@ class Run:
     @property
     def environment(self) -> Mapping[str, Any]:
         """Revision, versions, machine, command; empty where they were not recorded."""
-        found = self.facts.get("environment")
+        found = self.metadata.get("environment")
         return found if isinstance(found, Mapping) else {}
 
     @property
@@ -105,27 +104,12 @@ class Run:
 
 def is_trained(folder: Path) -> bool:
     """Whether something of a training lies directly in this folder."""
-    return any((folder / name).is_file() for name in ("config.yaml", "run.json", "metrics.csv"))
+    return any((folder / name).is_file() for name in (CONFIG, METADATA, METRICS))
 
 
 def is_run(folder: Path) -> bool:
     """Whether this is the folder of a training, or of scores alone."""
     return is_trained(folder) or any(folder.glob("results/*/*/scores.json"))
-
-
-def flatten(tree: Any, above: str = "") -> dict[str, Any]:
-    """The leaves of nested mappings by dotted key.
-
-    >>> flatten({"model": {"memory": "search", "encoder": {"depth": 4}}, "extra": {}})
-    {'model.memory': 'search', 'model.encoder.depth': 4, 'extra': {}}
-    """
-    if not isinstance(tree, Mapping) or not tree:
-        return {above: tree}
-    return {
-        key: leaf
-        for name, child in tree.items()
-        for key, leaf in flatten(child, f"{above}.{name}" if above else str(name)).items()
-    }
 
 
 def read_run(folder: Path) -> Run:
@@ -142,8 +126,7 @@ def read_run(folder: Path) -> Run:
         raise FileNotFoundError(
             f"{folder} holds no run: no config.yaml, run.json, metrics.csv or results/<tracker>/<benchmark>/scores.json"
         )
-    known = {name: own_file(folder, name) for name in ("run.json", "config.yaml", "metrics.csv")}
-    facts, config, metrics = known.values()
+    metadata, config, metrics = (own_file(folder, name) for name in (METADATA, CONFIG, METRICS))
     scores: list[Scores] = []
     for path in sorted(results.glob("*/*/scores.json")):
         scores += Scores.load_all(inside(folder, path.relative_to(folder).as_posix(), str(folder))).values()
@@ -153,7 +136,7 @@ def read_run(folder: Path) -> Run:
         media[path.parts[-4], path.parts[-3]] = (path.parent, read_json(listed, Media, "evaluate again"))
     return Run(
         folder=folder,
-        facts=read_json(facts, Facts, "delete it, or train again") if facts else {},
+        metadata=read_json(metadata, Metadata, "delete it, or train again") if metadata else {},
         config=read_text(config, largest=1_000_000) if config else "",
         metrics=read_metrics(metrics) if metrics else {},
         scores=tuple(sorted(scores, key=lambda one: one.tracker in BASELINES)),
@@ -173,46 +156,29 @@ def own_file(folder: Path, name: str) -> Path | None:
 def read_metrics(path: Path) -> Columns:
     """Columns of a metrics.csv as (training pairs seen, values), sorted; rows that lack a value are left out of it.
 
-    Where the file has no column `samples`, steps stand in its place.
+    Where the file has no column `samples`, steps stand in its place. A loss that is not finite stays.
 
     Raises:
-        ValueError: it is no CSV, has no column `step`, or a value is no number (names the line).
+        ValueError: it is not the metrics.csv of a run, or a value is no number (names the line).
     """
-    rows = csv.reader(io.StringIO(read_text(path), newline=""))
     found: dict[str, list[tuple[float, float]]] = {}
-    try:
-        heads = next(rows, [])
-        along = "samples" if "samples" in heads else "step"
-        if heads and (along not in heads or len(set(heads)) < len(heads)):
-            raise ValueError(f"{path} has no column 'step', or two of one name: it is not the metrics.csv of a run")
-        for row in rows:
-            _add_row(found, dict(zip(heads, row, strict=False)), along, f"{path}, line {rows.line_num}")
-            if len(row) > len(heads):
-                raise ValueError(f"{path}, line {rows.line_num}: {len(row)} values in {len(heads)} columns")
-    except csv.Error as error:
-        raise ValueError(f"{path} is no table of numbers ({error})") from None
+    for number, row in enumerate(read_rows(path), 2):
+        at = _number(row.get("samples") or row["step"], f"{path}, line {number}: samples")
+        if not 0 <= at <= _FURTHEST:
+            raise ValueError(f"{path}, line {number}: {at:g} samples, no count")
+        for name, text in row.items():
+            if text and name not in ("epoch", "step", "samples"):
+                found.setdefault(name, []).append((at, _number(text, f"{path}, line {number}: {printable(name)}")))
     columns = {name: np.array(sorted(pairs)) for name, pairs in found.items()}
     return {name: (pairs[:, 0], pairs[:, 1]) for name, pairs in columns.items()}
 
 
-def _add_row(found: dict[str, list[tuple[float, float]]], row: Mapping[str, str], along: str, where: str) -> None:
-    """Append the numbers of a row; a loss that is not finite is a fact of the run and stays.
-
-    Raises:
-        ValueError: a value is no number.
-    """
-    if not row.get(along):
-        return
-    for name, text in row.items():
-        if name in ("epoch", *({"step", "samples"} - {along})) or not text:
-            continue
-        try:
-            value = float(text)
-        except ValueError:
-            raise ValueError(f"{where}: {printable(name)} is {shown(text)}, not a number") from None
-        if abs(value) > _LARGEST and math.isfinite(value):
-            raise ValueError(f"{where}: {printable(name)} is {shown(text)}, which no training gives")
-        if name != along:
-            found.setdefault(name, []).append((float(row[along]), value))
-        elif not 0 <= value <= _FURTHEST:
-            raise ValueError(f"{where}: {along} is {shown(text)}, no count")
+def _number(text: str, where: str) -> float:
+    """The number; raises ValueError where it is none, or larger than a training computes."""
+    try:
+        value = float(text)
+    except ValueError:
+        raise ValueError(f"{where} is {shown(text)}, not a number") from None
+    if abs(value) > _LARGEST and math.isfinite(value):
+        raise ValueError(f"{where} is {shown(text)}, which no training gives")
+    return value

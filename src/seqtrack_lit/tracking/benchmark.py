@@ -15,8 +15,8 @@ from typing import Protocol, runtime_checkable
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from seqtrack_lit.evaluation.results import list_done, remove_leftovers, require_own_files, write_atomic, write_result
-from seqtrack_lit.files import read_json
+from seqtrack_lit.evaluation.results import list_done, require_own_files, write_result
+from seqtrack_lit.files import flatten, read_json, remove_leftovers, write_atomic
 from seqtrack_lit.tracking.tracker import Track
 from seqtrack_lit.tracking.workers import (
     CannotWriteError,
@@ -28,7 +28,8 @@ from seqtrack_lit.tracking.workers import (
     track_in_processes,
 )
 
-IDENTITY = "run.json"
+IDENTITY = "identity.json"
+_FORMER_IDENTITY = "run.json"  # of results that earlier revisions wrote
 
 
 @dataclass
@@ -142,8 +143,10 @@ def _note(event: Event, names: list[str], summary: Summary, bar: "_Bar") -> None
         summary.failed[names[event.video]] = event.reason
 
 
-def claim(folder: Path, identity: Mapping[str, object], *, replace: bool = False, files: str = "*.txt") -> None:
-    """Make sure that a results folder holds the answers of one tracker only.
+def check_identity(
+    folder: Path, identity: Mapping[str, object], *, replace: bool = False, files: str = "*.txt"
+) -> None:
+    """Make sure that a results folder holds results of one tracker with one set of weights and settings only.
 
     Args:
         folder: `<out>/<tracker>/<benchmark>`.
@@ -154,14 +157,13 @@ def claim(folder: Path, identity: Mapping[str, object], *, replace: bool = False
     Raises:
         ValueError: the folder holds results of another identity; the message names what differs.
     """
-    path = folder / IDENTITY
     new = json.loads(json.dumps(identity))
     present = sorted(folder.glob(files))
-    old = _read_identity(path)
+    old = _read_identity(folder)
     if old == new:
         return
     if present and not replace:
-        was, now = _leaves(old), _leaves(new)
+        was, now = flatten(old), flatten(new)
         differing = [
             f"{key} was {value!r}, now {now.get(key)!r}" for key, value in was.items() if value != now.get(key)
         ]
@@ -173,23 +175,15 @@ def claim(folder: Path, identity: Mapping[str, object], *, replace: bool = False
         file.unlink()
     (folder / "scores.json").unlink(missing_ok=True)  # would keep the former tracker's scores by other conventions
     shutil.rmtree(folder / "media", ignore_errors=True)
-    write_atomic(path, json.dumps(new, indent=1, sort_keys=True) + "\n")
+    write_atomic(folder / IDENTITY, json.dumps(new, indent=1, sort_keys=True) + "\n")
+    (folder / _FORMER_IDENTITY).unlink(missing_ok=True)
 
 
-def _leaves(tree: object, key: str = "") -> dict[str, object]:
-    """Values of nested mappings by dotted key; lists are values."""
-    if not isinstance(tree, dict):
-        return {key: tree}
-    found: dict[str, object] = {}
-    for name, value in sorted(tree.items()):
-        found |= _leaves(value, f"{key}.{name}" if key else name)
-    return found
-
-
-def _read_identity(path: Path) -> dict[str, object]:
-    """What a folder says it holds; nothing where it says nothing that can be read."""
+def _read_identity(folder: Path) -> dict[str, object]:
+    """The identity that a folder's results were written with; empty where none can be read."""
+    name = IDENTITY if (folder / IDENTITY).exists() else _FORMER_IDENTITY
     try:
-        found: dict[str, object] = read_json(path, dict[str, object], "evaluate again")
+        found: dict[str, object] = read_json(folder / name, dict[str, object], "evaluate again")
     except (OSError, ValueError):
         return {}
     told = found.pop("told", None)  # until checkpoints of other models needed official_config=FILE

@@ -21,7 +21,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from seqtrack_lit.checks import printable
 from seqtrack_lit.cli.hydra.overrides import OF_A_SWEEP, constant_keys, going_on_in, key_of
-from seqtrack_lit.runs.folder import read_facts, write_facts
+from seqtrack_lit.runs.folder import read_metadata, write_metadata
 
 _LAUNCHER = "SEQTRACK_LAUNCHER"  # as training/callbacks/stop.py, which imports torch
 _PAUSE = 0.2  # seconds between two looks at the running jobs
@@ -172,7 +172,7 @@ def _start(job: Job, device: str | None) -> "subprocess.Popen[bytes]":
     own = [item for item in job.overrides if key_of(item) not in OF_A_SWEEP]
     own += ["overwrite=true"] if job.config.overwrite else []
     job.folder.mkdir(parents=True, exist_ok=True)
-    write_facts(job.folder, {"group": job.folder.parent.name})
+    write_metadata(job.folder, {"group": job.folder.parent.name})
     command = [sys.executable, "-m", "seqtrack_lit.cli.train", *own, *going_on_in(job.folder)]
     command += ["hydra.job_logging.root.handlers=[file]"]  # what is printed arrives in the same file
     env = {name: value for name, value in os.environ.items() if name != "HYDRA_FULL_ERROR"}  # set by `run`
@@ -188,7 +188,7 @@ def _finish(job: Job, code: int, constant: Container[str]) -> str | None:
     lines = [line for line in job.log.read_text(errors="replace").splitlines() if line.strip()]
     if code == 0:
         what = "already finished" if lines and "already finished" in lines[-1] else "done    "
-        print(f"{what} {job.folder.name}, best val/auc {read_facts(job.folder).get('best')}", flush=True)
+        print(f"{what} {job.folder.name}, best val/auc {read_metadata(job.folder).get('best')}", flush=True)
         return None
     reason = lines[-1].removeprefix("seqtrack-train: ") if lines else f"exit code {code}"
     if code < 0:
@@ -210,6 +210,6 @@ def _returned(job: Job, reason: str | None) -> JobReturn:
     done = JobReturn(overrides=job.overrides, cfg=job.config, hydra_cfg=job.config, working_dir=str(job.folder))
     done.status = JobStatus.COMPLETED if reason is None else JobStatus.FAILED
     done.return_value = (
-        read_facts(job.folder).get("best") if reason is None else FailedJobError(f"job {job.number} in {job.folder}")
+        read_metadata(job.folder).get("best") if reason is None else FailedJobError(f"job {job.number} in {job.folder}")
     )
     return done

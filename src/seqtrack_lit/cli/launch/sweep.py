@@ -16,7 +16,7 @@ from omegaconf import DictConfig
 from seqtrack_lit.cli.hydra.overrides import constant_keys, is_sweep, job_folder, key_of
 from seqtrack_lit.cli.hydra.runtime import leave
 from seqtrack_lit.cli.launch.launcher import gpus
-from seqtrack_lit.runs.folder import read_facts
+from seqtrack_lit.runs.folder import read_metadata
 
 log = logging.getLogger(__name__)
 _MEANING = {"finished": "finished, is skipped", None: "missing, is run"}
@@ -59,7 +59,7 @@ class SweepPlan(Callback):
         lines = [f"sweep    {folder}, {len(jobs)} jobs"]
         for name in jobs:
             try:
-                status = read_facts(folder / name).get("status")
+                status = read_metadata(folder / name).get("status")
             except ValueError as error:
                 leave(_command(config), str(error), 2)
             meaning = _MEANING.get(status, f"{status}, goes on")

@@ -16,6 +16,7 @@ from jaxtyping import Float64
 
 from seqtrack_lit.data.sets.annotations import has_area
 from seqtrack_lit.data.video.frames import IMAGE_SUFFIXES
+from seqtrack_lit.files import natural_order
 
 HELP = "docs/datasets.md says where to get it and how it must lie"
 FOLDER = Path(__file__).parent / "lists"
@@ -144,12 +145,7 @@ def images_in(folder: str | Path) -> list[str]:
         raise ValueError(
             f"{folder}: {first} and {other} have one name, which of them is the frame? move the others away"
         )
-    return sorted(names, key=_natural)
-
-
-def _natural(name: str) -> tuple[list[tuple[str, int]], str]:
-    parts = re.findall(r"([^0-9]*)([0-9]*)", name)
-    return [(text, int(digits or -1)) for text, digits in parts], name
+    return sorted(names, key=natural_order)
 
 
 def numbering(names: list[str]) -> tuple[int, int, str] | None:

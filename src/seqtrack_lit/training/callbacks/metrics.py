@@ -15,7 +15,8 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 
 from seqtrack_lit.checks import whole
 from seqtrack_lit.crops import Image
-from seqtrack_lit.evaluation.results import write_atomic
+from seqtrack_lit.files import write_atomic
+from seqtrack_lit.runs.folder import PICTURES, MetricsFile
 from seqtrack_lit.training.callbacks.checkpoint import step_done
 from seqtrack_lit.training.means import Sums
 from seqtrack_lit.training.module import SeqTrackModule
@@ -57,34 +58,11 @@ class RunFolder:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.path = folder / "metrics.csv"
-        self._columns: list[str] = []
-        self._last = 0
+        self.metrics = MetricsFile(folder)
 
     def numbers(self, values: Mapping[str, float], step: int) -> None:
-        """Write a row, or add to the last one where it is of the same step; on the disk when this returns."""
-        row: dict[str, object] = {"step": step, **values}
-        new = [name for name in row if name not in self._columns]
-        self._columns += new
-        if new or step == self._last:
-            rows: list[dict[str, object]] = [dict(row) for row in read_metrics(self.path)] if self._last else []
-            if step == self._last:
-                row = {**rows.pop(), **row}
-            self._write([*rows, row])
-        else:
-            with self.path.open("a", newline="") as file:
-                csv.DictWriter(file, self._columns, restval="", lineterminator="\n").writerow(row)
-        self._last = step
-
-    def cut(self, steps: int) -> None:
-        """Forget rows after this many steps: they will come again in a run that is continued from there."""
-        rows = read_metrics(self.path) if self.path.exists() else []
-        kept = [row for row in rows if int(row["step"]) <= steps]
-        if kept:
-            self._columns, self._last = list(kept[0]), int(kept[-1]["step"])
-            self._write(kept)
-        else:
-            self.path.unlink(missing_ok=True)
+        """Write a row, or add to the last one where it is of the same step."""
+        self.metrics.add(values, step)
 
     def image(self, name: str, image: Image, step: int) -> None:
         """Write a PNG."""
@@ -106,17 +84,8 @@ class RunFolder:
         for number, file in enumerate(files.values()):
             shutil.copyfile(file, self._picture(f"{name}_{number}", step, file.suffix))
 
-    def _write(self, rows: Sequence[Mapping[str, object]]) -> None:
-        self.folder.mkdir(parents=True, exist_ok=True)
-        part = self.path.with_suffix(".part")
-        with part.open("w", newline="") as file:
-            writer = csv.DictWriter(file, self._columns, restval="", lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(rows)
-        part.replace(self.path)
-
     def _picture(self, name: str, step: int, suffix: str) -> Path:
-        folder = self.folder / "pictures"
+        folder = self.folder / PICTURES
         folder.mkdir(parents=True, exist_ok=True)
         return folder / f"{name.replace('/', '_')}_{step:07d}{suffix}"
 
@@ -177,13 +146,6 @@ class Record(Callback):
 def _logged(trainer: Trainer, kinds: tuple[str, ...]) -> dict[str, float]:
     """Numbers that were logged in Lightning's way."""
     return {name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith(kinds)}
-
-
-def read_metrics(path: Path) -> list[dict[str, str]]:
-    """Rows of a metrics.csv; empty strings where a metric was not logged. A torn last row is left out."""
-    with path.open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    return [row for row in rows if None not in row.values() and row["step"].isdigit()]
 
 
 class Meter(Callback):

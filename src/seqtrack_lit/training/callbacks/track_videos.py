@@ -14,8 +14,9 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 
 from seqtrack_lit.checks import whole
 from seqtrack_lit.data.video.sequence import Video
+from seqtrack_lit.evaluation.metrics import TrackingScores
 from seqtrack_lit.evaluation.ope import PRECISION_THRESHOLDS, SUCCESS_THRESHOLDS
-from seqtrack_lit.evaluation.scores import Scores, score_sequences, truth_of
+from seqtrack_lit.evaluation.scores import Scores, ground_truth
 from seqtrack_lit.tracking.batched import track_together
 from seqtrack_lit.tracking.seqtrack import SeqTrackTracker
 from seqtrack_lit.tracking.tracker import Track
@@ -68,15 +69,23 @@ class TrackHeldOut(Callback):
         low = getattr(trainer.precision_plugin, "scaler", None) is None  # fp16 may overflow
         with trainer.precision_plugin.forward_context() if low else nullcontext():
             mine = track_together(tracker, videos[trainer.global_rank :: trainer.world_size])
-        tracks = _gather(mine, trainer.world_size)
-        boxes = {name: track.boxes for name, track in tracks.items()}
-        truths = [truth_of(v.name, v.boxes, v.visible, _meta(v), benchmark="validation") for v in videos]
-        auc = score_sequences(truths, boxes)
-        ao = score_sequences(truths, boxes, convention="got10k_ao")
-        values = {"val/auc": auc.values["AUC"], "val/ao": ao.values["AO"]}  # the same in all processes
-        pl_module.log_dict(values, sync_dist=trainer.world_size > 1)
+        several = trainer.world_size > 1
+        truths = [ground_truth(v.name, v.boxes, v.visible, _meta(v), benchmark="validation") for v in videos]
+        auc, ao = TrackingScores(truths), TrackingScores(truths, "got10k_ao")
+        for metric in (auc, ao):
+            if several:  # NCCL reduces states on the device only
+                metric.to(pl_module.device)
+            for index, video in enumerate(videos):
+                if video.name in mine:
+                    metric.update(index, mine[video.name].boxes)
+        values = {"val/auc": auc.compute()["AUC"].item(), "val/ao": ao.compute()["AO"].item()}
+        pl_module.log_dict(values, sync_dist=several)  # the same in all processes
+        shown = videos[: self.clips]
+        tracks = _gather({video.name: mine[video.name] for video in shown if video.name in mine}, trainer.world_size)
         if trainer.is_global_zero and self.sinks:
-            self._show(videos[: self.clips], tracks, auc, ao, trainer.global_step)
+            assert auc.scores is not None
+            assert ao.scores is not None
+            self._show(shown, tracks, auc.scores, ao.scores, trainer.global_step)
 
     def _show(self, videos: Sequence[Video], tracks: Mapping[str, Track], auc: Scores, ao: Scores, step: int) -> None:
         """Hand table, curves and clips to the sinks."""
