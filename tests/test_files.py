@@ -1,6 +1,9 @@
-"""Files of strangers: names, types, sizes, links; each refusal is one line with the file, the field, the reason."""
+"""Files of others: each refusal is one line with file, field and reason; files of ours: whole or not at all."""
 
+import errno
 import os
+import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -9,8 +12,19 @@ import pytest
 from annotated_types import Gt, Le
 from typing_extensions import TypedDict
 
+from seqtrack_lit import files
 from seqtrack_lit.checks import path_part, printable
-from seqtrack_lit.files import inside, read_bytes, read_json, read_yaml, typed
+from seqtrack_lit.files import (
+    flatten,
+    inside,
+    natural_order,
+    read_bytes,
+    read_json,
+    read_yaml,
+    remove_leftovers,
+    typed,
+    write_atomic,
+)
 
 GOOD = [
     "static",
@@ -194,3 +208,56 @@ def test_yaml_of_plain_values_only(tmp_path: Path, text: str, message: str) -> N
     with pytest.raises(ValueError, match=message) as error:
         read_yaml(path)
     assert str(error.value).startswith(str(path))
+
+
+def fail(*_: object, **__: object) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+@pytest.mark.parametrize("call", ["mkdir", "write_bytes", "fsync", "replace"])
+def test_a_full_disk_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str) -> None:
+    write_atomic(tmp_path / "bird.txt", "before")
+    monkeypatch.setattr(files.os if call == "fsync" else Path, call, fail)
+    with pytest.raises(
+        OSError, match=r"could not write .*bird\.txt: No space left.*what is finished is skipped"
+    ) as error:
+        write_atomic(tmp_path / "bird.txt", "after")
+    assert error.value.errno == errno.ENOSPC
+    monkeypatch.undo()
+    assert [path.read_text() for path in tmp_path.iterdir()] == ["before"]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs Linux's /dev/full")
+def test_a_really_full_device(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """/dev/full fails every write with "no space left": the error of a real write, not one of ours."""
+    write_atomic(tmp_path / "bird.txt", "before")
+    (tmp_path / ".x.part").symlink_to("/dev/full")
+    part = str(tmp_path / ".x.part")
+    monkeypatch.setattr(files.tempfile, "mkstemp", lambda **_: (os.open(part, os.O_WRONLY), part))
+    with pytest.raises(OSError, match="could not write") as error:
+        write_atomic(tmp_path / "bird.txt", b"after")
+    assert error.value.errno == errno.ENOSPC
+    assert [path.read_text() for path in tmp_path.iterdir()] == ["before"]
+
+
+def test_unfinished_files_of_killed_processes_are_deleted(tmp_path: Path) -> None:
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    (tmp_path / "media").mkdir()
+    here = files._HERE
+    gone = [tmp_path / f"{here}{ended.pid}-abc.part", tmp_path / "media" / f"{here}{ended.pid}-x.part"]
+    stay = [tmp_path / f"{here}{os.getpid()}-abc.part", tmp_path / f".elsewhere-{ended.pid}-abc.part"]
+    stay += [tmp_path / "bird.txt", tmp_path / f"{here}notes.part"]
+    for path in (*gone, *stay):
+        path.write_text("1,2,")
+    remove_leftovers(tmp_path, tmp_path / "media", tmp_path / "none")
+    assert not any(path.exists() for path in gone)
+    assert all(path.exists() for path in stay)
+
+
+def test_flat_names_and_natural_order() -> None:
+    tree = {"model": {"memory": "search", "encoder": {"depth": 4}}, "extra": {}, "swept": [1, {"a": 2}]}
+    assert flatten(tree) == {"model.memory": "search", "model.encoder.depth": 4, "swept": [1, {"a": 2}]}
+    assert flatten(None, "data") == {"data": None}
+    names = ["bins-128", "bins-16", "10", "9", "frame009", "frame9", "a"]
+    assert sorted(names, key=natural_order) == ["9", "10", "a", "bins-16", "bins-128", "frame009", "frame9"]

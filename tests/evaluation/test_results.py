@@ -1,9 +1,5 @@
-"""Result files: what is written is read back; what is half there is never taken for a result."""
+"""Result files: what is written is read back, a half is never taken for a whole; folders in the layouts of others."""
 
-import errno
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -130,35 +126,6 @@ def test_only_whole_results_are_done(tmp_path: Path):
     assert results.list_done(tmp_path / "not there", frames) == []
 
 
-def fail(*_: object, **__: object) -> None:
-    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-
-@pytest.mark.parametrize("call", ["fsync", "replace", "fdopen", "mkdir"])
-def test_full_disk_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str):
-    write(tmp_path)
-    before = {p.name: p.read_bytes() for p in tmp_path.iterdir()}
-    monkeypatch.setattr(*((Path, call) if call in ("replace", "mkdir") else (results.os, call)), fail)
-    with pytest.raises(OSError, match=r"could not write .*No space left.*what is finished is skipped") as caught:
-        results.write_result(tmp_path, "bird", BOXES + 1, TIMES, CONFIDENCES)
-    assert caught.value.errno == errno.ENOSPC
-    monkeypatch.undo()
-    assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == before
-
-
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs Linux's /dev/full")
-def test_really_full_device(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """/dev/full answers every write with "no space left": the error of a real write, not one of ours."""
-    write(tmp_path)
-    before = {p.name: p.read_bytes() for p in tmp_path.iterdir()}
-    part = str(tmp_path / ".x.part")
-    monkeypatch.setattr(results.tempfile, "mkstemp", lambda **_: (os.open("/dev/full", os.O_WRONLY), part))
-    with pytest.raises(OSError, match="could not write") as caught:
-        results.write_result(tmp_path, "bird", BOXES + 1, TIMES, CONFIDENCES)
-    assert caught.value.errno == errno.ENOSPC
-    assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == before
-
-
 def test_boxes_are_written_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     written: list[str] = []
     monkeypatch.setattr(results, "write_atomic", lambda path, content: written.append(path.name))
@@ -191,16 +158,62 @@ def test_names_whose_result_files_would_be_one_are_refused(other: str):
     results.require_own_files([other, "rest", "lap2", "lap_2", "lap_time_2"])
 
 
-def test_unfinished_files_of_killed_processes_are_deleted(tmp_path: Path):
-    ended = subprocess.Popen([sys.executable, "-c", ""])
-    ended.wait()
-    (tmp_path / "media").mkdir()
-    here = results._HERE
-    gone = [tmp_path / f"{here}{ended.pid}-abc.part", tmp_path / "media" / f"{here}{ended.pid}-x.part"]
-    stay = [tmp_path / f"{here}{os.getpid()}-abc.part", tmp_path / f".elsewhere-{ended.pid}-abc.part"]
-    stay += [tmp_path / "bird.txt", tmp_path / f"{here}notes.part"]
-    for path in (*gone, *stay):
-        path.write_text("1,2,")
-    results.remove_leftovers(tmp_path, tmp_path / "media", tmp_path / "none")
-    assert not any(path.exists() for path in gone)
-    assert all(path.exists() for path in stay)
+SEQUENCES = ["airplane-1", "bird-2"]
+
+LAYOUTS = {
+    "ours": (["ours/lasot/airplane-1.txt", "kcf/lasot/bird-2.txt"], "lasot", {"ours", "kcf"}),
+    "one tracker": (["lasot/airplane-1.txt", "uav123/airplane-1.txt"], "lasot", {"root"}),
+    "files alone": (["airplane-1.txt", "airplane-1_time.txt"], "lasot", {"root"}),
+    "pytracking family": (
+        ["seqtrack/seqtrack_b256/lasot/airplane-1.txt", "seqtrack/seqtrack_b256/uav/airplane-1.txt"],
+        "lasot",
+        {"seqtrack_b256"},
+    ),
+    "repetitions of the family": (
+        ["dimp/dimp50_000/lasot/bird-2.txt", "dimp/super/_001/lasot/bird-2.txt"],
+        "lasot",
+        {"dimp50_000", "super_001"},
+    ),
+    "MATLAB kit": (["SiamFC_tracking_result/bird-2.txt", "ECO_tracking_result/bird-2.txt"], "lasot", {"SiamFC", "ECO"}),
+    "official name of the extension": (["t/lasot_extension_subset/bird-2.txt"], "lasot_ext", {"t"}),
+    "prefix": (["t/uav/uav_bird-2.txt"], "uav123", {"t"}),
+    "GOT-10k": (["t/bird-2/bird-2_001.txt", "t/bird-2/bird-2_time.txt"], "got10k_val", {"t"}),
+    "other benchmarks with the same sequence": (["t/otb/bird-2.txt", "t/uav/bird-2.txt"], "uav123", {"t"}),
+    "a tracker called as another benchmark": (
+        ["baseline/lasot/bird-2.txt", "baseline/uav/bird-2.txt"],
+        "lasot",
+        {"baseline"},
+    ),
+    "same name twice": (["a/x/lasot/bird-2.txt", "b/x/lasot/bird-2.txt"], "lasot", {"a/x/lasot", "b/x/lasot"}),
+    "own benchmark": (["t/mine/bird-2.txt"], "mine", {"t"}),
+    "a folder per sequence": (["t/bird-2/bird-2.txt", "t/airplane-1/airplane-1.txt"], "trackingnet", {"t"}),
+    "a benchmark called as its sequence": (["t/bird-2/bird-2.txt", "t/bird-2/airplane-1.txt"], "bird-2", {"t"}),
+}
+
+
+@pytest.mark.parametrize(("files", "benchmark", "trackers"), LAYOUTS.values(), ids=LAYOUTS.keys())
+def test_layouts(tmp_path: Path, files: list[str], benchmark: str, trackers: set[str]):
+    for file in files:
+        path = tmp_path / "root" / file
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("1,2,3,4\n")
+    found = results.find_trackers(tmp_path / "root", benchmark, SEQUENCES)
+    assert set(found.trackers) == trackers
+    assert all(folder.is_dir() for folder in found.trackers.values())
+
+
+def test_folders_beside_the_benchmark_s_are_not_lost_silently(tmp_path: Path):
+    for file in ("ours/lasot/bird-2.txt", "raw/other/bird-2.txt"):
+        (tmp_path / file).parent.mkdir(parents=True)
+        (tmp_path / file).write_text("1,2,3,4\n")
+    found = results.find_trackers(tmp_path, "lasot", SEQUENCES)
+    assert set(found.trackers) == {"ours"}
+    assert found.passed_over == [tmp_path / "raw" / "other"]
+
+
+def test_nothing_there(tmp_path: Path):
+    (tmp_path / "other.txt").write_text("")
+    with pytest.raises(FileNotFoundError, match=r"holds no results of lasot: none of airplane-1\.txt, bird-2\.txt"):
+        results.find_trackers(tmp_path, "lasot", SEQUENCES)
+    with pytest.raises(FileNotFoundError, match="no folder"):
+        results.find_trackers(tmp_path / "none", "lasot", SEQUENCES)

@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from seqtrack_lit.evaluation import scores
 from seqtrack_lit.evaluation.ope import GroundTruth, SequenceCurves
 from seqtrack_lit.evaluation.results import write_result
 from seqtrack_lit.evaluation.scores import Scores, ground_truth, mean_curves, score_folder, score_sequences
@@ -143,10 +142,3 @@ def test_benchmarks_bring_their_rules(benchmark: str, rules: str):
     truth = ground_truth("a", boxes, None, meta, benchmark=benchmark)
     assert (truth.rules, truth.resolution, truth.attributes) == (rules, (64, 48), ("IV",))
     assert truth.cover.tolist() == [8, 8, 0]
-
-
-def test_table(truths):
-    result = score_sequences(truths, {t.name: t.boxes for t in truths}, tracker="perfect", benchmark="toy")
-    assert "toy (3 sequences, convention seqtrack)" in str(result.table())
-    assert "| perfect | 95.2 | 100.0 |" in str(result.table())
-    assert scores.CONVENTIONS.keys() >= {"seqtrack", "pytracking", "lasot_matlab", "got10k_ao", "got10k_otb"}

@@ -10,7 +10,7 @@ from typing import Any
 from urllib.parse import unquote
 
 import pytest
-from tests.analysis.test_report import Page
+from tests.reports.test_run import Page
 
 from seqtrack_lit.evaluation.scores import Scores
 from seqtrack_lit.reports import plots
