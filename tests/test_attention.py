@@ -6,6 +6,7 @@ from seqtrack_lit.attention import Look, attention_maps, bars, look_at, overlay,
 from seqtrack_lit.models.decoder import Decoder
 from seqtrack_lit.models.encoder import ViTEncoder
 from seqtrack_lit.models.seqtrack import SeqTrack
+from seqtrack_lit.pictures import LABEL
 from seqtrack_lit.tokens import BoxTokenizer
 from seqtrack_lit.tracking.seqtrack import SeqTrackTracker
 
@@ -96,7 +97,7 @@ def test_strip_shows_five_panels():
     look = look_at(tracker(), picture(1))
     shown = strip(look, side=96)
     assert shown.dtype == np.uint8
-    assert shown.shape == (12 + 96 + 16, 5 * 96 + 4 * 2, 3)
+    assert shown.shape == (LABEL + 96 + 16, 5 * 96 + 4 * 2, 3)
     assert (strip(look, side=96) == shown).all()
 
 

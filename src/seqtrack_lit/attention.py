@@ -13,10 +13,11 @@ import numpy as np
 from jaxtyping import Float, Float32, Float64, UInt8
 from torch import Tensor
 
+from seqtrack_lit import pictures
 from seqtrack_lit.crops import Image
+from seqtrack_lit.pictures import DARK, WHITE, draw_boxes, titled
 from seqtrack_lit.tokens import Order
 from seqtrack_lit.tracking.seqtrack import SeqTrackTracker
-from seqtrack_lit.tracking.video_io import draw_boxes
 
 NAMES: dict[Order, tuple[str, str, str, str]] = {
     "cxcywh": ("cx", "cy", "w", "h"),
@@ -132,19 +133,8 @@ def strip(look: Look, *, side: int = 192) -> UInt8[np.ndarray, "height width 3"]
     center, size = look.box_cxcywh[:2] * side, look.box_cxcywh[2:] * side
     boxed = draw_boxes(crop, [np.concatenate([center - size / 2, size])])
     low = side // 6
-    panels = [_panel("search region", boxed, np.full((low, side, 3), 255, np.uint8))]
+    panels = [("search region", boxed, np.full((low, side, 3), 255, np.uint8))]
     for name, weights, distribution in zip(look.names, look.maps, look.distributions, strict=True):
-        panels.append(_panel(name, overlay(crop, weights), bars(distribution, width=side, height=low)))
-    gap = np.full((panels[0].shape[0], max(2, side // 48), 3), 255, np.uint8)
-    return np.hstack([part for panel in panels for part in (panel, gap)][:-1])
-
-
-def _panel(
-    title: str, picture: UInt8[np.ndarray, "S S 3"], below: UInt8[np.ndarray, "low S 3"]
-) -> UInt8[np.ndarray, "height S 3"]:
-    """A picture with a title above and a band below."""
-    side = picture.shape[1]
-    head = np.full((max(12, side // 9), side, 3), 255, np.uint8)
-    scale = side / 420
-    cv2.putText(head, title, (2, head.shape[0] - 4), cv2.FONT_HERSHEY_SIMPLEX, scale, (30, 30, 30), 1, cv2.LINE_AA)
-    return np.vstack([head, picture, below])
+        panels.append((name, overlay(crop, weights), bars(distribution, width=side, height=low)))
+    images = [titled(np.vstack([above, below]), name, DARK, WHITE) for name, above, below in panels]
+    return pictures.strip(images, gap=max(2, side // 48), ground=WHITE)

@@ -337,7 +337,7 @@ def warm() -> None:
     """Import what the commands import, once, with one thread each."""
     for name in ("train", "evaluate", "track", "report", "data"):
         importlib.import_module(f"seqtrack_lit.cli.{name}")
-    parts = ("tracking.benchmark", "reports.media", "reports.run", "data.tools.check", "data.tools.contact_sheet")
+    parts = ("tracking.benchmark", "reports.media", "reports.run", "data.tools.check", "pictures")
     for name in ("cli.run_training", *parts):
         importlib.import_module(f"seqtrack_lit.{name}")
     torch.set_num_threads(1)

@@ -10,7 +10,7 @@ import pytest
 
 from seqtrack_lit.data.video.file import VideoFrames
 from seqtrack_lit.data.video.sequence import Video
-from seqtrack_lit.tracking.video_io import VideoWriter, draw_boxes, write_clip
+from seqtrack_lit.tracking.video_io import VideoWriter, write_clip
 
 
 def numbered(index: int, width: int = 64, height: int = 48) -> np.ndarray:
@@ -113,15 +113,6 @@ def test_a_cut_off_file_is_reported(tmp_path: Path) -> None:
     frames = VideoFrames(cut)  # its index comes first, so what is there can be read
     assert 0 < len(list(frames)) < 40
     assert any("cut.mp4 is cut short" in note for note in frames.notes)
-
-
-def test_drawing_leaves_the_image_alone() -> None:
-    image = np.full((60, 80, 3), 100, np.uint8)
-    boxes = [np.array([10.0, 10, 30, 20]), np.array([np.nan, 0, 1, 1]), np.array([-50.0, -50, 500, 500])]
-    drawn = draw_boxes(image, boxes, labels=["a", "b", "0.71"])
-    assert (image == 100).all()
-    assert tuple(drawn[30, 25]) == (240, 228, 66)
-    assert drawn.shape == image.shape
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,6 @@ from seqtrack_lit.models.seqtrack import SeqTrack
 from seqtrack_lit.runs.folder import read_rows
 from seqtrack_lit.training.callbacks import metrics as recording
 from seqtrack_lit.training.callbacks.metrics import RunFolder, Sink, peak_memory, reset_peak_memory
-from seqtrack_lit.training.callbacks.pictures import sheet
 from seqtrack_lit.training.callbacks.progress import _clock
 from seqtrack_lit.training.length import TrainingLength
 from seqtrack_lit.training.means import Means
@@ -67,15 +66,6 @@ def test_pictures_and_tables(tmp_path: Path) -> None:
     (tmp_path / "clip.mp4").write_bytes(b"film")
     folder.clips("val/clips", {"a, AUC 1.5": tmp_path / "clip.mp4"}, 12)
     assert (tmp_path / "pictures/val_clips_0_0000012.mp4").read_bytes() == b"film"
-
-
-def test_sheet_shows_target_and_found_box(squares: Any) -> None:
-    batch = next(iter(squares(size=3).train_dataloader()))
-    image = sheet(batch, batch.box + 0.1, 2)
-    assert image.shape == (192, 192, 3)  # template above search, two samples
-    colours = {tuple(pixel) for pixel in image.reshape(-1, 3).tolist()}
-    assert {(80, 220, 80), (240, 80, 80)} <= colours
-    assert (240, 80, 80) not in {tuple(p) for p in sheet(batch, None, 2).reshape(-1, 3).tolist()}
 
 
 class Clock(Trainer):

@@ -133,8 +133,9 @@ def show_dataset(config: DictConfig, name: str, node: DictConfig) -> None:
     """Write sequences.png and samples.png."""
     import cv2
 
-    from seqtrack_lit.data.tools.contact_sheet import samples_sheet, sequences_sheet
+    from seqtrack_lit.data.samples.batch import collate
     from seqtrack_lit.files import write_atomic
+    from seqtrack_lit.pictures import samples_sheet, videos_sheet
 
     whole("", 1, sequences=config.sequences, samples=config.samples)
     recipe = sample_settings(config, name)
@@ -145,13 +146,14 @@ def show_dataset(config: DictConfig, name: str, node: DictConfig) -> None:
         write_atomic(folder / file, cv2.imencode(".png", picture[..., ::-1])[1].tobytes())
         print(f"Written to {folder / file}")
 
-    save("sequences.png", sequences_sheet(videos, count=config.sequences))
+    save("sequences.png", videos_sheet(videos, count=config.sequences))
     try:
         samples = recipe.samples(videos, config.samples)
     except ValueError as error:
         print(f"No training samples: {error}")
         return
-    save("samples.png", samples_sheet(samples[0, index][0] for index in range(config.samples)))
+    batch = collate([samples[0, index][0] for index in range(config.samples)])
+    save("samples.png", samples_sheet(batch, count=config.samples, side=160))
 
 
 def bench_dataset(config: DictConfig, name: str, node: DictConfig) -> None:

@@ -115,7 +115,7 @@ class Output:
 
     def write(self, image: "Image", estimates: "list[Estimate]", seconds: float) -> None:
         """Add a frame with one estimate a target."""
-        from seqtrack_lit.tracking.video_io import COLORS, draw_boxes
+        from seqtrack_lit.pictures import COLORS, draw_boxes
 
         numbers = [float(v) for estimate in estimates for v in (*estimate.box_xywh, estimate.confidence)]
         if not all(map(math.isfinite, numbers)):

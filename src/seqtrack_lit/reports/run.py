@@ -16,10 +16,10 @@ from seqtrack_lit.data.video.file import VideoFrames
 from seqtrack_lit.evaluation.scores import Scores
 from seqtrack_lit.evaluation.tables import compare
 from seqtrack_lit.files import flatten, inside, write_atomic
+from seqtrack_lit.pictures import COLORS, TRUTH
 from seqtrack_lit.reports import plots
 from seqtrack_lit.reports.page import Plot, draw_plot, fresh_folder, scores_table, write_document
 from seqtrack_lit.runs.read import Run, read_run
-from seqtrack_lit.tracking.video_io import COLORS, TRUTH
 
 _LARGEST = 500_000_000  # bytes of a clip; one of a thousand frames has about 10 MB
 # Plots of metrics.csv: beginning of the columns' names, and the caption.

@@ -1,4 +1,4 @@
-"""Writing videos that play everywhere, and drawing boxes on frames. Reading is data/video/file.py."""
+"""Writing videos that play everywhere. Reading is data/video/file.py."""
 
 import os
 from fractions import Fraction
@@ -15,11 +15,8 @@ from jaxtyping import Float64
 
 from seqtrack_lit.crops import Image
 from seqtrack_lit.data.video.sequence import Video
+from seqtrack_lit.pictures import COLORS, TRUTH, draw_boxes
 
-Color = tuple[int, int, int]
-# RGB, told apart by colour-blind readers too (Okabe and Ito 2008); drawn over a dark edge, so seen on any ground.
-COLORS: tuple[Color, ...] = ((240, 228, 66), (86, 180, 233), (230, 120, 50), (0, 190, 140), (204, 121, 167))
-TRUTH: Color = (255, 255, 255)
 CLIP_FRAMES = 300  # of a clip at most, from the first
 CLIP_HEIGHT = 360  # small images are enlarged by a whole factor to about this
 LONGEST_SIDE = 8192  # pixels of a written frame; together with `MOST_PIXELS` what players take (H.264 level 6.2)
@@ -181,43 +178,3 @@ def write_clip(
             labels = ["", "" if confidences is None else f"{confidences[index]:.2f}"]
             writer.write(draw_boxes(image, boxes, colors=(TRUTH, COLORS[0]), labels=labels))
     return path
-
-
-def draw_boxes(
-    image: Image,
-    boxes_xywh: list[Float64[np.ndarray, "4"]],
-    *,
-    colors: tuple[Color, ...] = COLORS,
-    labels: list[str] | None = None,
-) -> Image:
-    """A copy of the image with thin coloured boxes over a dark edge; labels stand above them.
-
-    Args:
-        image: RGB.
-        boxes_xywh: pixels of this image; a box that is not finite is left out.
-        colors: RGB, one a box, repeated.
-        labels: short texts, one a box.
-    """
-    drawn = image.copy()
-    height, width = image.shape[:2]
-    thin = max(1, round(min(height, width) ** 0.5 / 8.5))  # 1 px at 144, 2 at 288, 3 at 720 lines
-    for number, box in enumerate(boxes_xywh):
-        if not np.isfinite(box).all():
-            continue
-        color = colors[number % len(colors)]
-        x1, y1, x2, y2 = (round(v) for v in np.clip([*box[:2], *(box[:2] + box[2:])], -1e4, 1e4).tolist())
-        cv2.rectangle(drawn, (x1, y1), (x2, y2), (20, 20, 20), thin + 2)
-        cv2.rectangle(drawn, (x1, y1), (x2, y2), color, thin)
-        if labels:
-            _write(drawn, labels[number], (x1, y1 - thin - 3), color, thin)
-    return drawn
-
-
-def _write(image: Image, text: str, at: tuple[int, int], color: Color, thin: int) -> None:
-    """A small label, kept inside the image."""
-    scale = 0.35 + 0.1 * thin
-    (w, h), _ = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, scale, thin)
-    x = min(max(at[0], 1), max(1, image.shape[1] - w - 1))
-    y = min(max(at[1], h + 2), image.shape[0] - 2)
-    cv2.putText(image, text, (x, y), cv2.FONT_HERSHEY_SIMPLEX, scale, (20, 20, 20), thin + 2, cv2.LINE_AA)
-    cv2.putText(image, text, (x, y), cv2.FONT_HERSHEY_SIMPLEX, scale, color, thin, cv2.LINE_AA)
