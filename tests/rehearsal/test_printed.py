@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from tests.data.fixtures import MAKERS, write_video
+from tests.data.vot import make_vot
 from tests.rehearsal.commands import ROOT, printed
 from tests.rehearsal.conftest import SHORT, SMALL, Run, shortened
 
@@ -36,6 +37,7 @@ def prepared(place: Path, run: Run, trained: dict[str, Path]) -> Path:
     """What the pages take for granted: the quickstart, a clip, an official checkpoint, results, further test sets."""
     for name in ("lasot_ext", "nfs", "tnl2k", "uav123"):
         MAKERS[name](place / "data" / name)
+    make_vot(place / "data" / "vot2020")
     shutil.copy(GOLDEN / "SEQTRACK_ep0007.pth.tar", place / "SEQTRACK_ep0500.pth.tar")
     write_video(place / "clip.mp4", [np.full((192, 256, 3), 40 + number, np.uint8) for number in range(6)])
     tracked = [f"run={trained['baseline']}", "benchmark=lasot", "complete=false", "media=false", "device=cpu"]

@@ -32,9 +32,7 @@ def import_trax() -> ModuleType:
     try:
         import trax
     except ImportError:
-        raise ValueError(
-            "the VOT toolkit needs TraX here: pip install 'seqtrack-lit[vot]' or pip install vot-trax==4.0.2"
-        ) from None
+        raise ValueError("the VOT toolkit needs TraX here: pip install vot-trax==4.0.2") from None
     return trax  # type: ignore[no-any-return]
 
 
