@@ -145,22 +145,26 @@ def follow(init: Callable[..., object], update: Callable[..., Any], frames: int 
     return np.stack([np.asarray(update(np.roll(image, i, 1)), dtype=float) for i in range(frames)])
 
 
-def batches(name: str, sizes: tuple[int, ...]) -> Iterator[Row]:
-    """Crops on the device to boxes on the device, batched, bf16; eager at batch 1 too."""
+def batches(name: str, sizes: tuple[int, ...], *, compiled: bool = False) -> Iterator[Row]:
+    """Crops on the device to boxes on the device, batched, bf16; eager at batch 1 too unless compiled."""
     net = model_of(name).cuda().bfloat16().eval()
     window, lean = net.tokenizer.hann_window().cuda(), LeanDecoder(net.decoder, net.memory_position)
     macs = count_macs(net).everything
     for size in sizes:
         templates = torch.randn(size, net.templates, 3, net.template_size, net.template_size, device="cuda").bfloat16()
         crops = torch.randint(0, 256, (size, 3, net.search_size, net.search_size), device="cuda", dtype=torch.uint8)
-        captured = CapturedGeneration(net, window=window, lean=lean)
+        captured = CapturedGeneration(net, window=window, lean=lean, compiled=compiled)
+        begin = time.perf_counter()
+        captured(templates, crops)
+        prepared = time.perf_counter() - begin
         torch.cuda.reset_peak_memory_stats()
         times = device_ms(lambda c=captured, t=templates, x=crops: c(t, x), repeats=30)
-        row = {"row": f"{name} batch {size}, bf16, crops on the device", **spread(times, size)}
+        title = f"{name} batch {size}, bf16, crops on the device" + (", compiled" if compiled else "")
+        row: Row = {"row": title, **spread(times, size), "prepare_s": round(prepared, 1)}
         row["tflops"] = round(2 * macs * size / statistics.median(times) / 1e9, 1)
         row["peak_gb"] = round(torch.cuda.max_memory_allocated() / 1e9, 2)
         yield row
-        if size == 1:
+        if size == 1 and not compiled:
             with torch.inference_mode():
                 search = normalise(crops).bfloat16()
                 times = device_ms(
@@ -237,10 +241,11 @@ def plan(beside: SimpleNamespace | None, folder: Path) -> list[tuple[str, Callab
         ("tracker B256", lambda: tracking(b, beside, folder)),
         ("batches B256", lambda: batches(b, (1, 8, 32, 64))),
         ("step B256 beside", lambda: training_beside(b, 16, beside)),
+        ("step B256 bf16 64 compiled", lambda: training(b, 64, precision="bf16", compiled=True)),
+        ("batches B256 compiled", lambda: batches(b, (1, 32), compiled=True)),
         ("step B256 bf16 16", lambda: training(b, 16, precision="bf16")),
         ("step B256 bf16 64", lambda: training(b, 64, precision="bf16")),
         ("step B256 fp32 16", lambda: training(b, 16, precision="fp32")),
-        ("step B256 bf16 64 compiled", lambda: training(b, 64, precision="bf16", compiled=True)),
         ("step L384 bf16 8", lambda: training(large, 8, precision="bf16")),
         ("step L384 beside", lambda: training_beside(large, 8, beside)),
         ("tracker L384", lambda: tracking(large, beside, folder)),
