@@ -1,6 +1,6 @@
 """Tab. 1 on the GPU at hand: frames and training samples per second, the most important first.
 
-    python experiments/tab1_profile/bench_gpu.py --out runs/bench_gpu [--minutes 8] [--beside FILE.py]
+    python experiments/tab1_profile/bench_gpu.py --out runs/bench_gpu [--minutes 8] [--only compiled L384] [--beside FILE.py]
 
 Every row is printed and appended to <out>/rows.jsonl as soon as it is known, so nothing is lost when the machine is
 taken away; rows for which no time is left are named. Weights are random: they change no time. FILE.py may give another
@@ -262,6 +262,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("runs/bench_gpu"))
     parser.add_argument("--minutes", type=float, default=8.0, help="no row is begun after this time")
+    parser.add_argument("--only", nargs="*", default=[""], help="parts of titles: the rows to measure")
     parser.add_argument("--beside", type=Path, help="a Python file with another implementation, see above")
     arguments = parser.parse_args()
     if not torch.cuda.is_available():
@@ -270,6 +271,8 @@ def main() -> None:
     beside = None if arguments.beside is None else SimpleNamespace(**runpy.run_path(str(arguments.beside)))
     start, rows = time.monotonic(), arguments.out / "rows.jsonl"
     for title, measure in plan(beside, arguments.out):
+        if not any(part in title for part in arguments.only):
+            continue
         if time.monotonic() - start > 60 * arguments.minutes:
             print(f"not measured, no time left: {title}", flush=True)
             continue
