@@ -1,6 +1,6 @@
 """Tab. 1 on the GPU at hand: frames and training samples per second, the most important first.
 
-    python experiments/tab1_profile/bench_gpu.py --out runs/bench_gpu [--minutes 8] [--only compiled L384] [--beside FILE.py]
+    python experiments/tab1_profile/bench_gpu.py [--out FOLDER] [--minutes 8] [--only compiled L384] [--beside FILE.py]
 
 Every row is printed and appended to <out>/rows.jsonl as soon as it is known, so nothing is lost when the machine is
 taken away; rows for which no time is left are named. Weights are random: they change no time. FILE.py may give another
