@@ -153,7 +153,7 @@ def batches(name: str, sizes: tuple[int, ...], *, compiled: bool = False) -> Ite
     for size in sizes:
         templates = torch.randn(size, net.templates, 3, net.template_size, net.template_size, device="cuda").bfloat16()
         crops = torch.randint(0, 256, (size, 3, net.search_size, net.search_size), device="cuda", dtype=torch.uint8)
-        captured = CapturedGeneration(net, window=window, lean=lean, compiled=compiled)
+        captured = CapturedGeneration(net, hann_window=window, lean=lean, compiled=compiled)
         begin = time.perf_counter()
         captured(templates, crops)
         prepared = time.perf_counter() - begin
