@@ -109,12 +109,12 @@ def network() -> SeqTrack:
 
 
 def tracked(monkeypatch: pytest.MonkeyPatch) -> tuple[Table, Table]:
-    """The same of a tracker that follows videos no training has seen, with answers as good as a trained model's."""
+    """The same of a tracker that follows videos no training has seen, with errors as small as a trained model's."""
     model, videos, rng, rows = network(), GeneratedVideos(30, stream="test"), np.random.default_rng(0), []
     tracker = SeqTrackTracker(model, search_factor=3.0, template_factor=2.0, window=False)
     error, truth, picture = np.zeros(4), np.zeros(4), np.zeros((144, 192, 3), np.uint8)
 
-    def answer(*images: Tensor, past: Tensor, **options: Any) -> Prediction:
+    def generate(*images: Tensor, past: Tensor, **options: Any) -> Prediction:
         nonlocal error
         crop = Crop.around(tracker.box, factor=3.0, size=48)
         error = 0.95 * error + np.sqrt(1 - 0.95**2) * rng.normal(size=4) * [0.04, 0.04, 0.03, 0.03]
@@ -122,11 +122,11 @@ def tracked(monkeypatch: pytest.MonkeyPatch) -> tuple[Table, Table]:
         found = TINY.to_crop(crop, Past([1], error[None], wide=False).boxes(truth[None]))
         return Prediction(TOKENIZER.encode(found), found, torch.ones(1, 4), None, None)
 
-    monkeypatch.setattr(model, "generate", answer)
+    monkeypatch.setattr(model, "generate", generate)
     for number in range(len(videos)):
         boxes, error = videos.boxes(number), np.zeros(4)
         tracker.init(picture, boxes[0])
-        for truth in boxes[1:]:  # noqa: B007 - the answers read it
+        for truth in boxes[1:]:  # noqa: B007 - `generate` reads it
             tracker.update(picture)
     past, box = (torch.stack(column).double().numpy() for column in zip(*rows, strict=True))
     return past, box
@@ -143,7 +143,8 @@ def explained(coefficients: Table, past: Table, box: Table) -> Float64[np.ndarra
     return np.asarray(1 - rest.var(0) / box.var(0))
 
 
-def test_the_past_tells_in_training_what_it_tells_in_tracking(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.slow
+def test_the_past_is_worth_as_much_in_training_as_in_tracking(monkeypatch: pytest.MonkeyPatch) -> None:
     past, box = tracked(monkeypatch)
     own = explained(fit(past, box), past, box)[:2]
     assert (own > 0.35).all()

@@ -114,7 +114,7 @@ def test_a_sample_is_a_pure_function_of_its_key() -> None:
 def test_the_mix_follows_its_weights() -> None:
     mix: dict[str, Videos] = {name: ShadeVideos([30] * 3, dataset=name) for name in ("a", "b", "c")}
     samples = make(mix, [2.0, 0.5, 1.5])
-    counts = Counter(int(samples[0, index][0].dataset) for index in range(1500))
+    counts = Counter(samples._draw(np.random.default_rng(index), 0.0).source for index in range(1500))
     # 2 : .5 : 1.5 of 4
     assert [counts[i] / 1500 for i in range(3)] == pytest.approx([0.5, 0.125, 0.375], abs=0.04)
 
@@ -252,15 +252,15 @@ def test_distinct_frames_need_to_be_visible_once() -> None:
         make(videos, frame_sampling=SceneSampling(4, min_length=6, distinct=True))
 
 
-def test_contrast_pairs_show_one_search_crop_and_ask_for_two_objects() -> None:
+def test_distractor_pairs_show_one_search_crop_and_ask_for_two_objects() -> None:
     videos = GeneratedVideos(30, kept_frames=6)
     frame_sampling = SceneSampling(1, min_length=6, distinct=True, any_object=0.5, distractor_pairs=1.0)
     samples = make(
         videos, frame_sampling=frame_sampling, jitter=JitterSchedule(2.6, 0.5), augmentation=Augmentation(grayscale=0.0)
     )
-    drawn = [samples[0, index][0] for index in range(400)]
+    drawn = [samples[0, index][0] for index in range(200)]
     pairs = [(a, b) for a, b in zip(drawn[::2], drawn[1::2], strict=True) if torch.equal(a.search, b.search)]
-    assert 0.35 < len(pairs) / 200 < 0.65  # half of the search crops show a second object
+    assert 0.35 < len(pairs) / 100 < 0.65  # half of the search crops show a second object
     for a, b in pairs:
         assert not torch.equal(a.templates, b.templates)
         assert not torch.equal(a.box, b.box)
@@ -268,9 +268,6 @@ def test_contrast_pairs_show_one_search_crop_and_ask_for_two_objects() -> None:
         low, high = b.box[:2] - b.box[2:] / 2, b.box[:2] + b.box[2:] / 2
         shown = (high.clamp(0, 1) - low.clamp(0, 1)).prod() / b.box[2:].prod()
         assert shown >= 0.6 - 0.1  # the window that is checked is not yet rounded to whole pixels
-    none = make(videos, frame_sampling=SceneSampling(1, min_length=6, distinct=True, any_object=0.5))
-    for a, b in zip(drawn[::2], range(0, 400, 2), strict=True):
-        assert a.search.shape == none[0, b][0].search.shape
 
 
 def test_any_object_of_a_scene_may_be_the_target() -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from tests.data.clips import COUNT, encode, pictures
 
-from seqtrack_lit.data.containers import missing_bytes
+from seqtrack_lit.data.video.containers import missing_bytes
 from seqtrack_lit.data.video.file import VideoFrames
 
 FRONT = {"movflags": "faststart"}  # the table of all frames before the frames, as for playing from the web

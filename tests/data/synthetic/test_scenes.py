@@ -14,7 +14,7 @@ from seqtrack_lit.data.synthetic.pictures.pool import PicturePool, Seen, part_of
 from seqtrack_lit.data.synthetic.pictures.scenes import Mix, Scenes, _cut
 from seqtrack_lit.data.synthetic.videos import GeneratedVideos
 
-WINDOWS = CropSettings(140, 70, 3.5, 1.75, normaliser="S")
+CROPS = CropSettings(140, 70, 3.5, 1.75, normaliser="S")
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +24,7 @@ def pool(pool_folder):
 
 def samples(pool, *, seed=0, **mix):
     return PictureSamples(
-        pool, crops=WINDOWS, mix=Mix(**mix), seed=seed, epoch_samples=100, total_samples=100
+        pool, crops=CROPS, mix=Mix(**mix), seed=seed, epoch_samples=100, total_samples=100
     )  # fmt: skip
 
 
@@ -43,15 +43,17 @@ def test_a_sample_does_not_depend_on_what_was_drawn_before(pool):
     )
 
 
-def test_some_search_crops_are_asked_twice_for_different_objects(pool):
-    drawn = [samples(pool, composed=1, still=0, video=0)[0, index][0] for index in range(120)]
-    twins = [(a, b) for a, b in zip(drawn[::2], drawn[1::2], strict=True) if (a.search == b.search).all()]
-    assert len(twins) >= 15  # 0.85 have others; 0.7 of those with one that can be asked for
-    assert all((a.templates != b.templates).any() and (a.box - b.box).abs().max() > 0.01 for a, b in twins)
+def test_some_search_crops_come_twice_with_different_targets(pool):
+    made = samples(pool, composed=1, still=0, video=0)
+    drawn = [made[0, index][0] for index in range(120)]
+    pairs = [(a, b) for a, b in zip(drawn[::2], drawn[1::2], strict=True) if (a.search == b.search).all()]
+    assert len(pairs) >= 15  # 0.85 have others; 0.7 of those with one that can be asked for
+    assert all((a.templates != b.templates).any() and (a.box - b.box).abs().max() > 0.01 for a, b in pairs)
 
 
 def test_targets_cover_their_part_of_the_crops(pool):
-    drawn = [samples(pool)[0, index][0] for index in range(150)]
+    made = samples(pool)
+    drawn = [made[0, index][0] for index in range(150)]
     shown = np.array([sample.template_boxes[0].tolist() for sample in drawn])
     assert np.median(np.sqrt(shown[:, 2] * shown[:, 3])) == pytest.approx(1 / 1.75, abs=0.03)
     assert np.median(np.abs(shown[:, :2] - 0.5)) < 0.03
@@ -88,7 +90,7 @@ def test_only_free_pictures_unless_told_otherwise(pool_folder, pool):
     assert 0 < len(pool.objects["photo"]) < len(everything.objects["photo"])
 
 
-def test_parts_do_not_share_pictures_and_twins_stay_together(pool_folder):
+def test_parts_do_not_share_pictures_and_copies_stay_together(pool_folder):
     names = [set(PicturePool(pool_folder, part=part)._rows) for part in ("train", "validation", "test")]
     assert not names[0] & names[1] | names[0] & names[2] | names[1] & names[2]
     assert part_of("objects/apple.png") == part_of("objects/apple-2.png") == part_of("objects/apple_17.png")
@@ -115,7 +117,7 @@ def test_the_data_of_a_run(pool_folder):
     data = PictureData(
         pool=opened,
         validation=validation,
-        crops=WINDOWS,
+        crops=CROPS,
         mix=Mix(),
         batch=4,
         epoch_samples=8,

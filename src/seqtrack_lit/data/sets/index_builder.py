@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Bool, Float64, Integer
 
 from seqtrack_lit.data.sets.layout import FOLDER, Problems, noted, present
-from seqtrack_lit.data.video.columns import INDEX_FORMAT, Columns, Facts, read_facts, write_columns
+from seqtrack_lit.data.video.columns import INDEX_FORMAT, Columns, IndexInfo, read_info, write_columns
 from seqtrack_lit.data.video.index import LISTED, NUMBERED, VIDEO, SequenceIndex, open_index
 
 log = logging.getLogger(__name__)
@@ -296,7 +296,7 @@ def cached(
     kept = _kept(path, root, state)  # another process may have been faster
     if kept is not None:
         return kept
-    facts = Facts(
+    info = IndexInfo(
         dataset=index.dataset,
         attribute_names=list(index.attribute_names),
         repeats_image=index.repeats_image,
@@ -304,7 +304,7 @@ def cached(
         inputs=state,
     )
     try:
-        write_columns(path, index.columns, facts)
+        write_columns(path, index.columns, info)
     except OSError as error:
         warnings.warn(
             f"the index of {key} could not be kept in {path} ({error.strerror}); it is made again at every "
@@ -317,8 +317,8 @@ def cached(
 
 def _kept(path: Path, root: Path, state: str) -> SequenceIndex | None:
     """The index kept there, if it was made of these inputs and is whole."""
-    facts = read_facts(path)
-    if facts is None or facts["inputs"] != state:
+    info = read_info(path)
+    if info is None or info["inputs"] != state:
         return None
     try:
         return open_index(path, root)

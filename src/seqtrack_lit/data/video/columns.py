@@ -41,7 +41,7 @@ _OF_ROWS = {"visible": "b1", "cover": "u1"}
 TEXTS = ("names", "folders", "suffixes", "files", "classes")
 
 
-class Facts(TypedDict):
+class IndexInfo(TypedDict):
     """What is known of an index beside its columns: arguments of SequenceIndex, and `inputs`, its fingerprint."""
 
     dataset: str
@@ -55,12 +55,12 @@ class _File(TypedDict):
     """What stands in facts.json."""
 
     format: int
-    facts: Facts
+    facts: IndexInfo
     checksums: dict[str, int]
     checksum: int
 
 
-def write_columns(path: Path, columns: Mapping[str, Column], facts: Facts) -> None:
+def write_columns(path: Path, columns: Mapping[str, Column], info: IndexInfo) -> None:
     """Write the folder whole or not at all: under another name first, then renamed.
 
     Raises:
@@ -79,7 +79,7 @@ def write_columns(path: Path, columns: Mapping[str, Column], facts: Facts) -> No
                 file.flush()
                 os.fsync(file.fileno())
         checksums = {name: _checksum(temporary / f"{name}.npy") for name in columns}
-        content = {"format": INDEX_FORMAT, "facts": facts, "checksums": checksums}
+        content = {"format": INDEX_FORMAT, "facts": info, "checksums": checksums}
         text = json.dumps({**content, "checksum": _checksum_of(content)}, indent=1)
         (temporary / _FACTS).write_text(text, encoding="utf-8")
         _publish(temporary, path)
@@ -87,13 +87,13 @@ def write_columns(path: Path, columns: Mapping[str, Column], facts: Facts) -> No
         _remove(temporary)
 
 
-def read_facts(path: Path) -> Facts | None:
+def read_info(path: Path) -> IndexInfo | None:
     """What is known of an index; None where there is none, or one of another format, or facts.json is damaged."""
     content = _read(path)
     return None if content is None else content["facts"]
 
 
-def open_columns(path: Path, *, compare: bool) -> tuple[Columns, Facts]:
+def open_columns(path: Path, *, compare: bool) -> tuple[Columns, IndexInfo]:
     """Map the files; the arrays are read-only and loaded page by page when touched.
 
     Args:

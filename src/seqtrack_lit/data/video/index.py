@@ -248,16 +248,16 @@ def open_index(
     Raises:
         ValueError: no such index, a damaged one, or another one than expected.
     """
-    columns, facts = open_columns(path, compare=expected is None)
-    if expected is not None and facts["hash"] != expected:
+    columns, info = open_columns(path, compare=expected is None)
+    if expected is not None and info["hash"] != expected:
         raise ValueError(f"{path} was made again by another process meanwhile; start again")
     return SequenceIndex(
-        dataset=facts["dataset"],
+        dataset=info["dataset"],
         root=root,
         columns=columns,
-        attribute_names=tuple(facts["attribute_names"]),
-        repeats_image=facts["repeats_image"],
-        hash=facts["hash"],
+        attribute_names=tuple(info["attribute_names"]),
+        repeats_image=info["repeats_image"],
+        hash=info["hash"],
         path=path,
         positions=positions,
     )
