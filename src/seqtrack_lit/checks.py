@@ -1,7 +1,7 @@
 """What constructors check of their arguments before anything is built: Hydra coerces no value.
 
 All raise ValueError with the key as the configuration spells it (group and name), what came and what is allowed.
-What a name that came from a file may be is said here, too, and how foreign text is shown.
+Also: which names from files can name a file, and how text of others is printed.
 """
 
 import math

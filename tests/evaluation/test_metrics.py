@@ -35,6 +35,17 @@ def test_equals_the_functions_in_any_order_with_repeats(convention: str, truths,
     assert {name: value.item() for name, value in metric.compute().items()} == pytest.approx(expected, abs=1e-9)
 
 
+def test_everything_of_the_functions_bit_by_bit(truths, results):
+    for convention in ("seqtrack", "got10k_ao"):
+        metric = TrackingScores(truths, convention)
+        for index in (3, 1, 0, 4, 2):
+            metric.update(index, results[index])
+        by_name = {truth.name: boxes for truth, boxes in zip(truths, results, strict=True)}
+        expected = score_sequences(truths, by_name, convention=convention)
+        assert {name: value.item() for name, value in metric.compute().items()} == expected.values
+        assert metric.scores == expected  # per sequence, curves
+
+
 def test_scores_what_was_seen_and_nothing_after_a_reset(truths, results):
     metric = TrackingScores(truths)
     metric.update(2, results[2])

@@ -270,7 +270,7 @@ def find_trackers(root: Path, benchmark: str, sequences: Collection[str]) -> Fou
         sequences: names of its sequences.
 
     Raises:
-        FileNotFoundError: no such folder, or nothing in it (says what was looked for).
+        FileNotFoundError: no such folder, or nothing in it (names what was looked for).
     """
     if not root.is_dir():
         raise FileNotFoundError(f"no folder {root}: results=[...] takes folders of result files")

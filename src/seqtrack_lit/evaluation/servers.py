@@ -1,4 +1,4 @@
-"""Zip files for the servers of GOT-10k and TrackingNet, and what is wrong with one, found out here and not there.
+"""Zip files for the servers of GOT-10k and TrackingNet, and checks of one before it is sent.
 
 GOT-10k (got10k toolkit, experiments/got10k.py; at the zip's root a folder for each video):
     GOT-10k_Test_000001/GOT-10k_Test_000001_001.txt    x,y,w,h a frame; _002, _003 for further repetitions
@@ -84,7 +84,7 @@ def _lines(rows: Float64[np.ndarray, "frames columns"], form: str) -> str:
 
 
 def check_submission(server: Server, content: bytes, videos: Mapping[str, Expected]) -> list[str]:
-    """Everything the server would stumble over, in words; an empty list when the zip is in order."""
+    """Everything the server would refuse or misread, a line each; empty when the zip is in order."""
     texts, problems = _unpack(content)
     if texts is not None:
         check = _check_got10k if server == "got10k" else _check_trackingnet
@@ -101,7 +101,7 @@ def _unpack(content: bytes) -> tuple[dict[str, str] | None, list[str]]:
     """The texts in a zip by file name, None where it cannot be read at all, and what is wrong with it as a zip."""
     try:
         archive = zipfile.ZipFile(io.BytesIO(content))
-    except Exception as error:  # zipfile knows many ways to stumble over a damaged file
+    except Exception as error:  # zipfile raises errors of many types for a damaged file
         return None, [f"not a zip file, or only a part of one ({error}); make or copy it again"]
     texts, problems = {}, []
     with archive:

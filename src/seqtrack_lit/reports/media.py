@@ -1,4 +1,4 @@
-"""What a scored run looks like: clips of its best, its median and its worst video, and what the model looked at.
+"""Clips of the best, the median and the worst video of a scored run, and pictures of the decoder's attention.
 
 media/best.mp4 ...            tracked box in yellow with its confidence, ground truth in white
 media/attention_best.png ...  the search region and the attention behind each token, in one frame
@@ -19,7 +19,7 @@ from seqtrack_lit.files import write_atomic
 from seqtrack_lit.tracking.seqtrack import SeqTrackTracker
 from seqtrack_lit.tracking.video_io import write_clip
 
-LOOK_AT = 60  # frame of the attention picture at the latest
+LATEST_FRAME = 60  # of the picture of attention
 
 
 def write_media(
@@ -29,12 +29,12 @@ def write_media(
     scores: Mapping[str, float],
     value: str,
 ) -> Path:
-    """Write `<folder>/media/` anew and give back its media.json.
+    """Write `<folder>/media/` anew; returns the path of its media.json.
 
     Args:
         folder: result files of the tracker.
-        tracker: the tracker, to look again.
-        video_named: gives a video by name.
+        tracker: the tracker, run again for the pictures of attention.
+        video_named: returns a video by name.
         scores: one score in percent for each video.
         value: name of the score.
     """
@@ -47,7 +47,7 @@ def write_media(
         clips.append({"kind": kind, "sequence": name, "value": f"{value} {scores[name]:.1f}", "file": clip.name})
         if tracker.model.memory == "mean" or len(video) < 2:  # one memory token makes no map
             continue
-        frame = min(len(video) // 2, LOOK_AT)
+        frame = min(len(video) // 2, LATEST_FRAME)
         picture = media / f"attention_{kind}.png"
         write_atomic(picture, _png(_attention(tracker, video, max(1, frame))))
         pictures.append({"file": picture.name, "caption": f"{kind}: {name}, frame {max(1, frame)}"})
@@ -71,7 +71,7 @@ def pick(scores: Mapping[str, float]) -> dict[str, str]:
 
 
 def _attention(tracker: SeqTrackTracker, video: Video, frame: int) -> Image:
-    """What the model looks at in a frame, having tracked up to it."""
+    """Attention in a frame after tracking up to it."""
     tracker.init(video.frames[0], video.boxes[0])
     for index in range(1, frame):
         tracker.update(video.frames[index])

@@ -1,4 +1,4 @@
-"""Plots of scores and of learning: calm, readable, told apart by colour-blind readers, in light and dark.
+"""Plots of scores and of learning, for light and for dark ground, in colours that colour-blind readers distinguish.
 
 Every function makes a matplotlib Figure and touches no global state; `save` writes it.
 """
@@ -18,8 +18,7 @@ from matplotlib.projections.polar import PolarAxes
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from seqtrack_lit.checks import printable
-from seqtrack_lit.evaluation import got10k, trackingnet
-from seqtrack_lit.evaluation import ope as overlap
+from seqtrack_lit.evaluation import got10k, ope, trackingnet
 from seqtrack_lit.evaluation.scores import Scores
 from seqtrack_lit.files import write_atomic
 from seqtrack_lit.runs.read import Columns, Curve
@@ -60,10 +59,10 @@ _TITLES = {
 def _thresholds(kind: Kind, convention: str) -> Float64[np.ndarray, "T"]:
     if convention == "trackingnet":
         steps = {"precision": trackingnet.PRECISION_THRESHOLDS, "norm_precision": trackingnet.NORM_THRESHOLDS}
-        return steps.get(kind, overlap.SUCCESS_THRESHOLDS)
+        return steps.get(kind, ope.SUCCESS_THRESHOLDS)
     if kind == "success":
-        return got10k.AO_THRESHOLDS if convention == "got10k_ao" else overlap.SUCCESS_THRESHOLDS
-    return overlap.PRECISION_THRESHOLDS if kind == "precision" else overlap.NORM_THRESHOLDS
+        return got10k.AO_THRESHOLDS if convention == "got10k_ao" else ope.SUCCESS_THRESHOLDS
+    return ope.PRECISION_THRESHOLDS if kind == "precision" else ope.NORM_THRESHOLDS
 
 
 def curve_plot(scores: Sequence[Scores], kind: Kind = "success", *, theme: Theme = LIGHT) -> Figure:

@@ -1,4 +1,4 @@
-"""Several runs side by side: what differs in their settings, which are repetitions, what differs around them."""
+"""Several runs side by side: repetitions, differences of their settings and of their environments."""
 
 import json
 import os
@@ -47,7 +47,7 @@ class Member:
 
     @property
     def finished(self) -> bool:
-        """Whether its numbers are the last ones; taken for granted where run.json does not say."""
+        """Whether its numbers are the last ones; assumed where run.json has no status."""
         return self.status in ("finished", None)
 
     @cached_property
