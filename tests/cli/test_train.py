@@ -509,11 +509,11 @@ def test_a_full_disk_leaves_the_facts_and_the_last_word(tmp_path: Path, monkeypa
     """No room for a new file: the status is written over the old one, the rest stays."""
     write_metadata(tmp_path, {"status": "running", "seed": 1})
 
-    def full(path: Path, text: str) -> None:
+    def full(path: Path, data: bytes) -> None:
         path.touch()
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(Path, "write_text", full)
+    monkeypatch.setattr(Path, "write_bytes", full)
     with pytest.raises(OSError, match="No space left"):
         write_metadata(tmp_path, {"status": "failed", "seconds": 3.0})
     assert read_metadata(tmp_path) == {"status": "failed", "seed": 1}
