@@ -1,0 +1,102 @@
+"""Masks on frames and in files: drawn, as indexed PNG, and as COCO's results.
+
+Letters: H W image.
+"""
+
+import io
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+from jaxtyping import Bool, Float64
+from PIL import Image as Picture
+
+from seqtrack_lit.crops import Image
+from seqtrack_lit.evaluation.results import remove_leftovers, write_atomic
+from seqtrack_lit.masks.coco import encode_rle
+from seqtrack_lit.masks.refiner import Refined
+
+Color = tuple[int, int, int]
+MOST_TARGETS = 255  # values of a PNG beside the background
+_SHARE = 0.45  # of the colour in what is drawn
+_NAME = re.compile(r"[0-9]{6,}\.png")
+
+
+def draw_masks(image: Image, masks: Sequence[Bool[np.ndarray, "H W"]], colors: Sequence[Color]) -> Image:
+    """A copy of the image with every mask tinted and outlined in its colour (RGB); later ones lie on top."""
+    drawn = image.copy()
+    for mask, color in zip(masks, colors, strict=True):
+        drawn[mask] = (drawn[mask] * (1 - _SHARE) + np.array(color) * _SHARE).round().astype(np.uint8)
+        edges, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+        cv2.drawContours(drawn, edges, -1, color, 1)
+    return drawn
+
+
+class MaskWriter:
+    """<name>_masks/000000.png, one a frame, and <name>_masks.json with all frames.
+
+    A PNG has the value 0 for the background and 1, 2, ... for the targets, the last one on top, with a palette, as
+    DAVIS has them. The JSON is a list in COCO's format of results, one entry a frame and target: image_id (frame,
+    0-based), track_id (target, 0-based), category_id 1, bbox, segmentation (run lengths) and score. Pictures of an
+    earlier result are removed.
+
+    Args:
+        base: path of the result without its ending.
+        colors: of the targets, RGB, repeated.
+    """
+
+    def __init__(self, base: Path, colors: Sequence[Color]) -> None:
+        self.folder, self.table = base.with_name(f"{base.name}_masks"), base.with_name(f"{base.name}_masks.json")
+        self.rows: list[dict[str, object]] = []
+        repeated = [colors[target % len(colors)] for target in range(MOST_TARGETS)]
+        self._palette = [0, 0, 0, *(value for color in repeated for value in color)]
+        self.table.unlink(missing_ok=True)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        remove_leftovers(self.folder)
+        for path in self.folder.iterdir():
+            if _NAME.fullmatch(path.name):
+                path.unlink()
+
+    def write(
+        self,
+        frame: int,
+        refined: Sequence[Refined],
+        boxes_xywh: Sequence[Float64[np.ndarray, "4"]],
+        confidences: Sequence[float],
+    ) -> None:
+        """Add a frame (0-based): mask, box and the tracker's confidence of every target.
+
+        The confidence is the score where the refiner has none.
+
+        Raises:
+            OSError: the picture cannot be written.
+        """
+        labels = np.zeros(refined[0].mask.shape, np.uint8)
+        for target, (mask, score) in enumerate(refined):
+            labels[mask] = target + 1
+            self.rows.append(
+                {
+                    "image_id": frame,
+                    "category_id": 1,
+                    "track_id": target,
+                    "bbox": [round(float(v), 4) for v in boxes_xywh[target]],
+                    "segmentation": encode_rle(mask),
+                    "score": float(f"{confidences[target] if score is None else score:.6g}"),
+                }
+            )
+        picture, data = Picture.fromarray(labels), io.BytesIO()
+        picture.putpalette(self._palette)
+        picture.save(data, "PNG")
+        write_atomic(self.folder / f"{frame:06d}.png", data.getvalue())
+
+    def close(self) -> None:
+        """Write the run lengths of the frames so far, also after an error.
+
+        Raises:
+            OSError: they cannot be written.
+        """
+        lines = ",\n".join(json.dumps(row, allow_nan=False) for row in self.rows)
+        write_atomic(self.table, f"[\n{lines}\n]\n")
