@@ -19,6 +19,7 @@ from seqtrack_lit.boxes import Boxes
 
 Image = UInt8[np.ndarray, "height width 3"]
 Normaliser = Literal["S", "S-1"]
+Padding = Literal["exact", "official"]
 _LARGEST_SIDE = 30_000  # pixels: 2.7 GB; five times a target that fills a picture of 8K has 28,800
 
 
@@ -55,25 +56,11 @@ class Crop:
         """Crop pixels per image pixel."""
         return self.size / self.side
 
-    def cut(self, image: Image, *, padding: Literal["exact", "official"] = "exact") -> UInt8[np.ndarray, "size size 3"]:
-        """The window's pixels, resized bilinearly; black outside the image.
-
-        padding="official" repeats a quirk of the official code: a window that reaches the image's right (bottom)
-        edge loses the image's last column (row) to black. Needed for equal pixels with official checkpoints.
-        """
-        height, width = image.shape[:2]
+    def cut(self, image: Image, *, padding: Padding = "exact") -> UInt8[np.ndarray, "size size 3"]:
+        """The window's pixels, resized bilinearly; see `cut_window`."""
         # Python's round is half-to-even, as in the official code.
         x1, y1 = (round(c - self.side * 0.5) for c in self.center)
-        x2, y2 = x1 + self.side, y1 + self.side
-        shift = 1 if padding == "official" else 0
-        left, top = max(0, -x1), max(0, -y1)
-        right, bottom = max(x2 - width + shift, 0), max(y2 - height + shift, 0)
-        inside = image[y1 + top : y2 - bottom, x1 + left : x2 - right] if y2 > 0 and x2 > 0 else image[:0, :0]
-        if inside.size == 0:
-            return np.zeros((self.size, self.size, 3), np.uint8)
-        if left or top or right or bottom:
-            inside = cv2.copyMakeBorder(inside, top, bottom, left, right, cv2.BORDER_CONSTANT, value=(0, 0, 0))
-        return np.asarray(cv2.resize(inside, (self.size, self.size)), np.uint8)
+        return cut_window(image, (x1, y1, self.side, self.side), self.size, padding)
 
     def to_crop(
         self, boxes_xywh: Float64[np.ndarray, "rows 4"], normaliser: Normaliser = "S-1"
@@ -106,3 +93,28 @@ class Crop:
         shift: Tensor = torch.tensor(self.center, dtype=torch.float64) - 0.5 * self.size / self.scale
         center, wh = pixels[..., :2], pixels[..., 2:]
         return torch.cat([center + shift - 0.5 * wh, wh], dim=-1)
+
+
+def cut_window(
+    image: Image, window_xywh: tuple[int, int, int, int], size: int, padding: Padding
+) -> UInt8[np.ndarray, "{size} {size} 3"]:
+    """A window's pixels, resized bilinearly to a square; black outside the image.
+
+    Args:
+        image: RGB.
+        window_xywh: whole image pixels; may reach out of the image or lie outside of it.
+        size: side of the result, pixels.
+        padding: "official" repeats a quirk of the official code: a window that reaches the image's right (bottom)
+            edge loses the image's last column (row) to black. Needed for equal pixels with official checkpoints.
+    """
+    height, width = image.shape[:2]
+    x1, y1, x2, y2 = *window_xywh[:2], window_xywh[0] + window_xywh[2], window_xywh[1] + window_xywh[3]
+    shift = 1 if padding == "official" else 0
+    left, top = max(0, -x1), max(0, -y1)
+    right, bottom = max(x2 - width + shift, 0), max(y2 - height + shift, 0)
+    inside = image[y1 + top : y2 - bottom, x1 + left : x2 - right] if y2 > 0 and x2 > 0 else image[:0, :0]
+    if inside.size == 0:
+        return np.zeros((size, size, 3), np.uint8)
+    if left or top or right or bottom:
+        inside = cv2.copyMakeBorder(inside, top, bottom, left, right, cv2.BORDER_CONSTANT, value=(0, 0, 0))
+    return np.asarray(cv2.resize(inside, (size, size)), np.uint8)

@@ -1,7 +1,6 @@
-"""Alpha-Refine against recorded outputs of the reference network, and what is refused (tests/golden/alpha/README.md)."""
+"""Alpha-Refine against recorded outputs of the reference network (tests/golden/alpha/README.md)."""
 
 import hashlib
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,7 +8,7 @@ import torch
 from tests.masks.weights import FACTS, GOLDEN, state_dict, stream
 
 from seqtrack_lit.masks.alpha_network import AlphaRefine, _bin_weights, precise_roi_pool
-from seqtrack_lit.masks.alpha_refine import AlphaRefiner, Window, load_network
+from seqtrack_lit.masks.alpha_refine import AlphaRefiner, Window
 
 RECORDED = dict(np.load(GOLDEN / "alpha_refine.npz"))
 FRAMES = RECORDED["frames"]

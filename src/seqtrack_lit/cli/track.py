@@ -5,10 +5,13 @@
     seqtrack-track source=FOLDER_OF_IMAGES boxes=[[10,20,30,40],[90,60,25,25]] baseline=csrt
     seqtrack-track source=0 box=[300,200,80,80] checkpoint=FILE frames=500
     seqtrack-track source=rtsp://CAMERA/1 box=[300,200,80,80] checkpoint=FILE frames=500
+    seqtrack-track source=clip.mp4 box=[120,80,64,48] masks=alpha_refine mask_checkpoint=FILE
 
 Boxes are x,y of the top-left corner, width and height in pixels of the first frame. Written to <out>: a video with
 the boxes (<source>_tracked.mp4), every box with its confidence (.csv) and the same with the settings (.json). A low
-confidence, the mean probability of the four tokens after the window, says that the target is probably lost.
+confidence, the mean probability of the four tokens after the window, says that the target is probably lost. With
+masks=rectangle|alpha_refine|sam2 the video shows masks, too, and <source>_tracked_masks/ holds an indexed PNG a frame,
+<source>_tracked_masks.json COCO's results with run lengths.
 """
 
 import copy
@@ -25,9 +28,11 @@ from seqtrack_lit.checks import LONGEST_NAME, number, printable, whole
 from seqtrack_lit.cli.checkpoints import BASELINES, devices_of, load_on, named_checkpoint, tracker_options
 from seqtrack_lit.cli.hydra.runtime import existing, inference_of, run
 from seqtrack_lit.files import there
+from seqtrack_lit.masks import check_masks, make_refiner
 
 if TYPE_CHECKING:
     from seqtrack_lit.crops import Image
+    from seqtrack_lit.masks.refiner import MaskRefiner, Refined
     from seqtrack_lit.tracking.source import Source
     from seqtrack_lit.tracking.tracker import Estimate, Tracker
 
@@ -62,17 +67,21 @@ def body(config: DictConfig) -> None:
     starts = [np.array(box, np.float64) for box in boxes]
     for place, start in enumerate(starts, 1):
         check_first_box(start, first, f"{'boxes' if len(starts) > 1 else 'box'} {place}", corners=True)
-    trackers = _trackers(config, len(starts))
+    trackers, refiners = _trackers(config, len(starts)), _refiners(config, len(starts))
     count = min((n for n in (source.count, config.frames) if n is not None), default=None)
     try:
         with Output(base, config, source.rate, count, getattr(trackers[0], "settings", {})) as output:
             for tracker, start in zip(trackers, starts, strict=True):
                 tracker.init(first, start)
-            output.write(first, [Estimate(start) for start in starts], 0.0)
+            for refiner, start in zip(refiners, starts, strict=bool(refiners)):
+                refiner.init(first, start)
+            estimates = [Estimate(start) for start in starts]
+            output.write(first, estimates, _refined(refiners, first, estimates), 0.0)
             while (count is None or output.frames < count) and (image := next(source.frames, None)) is not None:
                 begun = perf_counter()
                 estimates = [tracker.update(image) for tracker in trackers]
-                output.write(image, estimates, perf_counter() - begun)
+                refined = _refined(refiners, image, estimates)
+                output.write(image, estimates, refined, perf_counter() - begun)
     finally:
         _tell(source)
     print(printable(output.summary()), flush=True)
@@ -85,7 +94,7 @@ def _tell(source: "Source") -> None:
 
 
 class Output:
-    """The three files. They are complete after an error or Ctrl-C, too, with the frames tracked so far."""
+    """The files. They are complete after an error or Ctrl-C, too, with the frames tracked so far."""
 
     def __init__(
         self, base: Path, config: DictConfig, rate: float, count: int | None, settings: dict[str, object]
@@ -94,6 +103,8 @@ class Output:
         from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
         from seqtrack_lit.files import remove_leftovers
+        from seqtrack_lit.masks.output import MaskWriter
+        from seqtrack_lit.pictures import COLORS
         from seqtrack_lit.tracking.video_io import VideoWriter
 
         self.base, self.config, self.settings = base, config, settings
@@ -106,6 +117,7 @@ class Output:
         base.parent.mkdir(parents=True, exist_ok=True)
         remove_leftovers(base.parent)
         self._save_facts(finished=False)  # from now on the names are this source's, even if the process is killed
+        self.masks = MaskWriter(base, COLORS) if config.masks is not None else None
         self.lines: list[str] = []
         self.table = self._path(".csv").open("w", buffering=1, encoding="utf-8")  # a kill loses no finished line
         self._line("frame,target,x,y,w,h,confidence,lost")
@@ -113,8 +125,9 @@ class Output:
         self.bar = Progress(*columns, console=Console(stderr=True))
         self.task = self.bar.add_task("", total=count, fps="")
 
-    def write(self, image: "Image", estimates: "list[Estimate]", seconds: float) -> None:
-        """Add a frame with one estimate a target."""
+    def write(self, image: "Image", estimates: "list[Estimate]", refined: "list[Refined]", seconds: float) -> None:
+        """Add a frame with one estimate a target, and one mask a target where there are masks."""
+        from seqtrack_lit.masks.output import draw_masks
         from seqtrack_lit.pictures import COLORS, draw_boxes
 
         numbers = [float(v) for estimate in estimates for v in (*estimate.box_xywh, estimate.confidence)]
@@ -130,12 +143,16 @@ class Output:
         self.confidences.append([float(f"{estimate.confidence:.6g}") for estimate in estimates])
         self.size = self.size if self.frames else (image.shape[1], image.shape[0])
         self.frames += 1  # its numbers are kept even if it cannot be drawn
+        if self.masks is not None:
+            self.masks.write(self.frames - 1, refined, boxes, self.confidences[-1])
         if self.video is not None:
             colors = tuple(GREY if gone else COLORS[target % len(COLORS)] for target, gone in enumerate(lost))
             labels = [
                 ("lost " if gone else "") + f"{estimate.confidence:.2f}"
                 for gone, estimate in zip(lost, estimates, strict=True)
             ]
+            if refined:
+                image = draw_masks(image, [mask for mask, _ in refined], colors)
             drawn = draw_boxes(image, [estimate.box_xywh for estimate in estimates], colors=colors, labels=labels)
             self.video.write(drawn)
         self.seconds += seconds
@@ -143,7 +160,7 @@ class Output:
 
     @property
     def fps(self) -> float:
-        """Frames per second of the tracking itself."""
+        """Frames per second of the tracking itself, and of the masks where there are any."""
         return (self.frames - 1) / self.seconds if self.seconds > 0 else 0.0
 
     def __enter__(self) -> "Output":
@@ -157,7 +174,7 @@ class Output:
 
         self.bar.stop()
         failure: OSError | None = None
-        for part in (self.video, self.table):  # on a full disk the unfinished video makes room for the numbers
+        for part in (self.video, self.table, self.masks):  # on a full disk the unfinished video makes room first
             try:
                 if part is not None:
                     part.close()
@@ -174,7 +191,8 @@ class Output:
     def summary(self) -> str:
         """What was written, in one line."""
         kinds = ".mp4, .csv and .json" if self.video is not None else ".csv and .json"
-        return f"{self.frames} frames at {self.fps:.1f} frames/s; look at {self.base}{kinds}"
+        masks = "; masks are in _masks/ and _masks.json" if self.masks is not None else ""
+        return f"{self.frames} frames at {self.fps:.1f} frames/s; look at {self.base}{kinds}{masks}"
 
     def _save_facts(self, *, finished: bool) -> None:
         from seqtrack_lit.files import write_atomic
@@ -189,7 +207,7 @@ class Output:
         return self.base.with_name(self.base.name + suffix)
 
     def _facts(self, *, finished: bool) -> dict[str, Any]:
-        keys = ("checkpoint", "official_config", "baseline", "lost_below")
+        keys = ("checkpoint", "official_config", "baseline", "lost_below", "masks", "mask_checkpoint")
         targets = range(len(self.boxes[0]) if self.boxes else 0)
         return {
             "source": where_of(self.config.source),
@@ -243,6 +261,10 @@ def _check(config: DictConfig) -> None:
         named_checkpoint(config.checkpoint)
     if config.official_config is not None:
         existing(config.official_config, "official_config")
+    if config.masks is not None:
+        check_masks(str(config.masks), None if config.mask_checkpoint is None else str(config.mask_checkpoint))
+    elif config.mask_checkpoint is not None:
+        raise ValueError("mask_checkpoint is given without masks; add masks=alpha_refine or masks=sam2")
     if config.frames is not None:
         whole("", 1, frames=config.frames)
     if config.rate is not None:
@@ -279,7 +301,7 @@ def _require_unclaimed(base: Path, source: object) -> None:
     from seqtrack_lit.files import read_json
 
     facts = base.with_name(f"{base.name}.json")
-    files = (facts, *(base.with_name(base.name + end) for end in (".csv", ".mp4")))
+    files = (facts, *(base.with_name(base.name + end) for end in (".csv", ".mp4", "_masks", "_masks.json")))
     for path in files:
         if path.is_symlink():
             raise ValueError(f"{path} is a link, and results are not written through links; remove it")
@@ -304,6 +326,22 @@ def _trackers(config: DictConfig, count: int) -> "list[Tracker]":
         return [make_baseline(config.baseline) for _ in range(count)]
     tracker = load_on(str(named_checkpoint(config.checkpoint)), tracker_options(config), devices_of(config.device)[0])
     return [tracker, *(copy.copy(tracker) for _ in range(count - 1))]
+
+
+def _refiners(config: DictConfig, count: int) -> "list[MaskRefiner]":
+    """One refiner a target where masks are asked for; they share the network."""
+    if config.masks is None:
+        return []
+    from seqtrack_lit.masks.output import MOST_TARGETS
+
+    if count > MOST_TARGETS:
+        raise ValueError(f"boxes: {count} targets, the pictures of masks hold at most {MOST_TARGETS}; leave masks out")
+    refiner = make_refiner(config.masks, config.mask_checkpoint, device=devices_of(config.device)[0])
+    return [refiner, *(copy.copy(refiner) for _ in range(count - 1))]
+
+
+def _refined(refiners: "list[MaskRefiner]", image: "Image", estimates: "list[Estimate]") -> "list[Refined]":
+    return [refiner.refine(image, estimate.box_xywh) for refiner, estimate in zip(refiners, estimates, strict=False)]
 
 
 def _ask_for_box(first: "Image", base: Path) -> str:

@@ -1,9 +1,13 @@
 """Masks of tracked targets: what makes them of boxes, and how they are written."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from seqtrack_lit.checks import one_of
+from seqtrack_lit.checks import one_of, printable
 from seqtrack_lit.files import why_not_there
+
+if TYPE_CHECKING:
+    from seqtrack_lit.masks.refiner import MaskRefiner
 
 REFINERS = ("rectangle", "alpha_refine", "sam2")
 
@@ -29,11 +33,38 @@ def check_masks(name: str, checkpoint: str | Path | None) -> None:
         what = "ARnet_seg_mask_ep0040.pth.tar" if name == "alpha_refine" else "facebook/sam2.1-hiera-tiny or a FOLDER"
         raise ValueError(f"masks={name} needs weights: give mask_checkpoint={what}")
     reason = why_not_there(Path(checkpoint).expanduser())
-    if reason and not (name == "sam2" and is_hub_name(checkpoint)):
-        raise FileNotFoundError(f"mask_checkpoint={checkpoint}: {reason}")
+    if reason and not (name == "sam2" and _is_hub_name(checkpoint)):
+        raise FileNotFoundError(f"mask_checkpoint={printable(str(checkpoint))[:300]}: {reason}")
 
 
-def is_hub_name(checkpoint: str | Path) -> bool:
+def make_refiner(name: str, checkpoint: str | Path | None = None, *, device: str = "cpu") -> "MaskRefiner":
+    """A refiner by its name.
+
+    Args:
+        name: rectangle, alpha_refine or sam2.
+        checkpoint: as in `check_masks`.
+        device: cpu or cuda.
+
+    Raises:
+        FileNotFoundError: no such checkpoint.
+        ValueError: an unknown name, a checkpoint missing, too many or not of this network, sam2 without its extra.
+    """
+    check_masks(name, checkpoint)
+    if name == "rectangle" or checkpoint is None:
+        from seqtrack_lit.masks.refiner import RectangleRefiner
+
+        return RectangleRefiner()
+    path = Path(checkpoint).expanduser()
+    if name == "alpha_refine":
+        from seqtrack_lit.masks.alpha_refine import AlphaRefiner
+
+        return AlphaRefiner.load(path, device=device)
+    from seqtrack_lit.masks.sam2 import Sam2Refiner
+
+    return Sam2Refiner.load(path, device=device)
+
+
+def _is_hub_name(checkpoint: str | Path) -> bool:
     """Whether this is OWNER/NAME, as the model hub of transformers has them, and nothing on the disk."""
     parts = str(checkpoint).split("/")
     plain = len(parts) == 2 and all(part.replace("-", "").replace("_", "").replace(".", "").isalnum() for part in parts)

@@ -16,11 +16,11 @@ import torch
 from jaxtyping import Float, Float32, Float64, UInt8
 from torch import Tensor
 
-from seqtrack_lit.crops import Image
+from seqtrack_lit.crops import Image, cut_window
 from seqtrack_lit.masks.alpha_network import AlphaRefine
-from seqtrack_lit.masks.refiner import Refined
+from seqtrack_lit.masks.refiner import Refined, finite
+from seqtrack_lit.models.encoder import IMAGENET_MEAN, IMAGENET_STD
 from seqtrack_lit.models.safe_read import kind_of, read_contents
-from seqtrack_lit.models.seqtrack import IMAGENET_MEAN, IMAGENET_STD
 
 FACTOR = 2.0  # side of the window by that of the box, on each axis
 THRESHOLD = 0.65  # of the probability, in SeqTrack's four scripts for VOT2020 masks
@@ -41,33 +41,21 @@ class Window(NamedTuple):
         """The window of twice the box's width and height.
 
         Raises:
-            ValueError: the box has no finite, positive size, or the window does not fit into memory.
+            ValueError: the box is not finite, has no area, or the window does not fit into memory.
         """
-        x, y, w, h = (float(v) for v in box_xywh)
-        good = all(map(math.isfinite, (x, y, w, h))) and w > 0 and h > 0 and max(w, h) * FACTOR <= _LARGEST_SIDE
-        if not good:
+        x, y, w, h = finite(box_xywh)
+        if not (w > 0 and h > 0 and max(w, h) * FACTOR <= _LARGEST_SIDE):
             raise ValueError(
-                f"no mask can be made around box x,y,w,h = {x:g},{y:g},{w:g},{h:g}: expected finite numbers, width and "
-                f"height > 0 and at most {_LARGEST_SIDE / FACTOR:g} pixels"
+                f"no mask can be made in box x,y,w,h = {x:g},{y:g},{w:g},{h:g}: expected width and height > 0 and at "
+                f"most {_LARGEST_SIDE / FACTOR:g} pixels"
             )
         width, height = math.ceil(FACTOR * w), math.ceil(FACTOR * h)
         # Python's round is half-to-even, as in the official code
         return cls(round(x + 0.5 * w - 0.5 * width), round(y + 0.5 * h - 0.5 * height), width, height)
 
     def cut(self, image: Image, size: int) -> UInt8[np.ndarray, "{size} {size} 3"]:
-        """The window's pixels, each axis resized bilinearly on its own; black outside of the image.
-
-        As officially, a window that reaches the image's right (bottom) edge loses its last column (row) to black.
-        """
-        height, width = image.shape[:2]
-        x2, y2 = self.x + self.width, self.y + self.height
-        left, top = max(0, -self.x), max(0, -self.y)
-        right, bottom = max(0, x2 - width + 1), max(0, y2 - height + 1)
-        inside = image[max(0, self.y) : max(0, y2 - bottom), max(0, self.x) : max(0, x2 - right)]
-        if inside.size == 0:
-            return np.zeros((size, size, 3), np.uint8)
-        padded = cv2.copyMakeBorder(inside, top, bottom, left, right, cv2.BORDER_CONSTANT, value=(0, 0, 0))
-        return np.asarray(cv2.resize(padded, (size, size), interpolation=cv2.INTER_LINEAR), np.uint8)
+        """The window's pixels, each axis resized on its own; padded as officially (see crops.cut_window)."""
+        return cut_window(image, self, size, "official")
 
     def own_box(self, box_xywh: Float[np.ndarray, "4"], size: int) -> Float32[np.ndarray, "4"]:
         """The box (xywh) this window is around, in pixels of the crop; officially always about (size - 1) / 2."""
@@ -112,7 +100,7 @@ class AlphaRefiner:
         """Take the kernel from the first frame.
 
         Raises:
-            ValueError: a box that has no finite, positive size.
+            ValueError: a box that is not finite or has no area.
         """
         window = Window.around(box_xywh)
         x, y, w, h = window.own_box(box_xywh, self.network.size).tolist()
@@ -123,7 +111,7 @@ class AlphaRefiner:
         """The mask in this box's window, all of it background where the target is not found.
 
         Raises:
-            ValueError: no init before, or a box that has no finite, positive size.
+            ValueError: no init before, or a box that is not finite or has no area.
         """
         return Refined(self.probabilities(image, box_xywh) > self.threshold)
 

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from jaxtyping import Bool, Float64
+from jaxtyping import Bool
 from PIL import Image as Picture
 
 from seqtrack_lit.crops import Image
-from seqtrack_lit.evaluation.results import remove_leftovers, write_atomic
+from seqtrack_lit.files import remove_leftovers, write_atomic
 from seqtrack_lit.masks.coco import encode_rle
 from seqtrack_lit.masks.refiner import Refined
 
@@ -64,7 +64,7 @@ class MaskWriter:
         self,
         frame: int,
         refined: Sequence[Refined],
-        boxes_xywh: Sequence[Float64[np.ndarray, "4"]],
+        boxes_xywh: Sequence[Sequence[float]],
         confidences: Sequence[float],
     ) -> None:
         """Add a frame (0-based): mask, box and the tracker's confidence of every target.
@@ -82,9 +82,9 @@ class MaskWriter:
                     "image_id": frame,
                     "category_id": 1,
                     "track_id": target,
-                    "bbox": [round(float(v), 4) for v in boxes_xywh[target]],
+                    "bbox": list(boxes_xywh[target]),
                     "segmentation": encode_rle(mask),
-                    "score": float(f"{confidences[target] if score is None else score:.6g}"),
+                    "score": confidences[target] if score is None else round(score, 6),
                 }
             )
         picture, data = Picture.fromarray(labels), io.BytesIO()

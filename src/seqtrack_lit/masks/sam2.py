@@ -15,7 +15,7 @@ from jaxtyping import Float
 
 from seqtrack_lit.checks import shown
 from seqtrack_lit.crops import Image
-from seqtrack_lit.masks.refiner import Refined
+from seqtrack_lit.masks.refiner import Refined, finite
 
 
 class Sam2Refiner:
@@ -45,11 +45,12 @@ class Sam2Refiner:
             raise ValueError(
                 f"masks=sam2 needs transformers, version 4.56 or later ({error}); pip install 'seqtrack-lit[sam2]'"
             ) from error
+        name = Path(checkpoint).as_posix()
         logging.disable_progress_bar()
         logging.set_verbosity_error()
         try:
-            model, report = Sam2Model.from_pretrained(checkpoint, use_safetensors=True, output_loading_info=True)
-            processor = Sam2Processor.from_pretrained(checkpoint)
+            model, report = Sam2Model.from_pretrained(name, use_safetensors=True, output_loading_info=True)
+            processor = Sam2Processor.from_pretrained(name)
             missing = [*report["missing_keys"], *report["mismatched_keys"]]
         except Exception as error:  # a damaged or foreign folder can fail in any way
             reason = shown(" ".join(str(error).split()), 200)
@@ -66,8 +67,12 @@ class Sam2Refiner:
 
     @torch.inference_mode()
     def refine(self, image: Image, box_xywh: Float[np.ndarray, "4"]) -> Refined:
-        """The mask of what is in the box (xywh, pixels)."""
-        x, y, w, h = box_xywh.tolist()
+        """The mask of what is in the box (xywh, pixels).
+
+        Raises:
+            ValueError: the box is not finite.
+        """
+        x, y, w, h = finite(box_xywh)
         inputs = self.processor(images=image, input_boxes=[[[x, y, x + w, y + h]]], return_tensors="pt")
         sizes = inputs.pop("original_sizes")
         answer = self.model(**inputs.to(self.model.device), multimask_output=False)
