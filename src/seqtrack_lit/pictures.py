@@ -9,7 +9,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from jaxtyping import Float64, UInt8
+from jaxtyping import Bool, Float64, UInt8
 from PIL import Image as Pillow
 from PIL import ImageDraw, ImageFont
 
@@ -22,6 +22,7 @@ Color = tuple[int, int, int]
 Picture = UInt8[np.ndarray, "_ _ 3"]  # of any size: a sheet or a part of one
 # Told apart by colour-blind readers too (Okabe and Ito 2008); drawn over a dark edge, so seen on any ground.
 COLORS: tuple[Color, ...] = ((240, 228, 66), (86, 180, 233), (230, 120, 50), (0, 190, 140), (204, 121, 167))
+TINT = 0.45  # of a colour over a mask
 TRUTH: Color = (255, 255, 255)
 TARGET, PREDICTED = (80, 220, 80), (240, 80, 80)  # in samples
 WHITE, GREY, DARK = (255, 255, 255), (150, 150, 150), (20, 20, 20)
@@ -56,6 +57,16 @@ def draw_boxes(
         cv2.rectangle(drawn, (x1, y1), (x2, y2), color, thin)
         if labels:
             _write(drawn, labels[number], (x1, y1 - thin - 3), color, thin)
+    return drawn
+
+
+def draw_masks(image: Image, masks: Sequence[Bool[np.ndarray, "height width"]], colors: Sequence[Color]) -> Image:
+    """A copy of the image with every mask tinted and outlined in its colour (RGB); later ones lie on top."""
+    drawn = image.copy()
+    for mask, color in zip(masks, colors, strict=True):
+        drawn[mask] = (drawn[mask] * (1 - TINT) + np.array(color) * TINT).round().astype(np.uint8)
+        edges, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+        cv2.drawContours(drawn, edges, -1, color, 1)
     return drawn
 
 

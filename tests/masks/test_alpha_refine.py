@@ -120,7 +120,7 @@ def test_kernel_and_every_stage_of_a_frame(refiner: AlphaRefiner) -> None:
             for block in ("RRB1", "CAB", "RRB2")
             for level in levels
         ),
-        *(network.refiner.TSE[level]["reduce"].register_forward_hook(keep(level, 0)) for level in levels),
+        *(network.refiner.TSE[level].reduce.register_forward_hook(keep(level, 0)) for level in levels),
     ]
     logits = logits_of(refiner, 1)
     for hook in hooks:

@@ -13,8 +13,9 @@ from PIL import Image
 
 from seqtrack_lit.masks import make_refiner
 from seqtrack_lit.masks.coco import decode_rle, encode_rle
-from seqtrack_lit.masks.output import MaskWriter, draw_masks
+from seqtrack_lit.masks.output import MaskWriter
 from seqtrack_lit.masks.refiner import MaskRefiner, Refined
+from seqtrack_lit.pictures import draw_masks
 
 
 def blocks(height: int, width: int) -> np.ndarray:

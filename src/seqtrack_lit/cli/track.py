@@ -127,8 +127,7 @@ class Output:
 
     def write(self, image: "Image", estimates: "list[Estimate]", refined: "list[Refined]", seconds: float) -> None:
         """Add a frame with one estimate a target, and one mask a target where there are masks."""
-        from seqtrack_lit.masks.output import draw_masks
-        from seqtrack_lit.pictures import COLORS, draw_boxes
+        from seqtrack_lit.pictures import COLORS, draw_boxes, draw_masks
 
         numbers = [float(v) for estimate in estimates for v in (*estimate.box_xywh, estimate.confidence)]
         if not all(map(math.isfinite, numbers)):

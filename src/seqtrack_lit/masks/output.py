@@ -1,7 +1,4 @@
-"""Masks on frames and in files: drawn, as indexed PNG, and as COCO's results.
-
-Letters: H W image.
-"""
+"""Masks in files: as indexed PNG, and as COCO's results."""
 
 import io
 import json
@@ -9,30 +6,16 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-import cv2
 import numpy as np
-from jaxtyping import Bool
 from PIL import Image as Picture
 
-from seqtrack_lit.crops import Image
 from seqtrack_lit.files import remove_leftovers, write_atomic
 from seqtrack_lit.masks.coco import encode_rle
 from seqtrack_lit.masks.refiner import Refined
 
 Color = tuple[int, int, int]
 MOST_TARGETS = 255  # values of a PNG beside the background
-_SHARE = 0.45  # of the colour in what is drawn
 _NAME = re.compile(r"[0-9]{6,}\.png")
-
-
-def draw_masks(image: Image, masks: Sequence[Bool[np.ndarray, "H W"]], colors: Sequence[Color]) -> Image:
-    """A copy of the image with every mask tinted and outlined in its colour (RGB); later ones lie on top."""
-    drawn = image.copy()
-    for mask, color in zip(masks, colors, strict=True):
-        drawn[mask] = (drawn[mask] * (1 - _SHARE) + np.array(color) * _SHARE).round().astype(np.uint8)
-        edges, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
-        cv2.drawContours(drawn, edges, -1, color, 1)
-    return drawn
 
 
 class MaskWriter:

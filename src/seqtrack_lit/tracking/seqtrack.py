@@ -20,7 +20,7 @@ from torch import Tensor
 
 from seqtrack_lit.boxes import clip_xywh
 from seqtrack_lit.checks import flag, number, one_of, path_part, shown, whole
-from seqtrack_lit.crops import Crop, Image
+from seqtrack_lit.crops import Crop, Image, Padding
 from seqtrack_lit.models.checkpoint import load_model
 from seqtrack_lit.models.encoder import normalise
 from seqtrack_lit.models.lean_decoder import LeanDecoder
@@ -29,7 +29,6 @@ from seqtrack_lit.tracking.cuda_graph import CapturedGeneration
 from seqtrack_lit.tracking.tracker import Estimate, check_first_box, check_image, not_started
 from seqtrack_lit.weights import SMALL
 
-Padding = Literal["exact", "official"]
 Rule = Literal["none", "naive", "likelihood"]
 Precision = Literal["float32", "bfloat16", "float16"]
 BoxXywh = tuple[float, float, float, float]
@@ -88,7 +87,7 @@ class SeqTrackTracker:
         update_interval: frames between two possible updates.
         update_threshold: mean token probability in [0, 1] above which an update happens (official 0.6 is 0.015).
         clip_margin: pixels of the box that stay inside the image, and its smallest width and height.
-        padding: "official" repeats the official code's lost last column, see crops.Crop.cut.
+        padding: "official" repeats the official code's lost last column, see crops.cut_window.
         device: where the model runs.
         dtype: precision of the network; the Hann window and boxes in pixels keep float64.
 

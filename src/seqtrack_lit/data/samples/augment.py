@@ -10,7 +10,7 @@ import os
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, Protocol, get_args, runtime_checkable
+from typing import Any, NamedTuple, Protocol, get_args, runtime_checkable
 
 import cv2
 import numpy as np
@@ -19,12 +19,11 @@ from jaxtyping import Float32, Float64, UInt8
 from torch import Tensor
 
 from seqtrack_lit.checks import number, one_of, whole
-from seqtrack_lit.crops import Crop, Image, Normaliser
+from seqtrack_lit.crops import Crop, Image, Normaliser, Padding
 
 CropImage = UInt8[np.ndarray, "S S 3"]
 Box = Float64[np.ndarray, "4"]  # image box xywh, pixels
 ImageBoxes = Float64[np.ndarray, "rows 4"]
-Padding = Literal["exact", "official"]
 
 
 @runtime_checkable
