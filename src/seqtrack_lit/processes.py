@@ -7,10 +7,10 @@ import threading
 
 
 def end_with_parent() -> None:
-    """In a process made by multiprocessing: end at once when its parent is gone, killed with -9 included, or says so.
+    """In a process made by multiprocessing: exit when its parent is gone, killed with -9 included, or by SIGTERM.
 
-    A pipe that only the parent can close tells (the sentinel of multiprocessing, on every system). Without this a
-    process that waits for work, or is deep in a long computation, would live on for nobody.
+    The sentinel of multiprocessing is a pipe that only the parent can close, on every system. Without this a process
+    that is blocked in a read or a long computation would go on as an orphan.
     """
     signal.signal(signal.SIGTERM, signal.SIG_DFL)  # a fork has the parent's, which cleans up and raises
     parent = multiprocessing.parent_process()
@@ -20,4 +20,4 @@ def end_with_parent() -> None:
 
 def _wait(parent: "multiprocessing.process.BaseProcess") -> None:
     parent.join()
-    os._exit(1)  # not sys.exit: this is not the main thread, which may never look
+    os._exit(1)  # not sys.exit: that would end this thread only

@@ -10,7 +10,7 @@ from lightning.pytorch import LightningDataModule
 
 from seqtrack_lit.checks import number, whole
 from seqtrack_lit.data.samples.augment import Augmentation, CropSettings, Jitter, JitterSchedule
-from seqtrack_lit.data.samples.loader import BatchOrder, PairLoader, TrainLoader, rank_and_world_size
+from seqtrack_lit.data.samples.loader import BatchOrder, PairLoader, Samples, TrainLoader
 from seqtrack_lit.data.samples.sampling import FrameSampling, TrainingSamples, Videos, WeightedDataset, check_opener
 from seqtrack_lit.data.video.index import SequenceIndex
 from seqtrack_lit.data.video.sequence import Video
@@ -23,7 +23,7 @@ class Validation:
     """What a training is judged by while it runs; its videos must not be in the training mix.
 
     Args:
-        open: gives the videos.
+        open: opens the videos.
         pairs: samples with wide jitter, and as many with narrow jitter.
         batch: samples in a validation batch.
         wide: jitter that makes finding the target hard.
@@ -48,18 +48,17 @@ class Validation:
             whole("data.validation", 2, track_frames=self.track_frames)
 
 
-class TrackingData(LightningDataModule):
-    """Training batches, validation pairs and validation videos.
+class DataModule(LightningDataModule):
+    """Training batches in an order that can be resumed, validation pairs, and validation videos.
 
     Data sets are opened by `setup`, so that wrong values are found first.
 
     Args:
-        train: the training mix by name; its weights are normalised, a weight of 0 leaves a set out.
         validation: see `Validation`.
-        crops, frame_sampling, augmentation, jitter: see there.
+        crops: see `CropSettings`.
         batch: samples a device takes at once.
         epoch_samples: samples of an epoch over all devices, a whole number of batches.
-        total_samples: samples of the whole training, for the jitter's schedule.
+        total_samples: samples of the whole training, for schedules of difficulty.
         seed: of all random numbers of training samples. Validation pairs are the same for every seed.
         workers: processes that prepare batches, per device; 0: the training process itself.
         start_method: see `TrainLoader`.
@@ -73,12 +72,8 @@ class TrackingData(LightningDataModule):
     def __init__(
         self,
         *,
-        train: Mapping[str, WeightedDataset],
         validation: Validation,
         crops: CropSettings,
-        frame_sampling: FrameSampling,
-        augmentation: Augmentation,
-        jitter: JitterSchedule,
         batch: int,
         epoch_samples: int,
         total_samples: int,
@@ -91,28 +86,29 @@ class TrackingData(LightningDataModule):
         whole("data", 1, batch=batch, epoch_samples=epoch_samples, total_samples=total_samples)
         whole("data", 0, seed=seed, workers=workers)
         number("data", high=1, max_skipped=max_skipped)
-        self.mix = {name: source for name, source in train.items() if source is not None and source.weight > 0}
-        if not self.mix:
-            raise ValueError(f"data.train needs a data set with a weight > 0, got {', '.join(train) or 'none'}")
-        self.validation, self.crops, self.frame_sampling = validation, crops, frame_sampling
-        self.augmentation, self.jitter = augmentation, jitter
+        self.validation, self.crops = validation, crops
         self.batch, self.epoch_samples, self.total_samples, self.seed = batch, epoch_samples, total_samples, seed
         self.workers, self.start_method, self.max_skipped = workers, start_method, max_skipped
-        self._train: dict[str, Videos] = {}
         self._held_out: Videos | None = None
         self._loader: TrainLoader | None = None
 
+    def samples(self) -> Samples:
+        """Training samples by (epoch, index)."""
+        raise NotImplementedError
+
     def setup(self, stage: str = "fit") -> None:
-        """Open the data sets, once."""
-        if not self._train:
-            self._train = {name: _open(f"data.train.{name}", source.open) for name, source in self.mix.items()}
+        """Open the validation videos, once."""
         if self._held_out is None:
             self._held_out = _open("data.validation", self.validation.open)
 
+    @property
+    def rank_and_world_size(self) -> tuple[int, int]:
+        """Number of this process and of all processes; (0, 1) without a trainer."""
+        return (0, 1) if self.trainer is None else (self.trainer.global_rank, self.trainer.world_size)
+
     def train_dataloader(self) -> TrainLoader:
         """Training batches of this process."""
-        self.setup()
-        rank, world_size = rank_and_world_size(self.trainer)
+        rank, world_size = self.rank_and_world_size
         batches = self.epoch_samples // (self.batch * world_size)
         if batches == 0:
             raise ValueError(
@@ -127,6 +123,78 @@ class TrackingData(LightningDataModule):
             max_skipped=self.max_skipped,
         )
         return self._loader
+
+    def pairs(self, samples: Samples) -> PairLoader:
+        """The fixed validation pairs made of these samples; this process's part of them."""
+        rank, world_size = self.rank_and_world_size
+        pairs, batch = self.validation.pairs, self.validation.batch
+        return PairLoader(samples, pairs=pairs, batch=batch, rank=rank, world_size=world_size)
+
+    def video_pairs(self, frame_sampling: FrameSampling, jitter: Jitter) -> PairLoader:
+        """Validation pairs of frames of the validation videos, not augmented, targets only."""
+        samples = TrainingSamples(
+            {"validation": self._videos()},
+            [1.0],
+            seed=0,
+            crops=self.crops,
+            frame_sampling=frame_sampling,
+            augmentation=Augmentation(grayscale=0.0, flip=0.0),
+            jitter=JitterSchedule(jitter.center, jitter.size),
+            epoch_samples=self.validation.pairs,
+            total_samples=self.validation.pairs,
+        )
+        return self.pairs(samples)
+
+    def val_sequences(self) -> list[Video]:
+        """Videos to track in validation: spread over the held-out set, the same at every call."""
+        videos = self._videos()
+        count = min(self.validation.tracks, len(videos))
+        return [videos[i * len(videos) // count].beginning(self.validation.track_frames) for i in range(count)]
+
+    @property
+    def skipped(self) -> int:
+        """Training samples that could not be made and were replaced, in this process."""
+        return 0 if self._loader is None else self._loader.skipped
+
+    def _videos(self) -> Videos:
+        self.setup()
+        assert self._held_out is not None
+        return self._held_out
+
+
+class TrackingData(DataModule):
+    """The data of a training on videos (paper section 4.1).
+
+    Args:
+        train: the training mix by name; its weights are normalised, a weight of 0 leaves a set out.
+        frame_sampling, augmentation, jitter: see there.
+        settings: see `DataModule`.
+
+    Raises:
+        ValueError: no data set has a weight.
+    """
+
+    def __init__(
+        self,
+        *,
+        train: Mapping[str, WeightedDataset],
+        frame_sampling: FrameSampling,
+        augmentation: Augmentation,
+        jitter: JitterSchedule,
+        **settings: Any,
+    ) -> None:
+        super().__init__(**settings)
+        self.mix = {name: source for name, source in train.items() if source is not None and source.weight > 0}
+        if not self.mix:
+            raise ValueError(f"data.train needs a data set with a weight > 0, got {', '.join(train) or 'none'}")
+        self.frame_sampling, self.augmentation, self.jitter = frame_sampling, augmentation, jitter
+        self._train: dict[str, Videos] = {}
+
+    def setup(self, stage: str = "fit") -> None:
+        """Open the data sets, once."""
+        if not self._train:
+            self._train = {name: _open(f"data.train.{name}", source.open) for name, source in self.mix.items()}
+        super().setup(stage)
 
     def samples(self) -> TrainingSamples:
         """Training samples by (epoch, index)."""
@@ -143,41 +211,11 @@ class TrackingData(LightningDataModule):
         )
 
     def val_dataloader(self) -> list[PairLoader]:
-        """Fixed pairs: with wide jitter and, where asked for, with narrow jitter. Not augmented, targets only."""
-        rank, world_size = rank_and_world_size(self.trainer)
-        validation = self.validation
-        return [
-            PairLoader(
-                self._pairs(jitter), pairs=validation.pairs, batch=validation.batch, rank=rank, world_size=world_size
-            )
-            for jitter in (validation.wide, validation.narrow)
-            if jitter is not None
-        ]
-
-    def _pairs(self, jitter: Jitter) -> TrainingSamples:
-        sampling = self.frame_sampling
-        return TrainingSamples(
-            {"validation": self._videos()},
-            [1.0],
-            seed=0,
-            crops=self.crops,
-            frame_sampling=FrameSampling(sampling.templates, sampling.past, sampling.past_errors),
-            augmentation=Augmentation(grayscale=0.0, flip=0.0),
-            jitter=JitterSchedule(jitter.center, jitter.size),
-            epoch_samples=self.validation.pairs,
-            total_samples=self.validation.pairs,
-        )
-
-    def val_sequences(self) -> list[Video]:
-        """Videos to track in validation: spread over the held-out set, the same at every call."""
-        videos = self._videos()
-        count = min(self.validation.tracks, len(videos))
-        return [videos[i * len(videos) // count].beginning(self.validation.track_frames) for i in range(count)]
-
-    @property
-    def skipped(self) -> int:
-        """Training samples that could not be made and were replaced, in this process."""
-        return 0 if self._loader is None else self._loader.skipped
+        """Fixed pairs: with wide jitter and, where asked for, with narrow jitter."""
+        own = self.frame_sampling
+        sampling = FrameSampling(own.templates, own.past, own.past_errors)
+        jitters = (self.validation.wide, self.validation.narrow)
+        return [self.video_pairs(sampling, jitter) for jitter in jitters if jitter is not None]
 
     def summary(self) -> dict[str, dict[str, Any]]:
         """What the training mix consists of, as plain values: videos, share of the samples, hash of the index."""
@@ -191,11 +229,6 @@ class TrackingData(LightningDataModule):
             }
             for name, videos in self._train.items()
         }
-
-    def _videos(self) -> Videos:
-        self.setup()
-        assert self._held_out is not None
-        return self._held_out
 
 
 def part_by_name(
@@ -223,7 +256,7 @@ def part_by_name(
 
 
 def _open(key: str, opener: Callable[[], Opened]) -> Opened:
-    """Open a data set; errors say which one it was."""
+    """Open a data set; errors name its key."""
     try:
         return opener()
     except FileNotFoundError as error:

@@ -202,7 +202,7 @@ class _Index(Protocol):
 
 
 def _lengths(videos: Videos) -> dict[str, int]:
-    """Frames by name, in the benchmark's order; an index knows them without opening a video."""
+    """Frames by name, in the benchmark's order; from an index without opening a video."""
     if isinstance(videos, _Index):
         pairs = [(name, int(count)) for name, count in zip(videos.names, videos.lengths, strict=True)]
     else:

@@ -29,7 +29,7 @@ class Realtime:
 
     Args:
         seconds: that the tracker takes for a frame, the start included.
-        grace: late estimates that are forgiven at the beginning of a run.
+        grace: late estimates that are allowed at the beginning of a run.
     """
 
     seconds: float

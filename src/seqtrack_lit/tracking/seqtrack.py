@@ -78,7 +78,7 @@ class SeqTrackTracker:
 
     Args:
         model: the network; its number of templates, sizes and past boxes are taken as they are. Put into evaluation
-            mode; copied where another device or precision is asked for, never changed.
+            mode; copied for another device or precision, never changed.
         name: name of the tracker, also of its results folder.
         search_factor: side of the search region / sqrt(w * h) of the previous box.
         template_factor: side of the template region / sqrt(w * h) of the target.

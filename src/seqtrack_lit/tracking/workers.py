@@ -29,7 +29,7 @@ MakeTracker = Callable[[str], Tracker]  # device -> tracker; picklable when ther
 
 @runtime_checkable
 class Videos(Protocol):
-    """Sequences made when asked for: a data.video.index.SequenceIndex, a list, generated videos."""
+    """Sequences made on access: a data.video.index.SequenceIndex, a list, generated videos."""
 
     def __len__(self) -> int: ...
 

@@ -25,11 +25,6 @@ REPORTED = 20  # failures that are kept and printed
 TOLERATED = 20  # replaced samples that never stop a run, whatever their share
 
 
-def rank_and_world_size(trainer: Any) -> tuple[int, int]:
-    """Number of this process and of all processes of a Lightning trainer; (0, 1) without one."""
-    return (0, 1) if trainer is None else (trainer.global_rank, trainer.world_size)
-
-
 class BatchOrder(Sampler[list[tuple[int, int]]]):
     """The (epoch, index) of the samples in each batch of one process.
 
@@ -60,7 +55,7 @@ class BatchOrder(Sampler[list[tuple[int, int]]]):
 
 
 class TrainLoader:
-    """Batches of training samples; its state says where it is, so that a run resumes in the middle of an epoch.
+    """Batches of training samples; with a state, so that a run resumes in the middle of an epoch.
 
     It counts what it has handed out, not what its workers have prepared. Lightning stores `state_dict` with a
     checkpoint and calls `sampler.set_epoch` before each epoch.
@@ -102,7 +97,7 @@ class TrainLoader:
         self.drawn, self.skipped = 0, 0
         self.failures: list[str] = []
         if workers:
-            # Workers do not obey SIGTERM, with which Python would end them at its exit and then wait for them for ever.
+            # Workers do not obey SIGTERM, with which Python ends them at its exit, and then joins them without end.
             atexit.register(_close, weakref.ref(self))
 
     def close(self) -> None:

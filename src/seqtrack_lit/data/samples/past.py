@@ -1,7 +1,7 @@
 """Past boxes of a training sample as a tracker would have them (temporal sequence, paper Tab. 5).
 
 A tracker's last boxes follow the target with small errors that change slowly, and its search region is cut around the
-last of them. What the past tells about the present, size and motion, is therefore the same in training and in tracking
+last of them. Their information about the present, size and motion, is therefore the same in training and in tracking
 only if past boxes and region belong together: the last past box is always the box the region is cut around.
 
 P: past boxes.

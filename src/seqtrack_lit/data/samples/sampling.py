@@ -40,7 +40,7 @@ ATTEMPTS = 30  # samples drawn in place of one that cannot be made, before givin
 
 @runtime_checkable
 class Videos(Protocol):
-    """What is asked of a data set: numbers of all videos, and one video's boxes and frames."""
+    """A data set for sampling: numbers of all videos, and one video's boxes and frames."""
 
     dataset: str
     repeats_image: bool
@@ -160,11 +160,11 @@ class Plan(NamedTuple):
     source: int
     video: int
     frames: list[int]  # templates, then search
-    target: int  # number of the object, 0 unless the data set knows several
+    target: int  # number of the object; 0 where a data set has one a video
     boxes: Float64[np.ndarray, "F 4"]
     visible: Bool[np.ndarray, "F"]
     shared: SharedAugmentation
-    past: Past | None  # None: no past boxes are asked for
+    past: Past | None  # None: without past boxes
     around: Box  # the search region is cut around it: the jittered box, or the last past box
 
 
@@ -266,7 +266,7 @@ class TrainingSamples(torch.utils.data.Dataset[tuple[Sample, list[str]]]):
         return plan._replace(past=past, around=jitter.apply(last, rng) if past.wide else last)
 
     def _target(self, source: int, video: int, frames: list[int], rng: np.random.Generator) -> Target:
-        """Number, image boxes and visibility of the object that a sample of these frames asks for."""
+        """Number, image boxes and visibility of the object that is the target in these frames."""
         videos = self.videos[source]
         return 0, videos.boxes(video), videos.visible(video)
 

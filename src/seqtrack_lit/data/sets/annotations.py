@@ -24,7 +24,7 @@ _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|[+-]?nan|[+-]?inf(i
 
 
 def read_text(path: Path, *, largest: int = LARGEST_TEXT) -> str:
-    """The text of a regular file in UTF-8, or in UTF-16 or UTF-32 with the byte order mark that tells so.
+    """The text of a regular file in UTF-8, or in UTF-16 or UTF-32 with a byte order mark.
 
     Raises:
         FileNotFoundError: no such file.
@@ -61,7 +61,7 @@ def read_table(path: Path, columns: int) -> Float64[np.ndarray, "rows {columns}"
         table = np.loadtxt(lines, delimiter="," if "," in lines[0] else None, ndmin=2, comments=None)
     except ValueError:
         table = np.empty((0, 0))
-    # The fast way skips empty lines and does not know mixed separators: then line by line, with the line in the error.
+    # numpy skips empty lines and refuses mixed separators: then line by line, with the line in the error.
     if table.shape != (len(lines), columns):
         table = np.array([_numbers(path, number, line, columns) for number, line in enumerate(lines, 1)])
     return np.asarray(table, np.float64)

@@ -57,7 +57,7 @@ def folder(
         root: the folder; or one single video's folder.
         annotations: a CSV (video,frame,x,y,w,h) or COCO-video JSON inside `root`, instead of groundtruth.txt files.
         name: of the data set, in messages and results.
-        tracking: also ask for a first box in every video, which a tracker needs.
+        tracking: also require a first box in every video, which a tracker needs.
         cache: folder for the index; None reads the annotations at every call.
         problems: where to note what is wrong instead of raising.
 

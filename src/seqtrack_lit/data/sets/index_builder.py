@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 
 
 class _TextTable:
-    """Strings, each kept once when asked for by `number`."""
+    """Strings; those added by `number` are kept once."""
 
     def __init__(self) -> None:
         self.data, self.starts = bytearray(), array("q", [0])
@@ -279,7 +279,7 @@ def cached(
     Args:
         key: name and arguments of the reader, for example "got10k-train-all"; part of the file's name.
         root: the data set's folder.
-        inputs: files and folders the index is made from; their sizes and times tell whether they changed.
+        inputs: files and folders the index is made from; the index is made again when their sizes or times change.
         build: reads them.
         cache: folder of indexes; None builds in memory at every call.
         problems: given where they are collected; the index is then built anew and not kept.

@@ -1,4 +1,4 @@
-"""What publishers say of their data sets (`lists/`), and what of it lies on the disk. No image is opened."""
+"""Lists of the publishers (`lists/`), and which of it lies on the disk. No image is opened."""
 
 import csv
 import os
@@ -88,7 +88,7 @@ def existing_root(dataset: str, root: str | Path, expected: str) -> Path:
     """The root as an absolute path; links keep their names, "." and ".." get theirs.
 
     Raises:
-        FileNotFoundError: it is no folder; the message says what was expected in it.
+        FileNotFoundError: it is no folder; the message names what was expected in it.
     """
     path = Path(os.path.abspath(Path(root).expanduser()))  # noqa: PTH100 - resolve() would follow links
     if not path.is_dir():
@@ -102,7 +102,7 @@ def present(
     """Names of the sequences whose file exists, in the order given; the others are an error, or noted as problems.
 
     Raises:
-        FileNotFoundError: none exists, or some are missing and `complete` asks for all.
+        FileNotFoundError: none exists, or some are missing and `complete` requires all.
     """
     found = [name for name, file in files.items() if file.exists()]
     there = set(found)
@@ -163,7 +163,7 @@ def require_numbered(
 ) -> None:
     """Check that the frames `first` ... exist, one for each of `rows` boxes.
 
-    More frames than boxes: extra="warn" says that the last ones are not used, "ignore" knows it.
+    More frames than boxes: extra="warn" warns that the last ones are not used, "ignore" does not.
 
     Raises:
         FileNotFoundError: a frame or the folder is missing.

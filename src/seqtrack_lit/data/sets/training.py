@@ -1,7 +1,7 @@
 """Training sets: plain functions from a folder to a `SequenceIndex`. No image is opened.
 
-A frame is visible where the data set's flags say so and its box has an area (official: lib/train/dataset/*.py). Boxes
-stay as published; absent targets keep what was written. docs/datasets.md shows each layout.
+A frame is visible where no flag marks it absent and its box has an area (official: lib/train/dataset/*.py). Boxes stay
+as published; absent targets keep what was written. docs/datasets.md shows each layout.
 """
 
 import json
@@ -148,7 +148,7 @@ def lasot_folder(name: str) -> str:
 
 
 def lasot_annotation(place: Path) -> tuple[Float64[np.ndarray, "rows 4"], Bool[np.ndarray, "rows"]]:
-    """Boxes of a LaSOT video and where neither flag file says absent.
+    """Boxes of a LaSOT video and where neither flag file marks it absent.
 
     Raises:
         FileNotFoundError: a file is missing.
@@ -294,7 +294,7 @@ def trackingnet(
         boxes = read_boxes(files[name][0])
         part, _, video = name.partition("/")
         frames = f"{part}/frames/{video}"
-        # No flag file would betray a lost row, after which all boxes stand beside wrong frames.
+        # No flag file shows a lost row, after which all boxes stand beside wrong frames.
         if (base / frames / f"{len(boxes)}.jpg").exists():
             more = f"{base / frames} with more images than its {len(boxes)} boxes"
             if problems is not None:

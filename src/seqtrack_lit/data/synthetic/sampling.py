@@ -72,7 +72,7 @@ class SceneSamples(TrainingSamples):
     """`TrainingSamples` drawn by a `SceneSampling`; data sets that are not generated are sampled as by it.
 
     Raises:
-        ValueError: objects of scenes are asked for, but no data set has them.
+        ValueError: objects of scenes are needed, but no data set has them.
     """
 
     frame_sampling: SceneSampling

@@ -26,9 +26,9 @@ class Objects(NamedTuple):
     """Where all objects of a video are.
 
     boxes: image boxes xywh in pixels, clipped to the image, zeros where nothing of the object is inside it.
-    visible: whether a box can be asked for. The target: at least 3 px wide and high, occluded or not. Any other
-        object: more than 60 % of it inside the image, wider and higher than 6 px, and less than half covered by the
-        boxes of objects in front of it.
+    visible: whether an object can be a sample's target. The video's target: at least 3 px wide and high, occluded or
+        not. Any other object: more than 60 % of it inside the image, wider and higher than 6 px, and less than half
+        covered by the boxes of objects in front of it.
     """
 
     boxes: Float64[np.ndarray, "O F 4"]

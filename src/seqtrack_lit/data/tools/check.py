@@ -147,7 +147,7 @@ def check(
     Args:
         name: for the report.
         open_index: a reader with its arguments; called with `problems=`.
-        count: sequences the publisher counts, where the reader does not know them by name.
+        count: sequences the publisher counts, where no list of names is kept.
         fast: look at annotations only, not at images.
         every: look at every so many frames; 1 is all.
         workers: processes that read images; None: one a processor.
@@ -185,7 +185,7 @@ def check(
 def _boxes(index: SequenceIndex, strict: bool) -> Iterator[Finding]:
     """Boxes that are zero, NaN, negative, or outside of a known resolution: one finding a video and kind.
 
-    Strict: only where the target is said to be visible; zeros are how own data say that it is absent.
+    Strict: only where the target is marked visible; in own data zeros mark it absent.
     """
     boxes, rows = index.columns["boxes"], index.columns["rows"]
     counted = index.columns["visible"] | (not strict)
@@ -204,9 +204,9 @@ def _boxes(index: SequenceIndex, strict: bool) -> Iterator[Finding]:
 
 
 def _misread(index: SequenceIndex) -> Iterator[Finding]:
-    """Boxes that look like something else than x,y,w,h in pixels, as far as annotations alone tell."""
+    """Boxes that look like something else than x,y,w,h in pixels, as far as annotations alone show."""
     for i in range(len(index)) if not index.repeats_image else ():
-        width, height = index.columns["resolution"][i].tolist()  # 0: unknown, then the first frame tells
+        width, height = index.columns["resolution"][i].tolist()  # 0: unknown, then the first frame is compared
         yield from _as_misread(index.name(i), index.boxes(i), width, height)
 
 
@@ -306,7 +306,7 @@ def _one_video(video: int, every: int) -> list[Finding]:
                 said = f"frame {t + 1} is {width} x {height}, the annotation says {known[0]} x {known[1]}"
                 found.append(Finding("resolution", name, said))
             if not all(known):
-                found += [item for item in _as_misread(name, boxes, *size) if item.kind != "fractions"]  # told before
+                found += [item for item in _as_misread(name, boxes, *size) if item.kind != "fractions"]  # found before
         if (width, height) != size and not any(finding.kind == "size" for finding in found):
             sizes = f"{size[0]} x {size[1]}, from frame {t + 1} on {width} x {height}"
             found.append(Finding("size", name, sizes))
@@ -349,4 +349,4 @@ def _count(frames: NumberedFrames) -> int:
     try:
         return len(images_in(frames.folder))
     except (FileNotFoundError, ValueError):
-        return 0  # said already, frame by frame
+        return 0  # a finding already, frame by frame

@@ -1,8 +1,8 @@
 """Named arrays in a folder of .npy files: memory-mapped when read, so opened at once and shared by all processes.
 
-Beside them lies facts.json with what is known of all of them and a CRC-32 of every file and of itself. Who opens the
-folder first compares them (a gigabyte takes a second or less once it is in memory); worker processes, which open it
-again at once, do not. Arrays hold numbers only: nothing is unpickled.
+Beside them lies facts.json with what is known of all of them and a CRC-32 of every file and of itself. The checksums
+are compared when the folder is opened first (a gigabyte takes a second or less once it is in memory), not again in
+worker processes. Arrays hold numbers only: nothing is unpickled.
 """
 
 import errno

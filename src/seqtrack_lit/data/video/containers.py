@@ -1,4 +1,4 @@
-"""Containers of video files: which are read, what their packets say, and whether a file ends before it says so."""
+"""Containers of video files: which are read, their packets, and whether a file is cut short."""
 
 from array import array
 from pathlib import Path
@@ -12,7 +12,7 @@ STAMPED = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm")  # containers that store 
 INDEXED = (*STAMPED, "avi")
 # FFmpeg's names of containers and bare streams that hold their pictures themselves. Left out is what leads to other
 # files or addresses (concat, hls, dash, sdp, imf, avisynth, vobsub, image2 ...), makes pictures of texts (tty), or
-# needs a size that the file does not say (rawvideo).
+# needs a size that is not in the file (rawvideo).
 READ = (
     *("mov", "matroska", "avi", "mpeg", "mpegts", "mpegvideo", "asf", "flv", "ogg", "mxf", "gxf", "nut", "ivf", "dv"),
     *("rm", "wtv", "nsv", "swf", "yuv4mpegpipe", "obu", "av1", "h261", "h263", "h264", "hevc", "vvc", "m4v", "vc1"),
@@ -49,7 +49,7 @@ def read_packets(
             if packet.is_corrupt and indexed:
                 cut += 1
                 continue
-            whole += packet.size > 0 or packet.dts is not None  # the last one only asks for what the decoder holds back
+            whole += packet.size > 0 or packet.dts is not None  # the last one flushes the decoder
             if not packet.size:
                 continue
             pts, dts = packet.pts, packet.dts
@@ -74,7 +74,7 @@ def cut_short(path: Path, container: str, packets: Packets, announced: int) -> l
         path: the file.
         container: FFmpeg's name of it.
         packets: what was found in it.
-        announced: packets that its header tells of; 0 where it does not.
+        announced: number of packets in its header; 0 where it has none.
     """
     missing = missing_bytes(path)
     lacks = container == "avi" and packets.whole < announced  # of an mp4, an edit list takes pictures away
@@ -112,7 +112,7 @@ def _boxes_end(file: BinaryIO, size: int) -> int:
 
 
 def _matroska_end(file: BinaryIO) -> int:
-    """Where the segment ends; 0 where it does not say, as in a live recording."""
+    """Where the segment ends; 0 where that is not stored, as in a live recording."""
     file.seek(4)
     header = _length(file)
     if header is None:
@@ -125,7 +125,7 @@ def _matroska_end(file: BinaryIO) -> int:
 
 
 def _length(file: BinaryIO) -> int | None:
-    """A length of 1 to 8 bytes, whose first says how many by its leading zeros; None: unknown, or none."""
+    """A length of 1 to 8 bytes, their number in the leading zeros of the first; None: unknown, or none."""
     first = file.read(1)
     if not first or not first[0]:
         return None

@@ -1,6 +1,6 @@
 """A video file as `Frames`: any frame by its number, exactly the one that reading in order gives.
 
-What a file says about itself is not trusted where it was found wrong:
+What was found wrong in files is not used:
 - Time stamps number the frames only in containers that store when a frame is shown (mp4, mov, mkv, webm; AVI where
   nothing is reordered), and only if the first frames decoded bear them out. Elsewhere frames are counted by decoding.
 - Only containers with an index are sought in, and only with codecs that start afresh at a key frame. Where the search
@@ -38,7 +38,7 @@ _NO_VIDEO = Disposition.attached_pic | Disposition.timed_thumbnails | Dispositio
 
 
 class VideoFrames:
-    """The frames of a video file, in the order they are shown, turned upright as the file says.
+    """The frames of a video file, in the order they are shown, turned upright by the file's display matrix.
 
     Opening reads the time stamps of all packets and decodes the first frames. Frame i + 1 after frame i only decodes
     on. Iterating needs no number of frames, `len` may have to decode the file once. Frames have the size they are
@@ -48,7 +48,7 @@ class VideoFrames:
         path: a file FFmpeg can read.
 
     Attributes:
-        frame_rate: average frames a second between the first and the last stamp; 0 where nobody knows.
+        frame_rate: average frames a second between the first and the last stamp; 0 where unknown.
         notes: what was left out or repaired, in sentences that name the file.
 
     Raises:
@@ -290,11 +290,11 @@ class _Decoder:
 
 
 def as_image(frame: Any, shown: Range | None = None) -> Image:
-    """A decoded frame as RGB, turned upright as its file says.
+    """A decoded frame as RGB, turned upright by its file's display matrix.
 
     Args:
         frame: of FFmpeg, of any pixel format.
-        shown: which values are black and white, where it is grey of more than 8 bits; None: as the frame itself asks.
+        shown: which values are black and white, where it is grey of more than 8 bits; None: by the frame's own values.
     """
     if _is_deep(frame):
         values = _deep_values(frame)
@@ -306,7 +306,7 @@ def as_image(frame: Any, shown: Range | None = None) -> Image:
 
 
 def require_file(path: Path) -> None:
-    """Refuse what is no regular file: opening a pipe would wait for ever.
+    """Refuse what is no regular file: opening a pipe would block.
 
     Raises:
         FileNotFoundError: there is nothing.
@@ -349,7 +349,7 @@ def _best_stream(container: Any, path: Path) -> Any:
         found = ", ".join(sorted({stream.type for stream in container.streams})) or "none"
         cover = " and the video is a cover picture" if container.streams.video else ""
         raise ValueError(f"{path} holds no video (its streams: {found}{cover})")
-    moving = [stream for stream in moving if stream.frames != 1] or moving  # 0 where nobody knows
+    moving = [stream for stream in moving if stream.frames != 1] or moving  # 0: unknown
     best = container.streams.best("video")
     stream = best if best in moving else moving[0]
     if stream.codec_context is None:

@@ -22,7 +22,7 @@ from seqtrack_lit.files import read_bytes
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 _LARGEST = 2**29  # bytes of a file
 _DEEP = ("I", "F")  # Pillow's modes of 32 bits, which OpenCV reads as they are only
-cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # what it says on the screen is said by our errors
+cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # our errors say the same
 
 
 def read_image(path: str | Path, shown: Range | None = None) -> Image:
@@ -30,11 +30,11 @@ def read_image(path: str | Path, shown: Range | None = None) -> Image:
 
     Args:
         path: the file.
-        shown: which values are black and white, of an image of more than 8 bits; None: as the image itself asks
+        shown: which values are black and white, of an image of more than 8 bits; None: by the image's own values
             (`pixels.value_range`). Frames of one video share it, see `NumberedFrames` and `ListedFrames`.
 
     Raises:
-        ValueError: the file is missing, empty, cut off, too large, no file, or no image OpenCV knows.
+        ValueError: the file is missing, empty, cut off, too large, no file, or no image that OpenCV reads.
     """
     values = _read(path)
     if values.dtype == np.uint8:
@@ -67,7 +67,7 @@ def _read(path: str | Path) -> Shaped[np.ndarray, "..."]:
 
 
 def _check_header(data: bytes, path: str | Path) -> str | None:
-    """Pillow's mode of an image whose header asks for a bearable size; None where it is no image."""
+    """Pillow's mode of an image whose header has a bearable size; None where it is no image."""
     try:
         with warnings.catch_warnings(action="ignore"), Pillow.open(io.BytesIO(data)) as image:
             (width, height), mode = image.size, image.mode
@@ -94,7 +94,7 @@ def _range_of(paths: tuple[str, ...]) -> Range:
             try:
                 values = _read(path)
             except ValueError:
-                continue  # said when this frame is asked for
+                continue  # an error when this frame is read
             if values.dtype != np.uint8:
                 yield values
 

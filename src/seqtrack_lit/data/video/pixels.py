@@ -62,7 +62,7 @@ def to_rgb8(values: Shaped[np.ndarray, "..."], shown: Range) -> Image:
 
 
 def upright(image: UInt8[np.ndarray, "rows columns 3"], matrix: Int32[np.ndarray, "9"] | None) -> Image:
-    """Turn and mirror an image as the display matrix of its file asks, to the nearest quarter of a turn.
+    """Turn and mirror an image by the display matrix of its file, to the nearest quarter of a turn.
 
     Args:
         image: as it is stored.

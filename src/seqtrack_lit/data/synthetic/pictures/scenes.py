@@ -1,7 +1,7 @@
 """Pairs of a template and a search crop made of pictures: composed scenes, photographs, frames of videos.
 
-Every scene gives two pairs. Where it can, both show the same search crop and ask for another object in it: only the
-template tells which, so that looking at it is learned. Templates and search crops have the same scale, the tracker's.
+Every scene makes two pairs. Where possible both have the same search crop with another object as the target: only the
+template distinguishes them, so that it must be used. Templates and search crops have the same scale, the tracker's.
 """
 
 import math
@@ -145,18 +145,18 @@ class Scenes:
         boxes = [one.box if one else None for one in shown]
         boxes[0] = cut_off(canvas, shown[0].box, rng, 0.12)
         image = photograph(canvas, rng)
-        asked = [0]
-        others = [i for i, one in enumerate(shown) if i and one and self._asks(one, items[i])]
+        targets = [0]
+        others = [i for i, one in enumerate(shown) if i and one and self._can_be_target(one, items[i])]
         if others and rng.random() < 0.7 and boxes[0] is shown[0].box:
-            asked.append(others[rng.integers(len(others))])
+            targets.append(others[rng.integers(len(others))])
         pairs = []
-        for i in asked:
+        for i in targets:
             template, box = self._template(items[i], background, reach / side, middle, rng)
             pairs.append(Pair(template, box, image, boxes[i]))  # type: ignore[arg-type]
         return pairs
 
     def _items(self, rng: Rng, wide: float, others: int) -> list[_Item]:
-        """The target, and objects around it that may be of its kind or its twin."""
+        """The target, and objects around it that may be of its kind or copies of it."""
         cutout, look = self._object(rng), draw_look(rng)
         size, center = self._where(rng, wide)
         items = [_Item(cutout, look, size, center)]
@@ -164,7 +164,7 @@ class Scenes:
             kind = rng.random()
             other = self._neighbour(cutout, rng) if kind < 0.55 else cutout if kind < 0.67 else self._object(rng)
             own = draw_look(rng)
-            if other is cutout:  # a twin: told apart by its colours alone
+            if other is cutout:  # a copy: different in its colours alone
                 own = own._replace(angle=look.angle, gain=np.exp(rng.normal(0, 0.35, 3)).astype(np.float32))
             elif kind < 0.55:
                 own = own._replace(angle=look.angle + rng.normal(0, 0.2))
@@ -214,8 +214,8 @@ class Scenes:
         if done is not None:
             owner[done.window][done.alpha > 0.5] = -1
 
-    def _asks(self, shown: _Shown, item: _Item) -> bool:
-        """Whether an object can be asked for in the search crop of another one."""
+    def _can_be_target(self, shown: _Shown, item: _Item) -> bool:
+        """Whether an object can be the target in the search crop of another one."""
         side, (x1, y1, x2, y2) = self.crops.search_size, shown.box.tolist()
         inside = 0.08 * side < (x1 + x2) / 2 < 0.92 * side and 0.08 * side < (y1 + y2) / 2 < 0.92 * side
         return inside and shown.seen > 0.5 and 0.55 < item.size / self.target < 1.8 and item.size > 8
@@ -292,7 +292,7 @@ class Scenes:
         return objects[rng.integers(len(objects))]
 
     def _neighbour(self, cutout: Cutout, rng: Rng) -> Cutout:
-        """Another object of the same kind, as far as the pool knows."""
+        """Another object of the same kind, as far as the pool's lists show."""
         if not cutout.group:
             return self._object(rng)
         objects = self.pool.objects[cutout.group]
