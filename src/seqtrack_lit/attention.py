@@ -1,6 +1,6 @@
-"""Where the decoder looks while it writes the four tokens (paper Fig. 7), and how sure it is of each.
+"""Cross-attention of the decoder behind each of the four tokens (paper Fig. 7), and the distribution of each.
 
-Arrays in, arrays out: nothing here opens a window or keeps a state.
+Arrays in, arrays out: nothing is displayed, no state is kept.
 
 Letters: B batch, M memory tokens, G side of the grid of search tokens, S side of the search crop in pixels.
 """
@@ -46,7 +46,7 @@ class Look:
 
 
 def look_at(tracker: SeqTrackTracker, image: Image) -> Look:
-    """Read the target's box in an image as the tracker would next, without moving on.
+    """The tracker's next prediction with attention and distributions; its state stays as it is.
 
     Args:
         tracker: started by `init`, and moved on by `update` as far as wanted.
@@ -55,15 +55,15 @@ def look_at(tracker: SeqTrackTracker, image: Image) -> Look:
     Raises:
         ValueError: the model's memory is a single token, see `attention_maps`.
     """
-    window, said = tracker.predict(image, attention=True, distributions=True)
-    assert said.attention is not None
-    assert said.distributions is not None
+    crop, prediction = tracker.predict(image, attention=True, distributions=True)
+    assert prediction.attention is not None
+    assert prediction.distributions is not None
     return Look(
-        crop=window.cut(image, padding=tracker.padding),
-        box_cxcywh=said.boxes[0].double().cpu().numpy(),
+        crop=crop.cut(image, padding=tracker.padding),
+        box_cxcywh=prediction.boxes[0].double().cpu().numpy(),
         names=NAMES[tracker.model.tokenizer.order],
-        maps=attention_maps(said.attention, tracker.model.encoder.search_grid)[0],
-        distributions=said.distributions[0].double().cpu().numpy(),
+        maps=attention_maps(prediction.attention, tracker.model.encoder.search_grid)[0],
+        distributions=prediction.distributions[0].double().cpu().numpy(),
     )
 
 
