@@ -57,6 +57,17 @@ def test_the_whole_protocol_by_one_command(tmp_path: Path, run: Run, capsys: pyt
     assert "1 runs tracked" in capsys.readouterr().out
 
 
+def test_masks_have_a_folder_of_their_own(tmp_path: Path, run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    command = (evaluate, "baseline=static", *EVALUATE, "vot.experiments=baseline")
+    assert run(*command, "vot.masks=rectangle") == 0
+    folder = tmp_path / "runs" / "results" / "static_rectangle" / "vot2020" / "baseline"
+    assert (folder / "seq0" / "seq0_00000000.txt").read_text().splitlines()[1].startswith("m")
+    assert run(*command, "vot.masks=alpha_refine") == 2
+    assert "masks=alpha_refine needs weights" in capsys.readouterr().err
+    assert run(vot, "init=ws", "checkpoint=best.ckpt", "masks=rectangle") == 2
+    assert "add report=mask" in capsys.readouterr().err
+
+
 def test_trajectories_of_another_clock_are_not_mixed_in(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     command = (evaluate, "baseline=static", *EVALUATE, "vot.experiments=realtime")
     assert run(*command, "vot.seconds_per_frame=0.1") == 0

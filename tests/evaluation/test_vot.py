@@ -107,7 +107,7 @@ def test_trajectories_of_the_truth_score_one(tmp_path: Path) -> None:
         for kind in ("baseline", "unsupervised"):
             for run in runs_of(kind, known):
                 ones = np.ones(run.frames)
-                write_trajectory(tmp_path / kind, run, [known.region(frame) for frame in run.order], ones, ones)
+                write_trajectory(tmp_path / kind, run, [format_region(known.region(i)) for i in run.order], ones, ones)
     found = score_experiment(tmp_path / "baseline", "baseline", annotations, tracker="t", low=2, high=8)
     frames = sum(run.frames for known in annotations for run in runs_of("baseline", known))
     starts = sum(len(runs_of("baseline", known)) for known in annotations)
@@ -188,7 +188,7 @@ def test_what_is_done(tmp_path: Path) -> None:
     known = known_of(tmp_path, sequences=1, frames=12)[0]
     runs = runs_of("baseline", known)
     ones = np.ones(runs[0].frames)
-    path = write_trajectory(tmp_path / "out", runs[0], [Special(1)] * runs[0].frames, ones, ones)
+    path = write_trajectory(tmp_path / "out", runs[0], ["1"] * runs[0].frames, ones, ones)
     assert done(tmp_path / "out", runs) == [runs[0]]
     path.write_text("1\n0\n")
     assert done(tmp_path / "out", runs) == []

@@ -10,7 +10,7 @@ import yaml
 from tests.data.vot import make_vot
 
 from seqtrack_lit.data.sets.vot import annotation, vot2020
-from seqtrack_lit.data.video.regions import VotAnnotation
+from seqtrack_lit.data.video.regions import VotAnnotation, format_region
 from seqtrack_lit.evaluation.vot_pack import build_pack, check_pack
 from seqtrack_lit.evaluation.vot_results import EXPERIMENTS, runs_of, write_trajectory
 
@@ -29,7 +29,9 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[bytes, list[VotAnnot
         for of in known:
             for run in runs_of(experiment, of):
                 ones = np.ones(run.frames)
-                write_trajectory(root / "t" / experiment, run, [of.region(i) for i in run.order], ones, ones)
+                write_trajectory(
+                    root / "t" / experiment, run, [format_region(of.region(i)) for i in run.order], ones, ones
+                )
     return build_pack("my tracker", root / "t", known), known
 
 

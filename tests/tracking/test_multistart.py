@@ -10,6 +10,7 @@ from tests.data.vot import make_vot
 from seqtrack_lit.data.sets.vot import vot2020
 from seqtrack_lit.data.video.regions import Rectangle
 from seqtrack_lit.evaluation.vot_results import read_trajectory
+from seqtrack_lit.masks.refiner import RectangleRefiner
 from seqtrack_lit.tracking.baselines import StaticBox
 from seqtrack_lit.tracking.benchmark import run_benchmark
 from seqtrack_lit.tracking.multistart import Experiment, Realtime, Trajectories
@@ -107,3 +108,15 @@ def test_runs_in_a_batch_are_the_runs_alone(tmp_path: Path) -> None:
             assert isinstance(one, Rectangle)
             assert isinstance(other, Rectangle)
             np.testing.assert_allclose((one.x, one.y, one.w, one.h), (other.x, other.y, other.w, other.h), atol=0.01)
+
+
+def test_masks_of_boxes(tmp_path: Path) -> None:
+    """The refiner starts on the given box; each further frame seen gets a mask, a missed one the mask before."""
+    make_vot(tmp_path / "set", sequences=1, frames=24)
+    index = vot2020(tmp_path / "set", complete=False)
+    experiment = Experiment("realtime", index, Realtime(0.1))
+    store = Trajectories(tmp_path / "out", experiment, RectangleRefiner)
+    assert run_benchmark(lambda device: Counter(), experiment, store, show=False).failed == {}
+    lines = (tmp_path / "out" / "seq0" / "seq0_00000000.txt").read_text().splitlines()
+    assert lines[:6] == ["1", *(f"m{left},0,5,5,0,25" for left in (1, 2, 3, 3, 3))]
+    assert lines[6] == "m4,0,5,5,0,25"

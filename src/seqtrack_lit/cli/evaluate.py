@@ -111,8 +111,10 @@ class Benchmark:
         from seqtrack_lit.evaluation.scores import ground_truth, score_folder
         from seqtrack_lit.tracking.benchmark import check_identity, run_benchmark
 
+        vot = self.config.get("vot")
+        tracker = tracker if vot is None or vot.masks is None else f"{tracker}_{vot.masks}"
         folder, identity = self.folder(tracker), {**identity, "videos": _fingerprint(self.videos)}
-        if self.config.get("vot") is not None:
+        if vot is not None:
             found, failed = run_vot(self.config, self.videos, self.name, tracker, folder, make, identity, devices)  # type: ignore[arg-type]
             scores += found
             return failed

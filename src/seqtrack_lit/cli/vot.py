@@ -22,6 +22,7 @@ from seqtrack_lit.checks import one_of, printable
 from seqtrack_lit.cli.checkpoints import checkpoint_of, devices_of, load_on, tracker_options
 from seqtrack_lit.cli.hydra.overrides import key_of
 from seqtrack_lit.cli.hydra.runtime import existing, run
+from seqtrack_lit.masks import check_masks, make_refiner
 
 if TYPE_CHECKING:
     from seqtrack_lit.tracking.trax_server import Report
@@ -59,6 +60,10 @@ def body(config: DictConfig) -> None:
         raise ValueError("no checkpoint: give checkpoint=FILE or run=FOLDER; checkpoint=small comes with the package")
     if config.official_config is not None:
         existing(config.official_config, "official_config")
+    if config.masks is not None:
+        check_masks(config.masks, config.mask_checkpoint)
+        if config.report != "mask":
+            raise ValueError(f"masks={config.masks} makes masks: add report=mask")
     if config.init is not None:
         for line in write_workspace(config, checkpoint, Path(config.init).expanduser()):
             print(printable(line))
@@ -70,7 +75,9 @@ def body(config: DictConfig) -> None:
     import_trax()
     cv2.setNumThreads(0)
     report: Report = config.report
-    serve(load_on(str(checkpoint), tracker_options(config), devices_of(config.device)[0]), report)
+    device = devices_of(config.device)[0]
+    refiner = None if config.masks is None else make_refiner(config.masks, config.mask_checkpoint, device=device)
+    serve(load_on(str(checkpoint), tracker_options(config), device), report, refiner)
 
 
 def write_workspace(config: DictConfig, checkpoint: Path, folder: Path) -> list[str]:
@@ -118,11 +125,13 @@ def identifier(config: DictConfig) -> str:
 
 def _tracker(config: DictConfig, checkpoint: Path) -> str:
     """trackers.ini: this program with the settings of this command line, paths absolute."""
-    replaced = {"checkpoint", "run", "which", "official_config", "init", "sequences", "eao_lengths"}
+    replaced = {"checkpoint", "run", "which", "official_config", "mask_checkpoint", "init", "sequences", "eao_lengths"}
     kept = [item for item in HydraConfig.get().overrides.task if key_of(item) not in replaced]
     kept.append(f"checkpoint={_quoted(checkpoint)}")
-    if config.official_config is not None:
-        kept.append(f"official_config={_quoted(Path(config.official_config).expanduser())}")
+    for key in ("official_config", "mask_checkpoint"):
+        if config[key] is not None:
+            path = Path(config[key]).expanduser()
+            kept.append(f"{key}={_quoted(path) if path.exists() else config[key]}")
     command = shlex.join([sys.executable, "-m", "seqtrack_lit.cli.vot", *kept]).replace("%", "%%")
     return (
         f"[{identifier(config)}]\nlabel = {identifier(config)}\nprotocol = trax\ncommand = {command}\n"

@@ -1,11 +1,14 @@
 """seqtrack-evaluate on VOT2020: its experiments one after the other, their scores, the paper's rows beside."""
 
+import hashlib
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
 from seqtrack_lit.checks import number, printable, shown, whole
+from seqtrack_lit.masks import check_masks, make_refiner
 
 if TYPE_CHECKING:
     from seqtrack_lit.data.video.index import SequenceIndex
@@ -35,6 +38,8 @@ def vot_settings(config: DictConfig) -> dict[str, Any]:
     whole("vot", 1, 1000, batch=settings["batch"])
     whole("vot", 0, grace=settings["grace"])
     number("vot", high=3600.0, above=True, seconds_per_frame=settings["seconds_per_frame"])
+    if settings["masks"] is not None:
+        check_masks(settings["masks"], settings["mask_checkpoint"])
     return {**settings, "experiments": list(dict.fromkeys(kinds))}
 
 
@@ -64,6 +69,11 @@ def run_vot(
     from seqtrack_lit.tracking.multistart import Experiment, Realtime, Trajectories
 
     settings = vot_settings(config)
+    refiner = None
+    if settings["masks"] is not None:
+        refiner = partial(make_refiner, settings["masks"], settings["mask_checkpoint"], device=devices[0])
+        refiner()  # a wrong file is told now
+        identity = {**identity, "masks": settings["masks"], "mask_weights": _weights(settings["mask_checkpoint"])}
     experiments = []
     for kind in settings["experiments"]:
         realtime = Realtime(settings["seconds_per_frame"], settings["grace"]) if kind == "realtime" else None
@@ -77,7 +87,7 @@ def run_vot(
         summary = run_benchmark(
             make,
             experiment,
-            Trajectories(place, experiment),
+            Trajectories(place, experiment, refiner),
             workers=config.workers,
             devices=devices,
             batch=settings["batch"],
@@ -92,6 +102,15 @@ def run_vot(
         print(printable(f"{text}; trajectories in {place}"), flush=True)
         failed += [f"{tracker} on {name}, {experiment.kind}, {run}: {why}" for run, why in summary.failed.items()]
     return ([], failed) if failed else (score_vot(config, index, name, tracker, folder), [])
+
+
+def _weights(checkpoint: str | None) -> str:
+    """What tells weights of masks apart: the digest of a file, the name of anything else."""
+    path = Path(checkpoint or "").expanduser()
+    if not path.is_file():
+        return checkpoint or ""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
 
 
 def annotations(index: "SequenceIndex") -> "list[VotAnnotation]":

@@ -26,7 +26,6 @@ from seqtrack_lit.data.video.regions import (
     Regions,
     Special,
     VotAnnotation,
-    format_region,
     mask_of_runs,
     read_regions,
 )
@@ -74,7 +73,7 @@ def runs_of(experiment: str, known: VotAnnotation) -> list[Run]:
 def write_trajectory(
     folder: Path,
     run: Run,
-    regions: Iterable[Region],
+    lines: Sequence[str],
     times: Float64[np.ndarray, "frames"],
     confidences: Float64[np.ndarray, "frames"],
 ) -> Path:
@@ -83,7 +82,7 @@ def write_trajectory(
     Args:
         folder: of the experiment.
         run: which run.
-        regions: a region a frame; the first is replaced by special 1.
+        lines: the text of a region a frame; the first is replaced by special 1.
         times: seconds a frame.
         confidences: in [0, 1], one a frame.
 
@@ -91,11 +90,9 @@ def write_trajectory(
         OSError: see `results.write_atomic`.
     """
     place = folder / run.sequence
-    lines = [format_region(region) for region in regions]
-    lines[0] = "1"
     write_atomic(place / f"{run.stem}_time.value", "".join(f"{value:.6f}\n" for value in times))
     write_atomic(place / f"{run.stem}_confidence.value", "".join(f"{value:.6g}\n" for value in confidences))
-    write_atomic(place / f"{run.stem}.txt", "".join(f"{line}\n" for line in lines))
+    write_atomic(place / f"{run.stem}.txt", "".join(f"{line}\n" for line in ("1", *lines[1:])))
     return place / f"{run.stem}.txt"
 
 

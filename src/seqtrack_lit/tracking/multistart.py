@@ -6,20 +6,21 @@ unsupervised  from the first frame to the last
 Source: vot-toolkit 0.7.4 (experiment/multistart.py, experiment/multirun.py, RealtimeTrackerRuntime).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Int64
+from jaxtyping import Float64, Int64
 
 from seqtrack_lit.crops import Image
 from seqtrack_lit.data.sets.vot import annotation
 from seqtrack_lit.data.video.index import SequenceIndex
-from seqtrack_lit.data.video.regions import Rectangle, box_of
+from seqtrack_lit.data.video.regions import Rectangle, box_of, format_region, trim
 from seqtrack_lit.data.video.sequence import Frames, Video
 from seqtrack_lit.evaluation.vot_results import Run, clean, done, runs_of, write_trajectory
+from seqtrack_lit.masks.refiner import MaskRefiner
 from seqtrack_lit.tracking.tracker import Track
 
 
@@ -123,10 +124,12 @@ class Trajectories:
     Args:
         folder: `<out>/<tracker>/<benchmark>/<experiment>`.
         experiment: whose runs are written.
+        make_refiner: makes what turns boxes into masks, once a process; None: boxes are written.
     """
 
     folder: Path
     experiment: Experiment
+    make_refiner: Callable[[], MaskRefiner] | None = None
 
     def clean(self) -> None:
         """Delete what killed processes left."""
@@ -150,8 +153,20 @@ class Trajectories:
         source = np.searchsorted(frames, np.arange(run.frames), side="right") - 1
         times = np.zeros(run.frames)
         times[frames] = track.times if self.experiment.realtime is None else self.experiment.realtime.seconds
-        regions = [Rectangle(*box) for box in track.boxes[source].tolist()]
-        write_trajectory(self.folder, run, regions, times, track.confidences[source])
+        boxes = [format_region(Rectangle(*box)) for box in track.boxes.tolist()]
+        lines = boxes if self._refiner is None else self._masks(run, track.boxes, self._refiner)
+        write_trajectory(self.folder, run, [lines[at] for at in source], times, track.confidences[source])
+
+    def _masks(self, run: Run, boxes: Float64[np.ndarray, "seen 4"], refiner: MaskRefiner) -> list[str]:
+        """The text of a mask a frame; nothing returns to the tracker, so the frames are read a second time."""
+        frames = self.experiment[self.experiment.runs.index(run)].frames
+        refiner.init(frames[0], boxes[0])
+        masks = (refiner.refine(frames[at], boxes[at]).mask for at in range(1, len(frames)))
+        return ["1", *(format_region(trim(mask)) for mask in masks)]
+
+    @cached_property
+    def _refiner(self) -> MaskRefiner | None:
+        return None if self.make_refiner is None else self.make_refiner()
 
     @cached_property
     def _by_name(self) -> dict[str, Run]:

@@ -5,7 +5,6 @@ Needs vot-trax. Protocol: Cehovin, TraX: The visual Tracking eXchange Protocol a
 
 import os
 import sys
-from collections.abc import Callable
 from types import ModuleType
 from typing import Any, Literal
 
@@ -15,12 +14,10 @@ from jaxtyping import Bool, Float64
 from seqtrack_lit.crops import Image
 from seqtrack_lit.data.video.frames import read_image
 from seqtrack_lit.data.video.regions import Mask, Rectangle, box_of, trim, whole_mask
+from seqtrack_lit.masks.refiner import MaskRefiner
 from seqtrack_lit.tracking.tracker import Tracker
 
 Report = Literal["box", "mask"]
-MaskOf = Callable[
-    [Image, Float64[np.ndarray, "4"]], Bool[np.ndarray, "H W"]
-]  # frame and box xywh -> pixels of the target
 
 
 def import_trax() -> ModuleType:
@@ -43,13 +40,13 @@ def box_mask(image: Image, box_xywh: Float64[np.ndarray, "4"]) -> Bool[np.ndarra
     return whole_mask(Mask(np.ones((max(h, 0), max(w, 0)), np.bool_), x, y), width, height)
 
 
-def serve(tracker: Tracker, report: Report = "box", mask_of: MaskOf = box_mask) -> None:
+def serve(tracker: Tracker, report: Report = "box", refiner: MaskRefiner | None = None) -> None:
     """Answer the requests of the toolkit until it ends the session.
 
     Args:
         tracker: started anew at every initialisation.
         report: box: the toolkit gives and gets rectangles; mask: masks.
-        mask_of: makes the mask of a box.
+        refiner: makes the masks; None: the pixels of the box.
 
     Raises:
         ValueError: vot-trax is missing, or a frame cannot be read; the toolkit is told why.
@@ -66,11 +63,14 @@ def serve(tracker: Tracker, report: Report = "box", mask_of: MaskOf = box_mask) 
             image = read_image(os.fsdecode(request.image["color"].path()))
             if request.type == trax.TraxStatus.INITIALIZE:
                 region = request.objects[0][0]
-                tracker.init(image, _first_box(region, report))
+                box = _first_box(region, report)
+                tracker.init(image, box)
+                if refiner is not None:
+                    refiner.init(image, box)
                 server.status([(region, {})])
             else:
                 estimate = tracker.update(image)
-                region = _region(trax, estimate.box_xywh, image, report, mask_of)
+                region = _region(trax, estimate.box_xywh, image, report, refiner)
                 server.status([(region, {"confidence": f"{estimate.confidence:.6g}"})])
     except Exception as error:
         server.quit(" ".join(str(error).split())[:200])
@@ -84,10 +84,12 @@ def _first_box(region: Any, report: Report) -> Float64[np.ndarray, "4"]:
     return box_of(Rectangle(*region.bounds()))
 
 
-def _region(trax: ModuleType, box: Float64[np.ndarray, "4"], image: Image, report: Report, mask_of: MaskOf) -> Any:
+def _region(
+    trax: ModuleType, box: Float64[np.ndarray, "4"], image: Image, report: Report, refiner: MaskRefiner | None
+) -> Any:
     if report == "box":
         return trax.Rectangle.create(*(float(value) for value in box))
-    patch = trim(mask_of(image, box))
+    patch = trim(box_mask(image, box) if refiner is None else refiner.refine(image, box).mask)
     if not patch.pixels.size:  # TraX knows no mask without pixels
         patch = Mask(np.zeros((1, 1), np.bool_))
     return trax.Mask.create(np.ascontiguousarray(patch.pixels, np.uint8), patch.x, patch.y)
