@@ -34,6 +34,16 @@ def test_compact(tmp_path, run, capsys):
         assert (a - b).abs().max() <= a.abs().max() / 254 + 1e-3, name  # half a step of 127, and fp16
 
 
+def test_the_mean_of_checkpoints(tmp_path, run):
+    ours = torch.load(OURS, weights_only=True)
+    name = "ema" if ours.get("ema") else "state_dict"
+    torch.save({**ours, name: {key: 3 * value for key, value in ours[name].items()}}, tmp_path / "three.ckpt")
+    run(f"checkpoint={OURS}", "average=[three.ckpt]", "out=mean.safetensors", "storage=fp16")
+    was, now = load_model(OURS).model.state_dict(), load_model(tmp_path / "mean.safetensors").model.state_dict()
+    for key, value in was.items():
+        torch.testing.assert_close(now[key], 2 * value, rtol=2e-3, atol=1e-4)
+
+
 def test_official(tmp_path, run):
     config = OFFICIAL.with_name("cfg.yaml")
     run(f"checkpoint={OFFICIAL}", f"official_config={config}", "to=official", "out=new/SEQTRACK_ep0500.pth.tar")
@@ -51,10 +61,22 @@ def test_official(tmp_path, run):
         ([f"checkpoint={OURS}", "out=x", "to=onnx"], "to must be one of compact, official, got 'onnx'"),
         ([f"checkpoint={OURS}", "out=x", "storage=int4"], "storage must be one of int8, fp16"),
         ([f"checkpoint={OURS}", "out=there"], "out=there exists already"),
+        ([f"checkpoint={OURS}", f"average=[{OFFICIAL}]", "out=x"], "is of another model than"),
+        ([f"checkpoint={OURS}", f"average=[{OURS}]", "to=official", "out=x"], "average= goes with to=compact only"),
         ([f"checkpoint={OFFICIAL}", "out=x"], "has no description of its model"),
         ([f"checkpoint={OURS}", "to=official", "out=x"], "no such model: model.map_equal_widths=true"),
     ],
-    ids=["no checkpoint", "no out", "to", "storage", "exists", "no description", "no official model"],
+    ids=[
+        "no checkpoint",
+        "no out",
+        "to",
+        "storage",
+        "exists",
+        "another model",
+        "average of official",
+        "no description",
+        "no official model",
+    ],
 )
 def test_mistakes_are_one_line(tmp_path, run, capsys, arguments, says):
     (tmp_path / "there").touch()

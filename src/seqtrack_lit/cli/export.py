@@ -4,7 +4,8 @@
     seqtrack-export checkpoint=runs/NAME/checkpoints/best.ckpt to=official out=SEQTRACK_ep0500.pth.tar
 
 compact    a safetensors file with int8 matrices (storage=fp16: half precision): averaged weights where training kept
-           them, no optimizer states. Tracks like a checkpoint: checkpoint=mine.safetensors.
+           them, no optimizer states. Tracks like a checkpoint: checkpoint=mine.safetensors. average=[FILE]: the mean of
+           the weights of several checkpoints.
 official   the weights by the official names, for the official code together with a YAML that describes the same model.
 """
 
@@ -22,6 +23,9 @@ def body(config: DictConfig) -> None:
     one_of("", ("compact", "official"), to=config.to)
     one_of("", ("int8", "fp16"), storage=config.storage)
     path, out = named_checkpoint(config.checkpoint), Path(config.out).expanduser()
+    average = [named_checkpoint(other) for other in config.average]
+    if average and config.to != "compact":
+        raise ValueError("average= goes with to=compact only")
     if config.official_config is not None:
         existing(config.official_config, "official_config")
     if out.exists():
@@ -29,7 +33,7 @@ def body(config: DictConfig) -> None:
     from seqtrack_lit.models.checkpoint import export_compact, export_official, load_model
 
     if config.to == "compact":
-        export_compact(path, out, storage=config.storage)
+        export_compact(path, out, average=average, storage=config.storage)
     else:
         export_official(load_model(path, official_config=config.official_config).model, out)
     print(f"{out}: {out.stat().st_size / 1e6:.1f} MB, {config.to}, from {path} of {path.stat().st_size / 1e6:.1f} MB")

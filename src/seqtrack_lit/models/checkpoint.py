@@ -8,10 +8,10 @@
 A model is built without memory first; only if its shapes agree with the tensors does it get any.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -237,14 +237,23 @@ def export_official(model: SeqTrack, path: str | Path, *, epoch: int = 500) -> N
         torch.save(content, file)
 
 
-def export_compact(checkpoint: str | Path, path: str | Path, *, storage: Storage = "int8") -> None:
+def export_compact(
+    checkpoint: str | Path, path: str | Path, *, average: Sequence[str | Path] = (), storage: Storage = "int8"
+) -> None:
     """Write a checkpoint of ours as a small safetensors file that `load_model` reads; see models/quantised.py.
 
     The average of the weights where there is one; the training-only dense head stays, which is small.
 
+    Args:
+        checkpoint: of which model and tracker are described in the file.
+        path: the file to write.
+        average: further checkpoints of the same model; the mean of all weights is written (Wortsman et al. 2022, "Model
+            soups": better than each where all were trained from one start).
+        storage: of the matrices.
+
     Raises:
         FileNotFoundError: no such checkpoint.
-        ValueError: a checkpoint that does not describe itself.
+        ValueError: a checkpoint that does not describe itself, or one of another model.
     """
     read = read_checkpoint(checkpoint)
     if read.description is None:
@@ -254,8 +263,15 @@ def export_compact(checkpoint: str | Path, path: str | Path, *, storage: Storage
         **read.description.model,
         **({"encoder": {**encoder, "pretrained": False}} if isinstance(encoder, Mapping) else {}),
     }
+    states = [read.state]
+    for other in map(read_checkpoint, average):
+        if {name: tensor.shape for name, tensor in other.state.items()} != {k: v.shape for k, v in read.state.items()}:
+            raise ValueError(f"{other.source} is of another model than {read.source}: their weights have no mean")
+        states.append(other.state)
+    mean = {name: sum(state[name].double() for state in states) / len(states) for name in read.state}
     description = {"format": FORMAT, **read.description._asdict(), "model": model}
-    save_compact(path, read.state, storage=storage, description=description)
+    state = {name: cast(Tensor, mean[name]).to(tensor.dtype) for name, tensor in read.state.items()}
+    save_compact(path, state, storage=storage, description=description)
 
 
 def _official_names(checkpoint: Checkpoint) -> dict[str, Tensor]:
