@@ -389,3 +389,19 @@ def test_best_checkpoint(
     assert last["global_step"] == 2
     assert (tmp_path / "previous.ckpt").exists() == tracked
     assert not list(tmp_path.glob("part*"))
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("default")
+def test_compiled_blocks_compute_the_same(make_net, squares):
+    """Losses and gradients of fused blocks, rounding apart; a compiler must be there."""
+    batch = next(iter(squares(size=4).train_dataloader()))
+    found = []
+    for compiled in (False, True):
+        net = make_net(bins=64)
+        module = SeqTrackModule(net, recipe=AdamWRecipe(), budget=TrainingLength(8, 8, 8), compile=compiled)
+        losses = module.losses(net, batch)
+        losses["loss"].backward()
+        found.append((losses["loss"].detach(), net.encoder.patch_embed.weight.grad, net.state_dict().keys()))
+    assert found[0][2] == found[1][2]  # checkpoints of both are the same
+    torch.testing.assert_close(found[0][:2], found[1][:2], rtol=1e-4, atol=1e-5)

@@ -11,14 +11,14 @@ tracking, logs the same names with `_narrow`. Tracking of whole videos is in val
 import logging
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from lightning.pytorch import LightningModule
-from torch import Tensor
+from torch import Tensor, nn
 
 from seqtrack_lit.boxes import Boxes, cxcywh_to_xywh, cxcywh_to_xyxy, iou, xyxy_to_cxcywh
-from seqtrack_lit.checks import number, whole
+from seqtrack_lit.checks import flag, number, whole
 from seqtrack_lit.data.samples.batch import Batch
 from seqtrack_lit.models.encoder import normalise
 from seqtrack_lit.models.seqtrack import SeqTrack
@@ -49,6 +49,7 @@ class SeqTrackModule(LightningModule):
         recipe: optimizer, learning rates, schedule and clipping.
         budget: number of steps and batch.
         description: plain dictionary to rebuild the network and its tracker from, stored as ckpt["seqtrack"].
+        compile: fuse the kernels of the encoder's blocks by torch.compile; rounding differs in the last bits.
         end_weight: weight of END in the loss (official 0.01).
         soft_bins: > 0: Gaussian targets of this standard deviation in bins (paper: 0).
         dense_weight: weight of the dense loss (paper: 0); needs a network with dense_head.
@@ -67,6 +68,7 @@ class SeqTrackModule(LightningModule):
         recipe: Recipe,
         budget: TrainingLength,
         description: Mapping[str, Any] | None = None,
+        compile: bool = False,
         end_weight: float = 1.0,
         soft_bins: float = 0.0,
         dense_weight: float = 0.0,
@@ -79,6 +81,10 @@ class SeqTrackModule(LightningModule):
         whole("train", 1, nonfinite_limit=nonfinite_limit)
         self.end_weight, self.soft_bins, self.dense_weight = end_weight, soft_bins, dense_weight
         self.nonfinite_limit = nonfinite_limit
+        flag("train", compile=compile)
+        if compile:
+            for block in cast(nn.ModuleList, net.encoder.blocks):
+                block.compile()
         if self.dense_weight and net.dense is None:
             raise ValueError(f"train.dense_weight = {dense_weight} needs model.dense_head=true")
         # what no loss reaches gets no gradient; several processes would wait for it
