@@ -97,7 +97,11 @@ class _Frames:
                 raise ValueError(f"{place}: expected a folder or a video file ({' '.join(VIDEO_SUFFIXES)})")
             return cls(place, None, len(VideoFrames(place)))
         clips = sorted(path for path in place.glob("*") if path.suffix.lower() in VIDEO_SUFFIXES)
-        stills = [place / part for part in _IMAGE_FOLDERS if _has_images(place / part)]
+        stills = [
+            place / part
+            for part in _IMAGE_FOLDERS
+            if any(path.suffix.lower() in IMAGE_SUFFIXES and path.name[0] != "." for path in (place / part).glob("*"))
+        ]
         if len(clips) + len(stills) != 1:
             found = ", ".join(str(path.relative_to(place.parent)) for path in [*clips, *stills]) or "none"
             raise ValueError(
@@ -247,7 +251,7 @@ def _csv_name(root: Path, file: Path, video: str) -> str:
     _place(root, video, f"{file}: video")
     path = Path(os.path.normpath(video))
     name = (path.with_suffix("") if path.suffix.lower() in VIDEO_SUFFIXES else path).as_posix()
-    return _plain(name if path.name else root.name, f"{file}: video")
+    return path_part(f"{file}: video", (name if path.name else root.name).replace("/", "_"))
 
 
 def _csv_video(root: Path, file: Path, name: str, known: _Rows) -> _Video:
@@ -285,7 +289,8 @@ def _coco_video(root: Path, file: Path) -> dict[str, Reading]:
             if not item.get("iscrowd"):
                 tracks.setdefault((images[item["image_id"]]["video_id"], track), []).append(item)
         kinds = {key: classes.get(items[0].get("category_id")) for key, items in tracks.items()}
-        names = {key: _plain(f"{videos[key[0]]['name']}_{key[1]}", "the name of a target") for key in tracks}
+        given = {key: f"{videos[key[0]]['name']}_{key[1]}".replace("/", "_") for key in tracks}
+        names = {key: path_part("the name of a target", name) for key, name in given.items()}
         if len(set(names.values())) < len(names):
             raise ValueError(f"two targets have the same name: {sorted(names.values())[:9]}; rename a video")
     except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
@@ -328,7 +333,13 @@ def _coco_track(
             what = "a second box of this target in its image" if row in known else what
             raise ValueError(f"{file}, annotation {item.get('id')}: {what}")
         known[row], ids[row] = [float(value) for value in box], item.get("id")
-        _check_inside(f"{file}, annotation {item.get('id')}", known[row], images[item["image_id"]])
+        width, height = (images[item["image_id"]].get(key) for key in ("width", "height"))
+        x, y, w, h = known[row]
+        if width and height and w > 0 and h > 0 and (x >= width or y >= height or x + w <= 0 or y + h <= 0):
+            raise ValueError(
+                f"{file}, annotation {item.get('id')}: box {known[row]} lies outside its image of {width} x {height} "
+                "pixels; leave it out if absent"
+            )
     boxes, visible = _own_boxes(_spread(known), lambda row: f"{file}, annotation {ids[row]}")
     frames = _Frames(root, [name for _, name in order], len(order))
     for _, name in order[first : first + len(boxes)]:
@@ -336,25 +347,11 @@ def _coco_track(
     return _Video(frames, boxes, visible, file, first, object_class)
 
 
-def _plain(name: str, where: str) -> str:
-    """Usable as the name of a result file."""
-    return path_part(where, name.replace("/", "_"))
-
-
 def _spread(known: dict[int, list[float]]) -> Float64[np.ndarray, "rows 4"]:
     table = np.zeros((max(known) + 1, 4))
     for row, box in known.items():
         table[row] = box
     return table
-
-
-def _check_inside(where: str, box: list[float], image: dict[str, Any]) -> None:
-    width, height = image.get("width"), image.get("height")
-    x, y, w, h = box
-    if width and height and w > 0 and h > 0 and (x >= width or y >= height or x + w <= 0 or y + h <= 0):
-        raise ValueError(
-            f"{where}: box {box} lies outside its image of {width} x {height} pixels; leave it out if absent"
-        )
 
 
 def _place(root: Path, name: str, where: str) -> Path:
@@ -390,7 +387,3 @@ def _what_counts(place: Path) -> Iterator[Path]:
 
 def _existing(place: Path, *names: str) -> list[Path]:
     return [place / name for name in names if (place / name).exists()]
-
-
-def _has_images(place: Path) -> bool:
-    return any(path.suffix.lower() in IMAGE_SUFFIXES and path.name[0] != "." for path in place.glob("*"))
