@@ -55,8 +55,9 @@ class Sam2Refiner:
         except Exception as error:  # a damaged or foreign folder can fail in any way
             reason = shown(" ".join(str(error).split()), 200)
             raise ValueError(
-                f"mask_checkpoint={checkpoint} is no SAM 2 ({type(error).__name__}: {reason}); expected a folder with "
-                "config.json, model.safetensors and preprocessor_config.json, or a name as facebook/sam2.1-hiera-tiny"
+                f"mask_checkpoint={checkpoint} cannot be read as SAM 2 ({type(error).__name__}: {reason}); expected a "
+                "folder with config.json, model.safetensors and preprocessor_config.json, or a name as "
+                "facebook/sam2.1-hiera-tiny"
             ) from error
         if missing:
             raise ValueError(f"mask_checkpoint={checkpoint} is no SAM 2: {len(missing)} weights are not in it")
