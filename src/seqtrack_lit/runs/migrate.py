@@ -23,6 +23,8 @@ KEYS: dict[str, str | None] = {
     "model.encoder.target_std": "model.init.target_std",
     "model.encoder.target_bias": "model.init.target_bias",
 }
+# Keys that came later, with the value by which runs without them were trained.
+ADDED: dict[str, Any] = {"train.compile": False}
 # `_target_`s: classes that have another name, then modules that lie elsewhere.
 CLASSES = {
     "seqtrack_lit.data.samples.augment.Windows": "seqtrack_lit.data.samples.augment.CropSettings",
@@ -70,6 +72,11 @@ def migrate_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
             made = _part(migrated, above, make=True)
             if made is not None:
                 made[name] = value
+    for key, value in ADDED.items():
+        above, _, name = key.rpartition(".")
+        part = _part(migrated, above)
+        if part is not None:
+            part.setdefault(name, value)
     for key, (names, target) in CLASSES_BY_KEY.items():
         part = _part(migrated, key)
         if part is not None and any(name in part for name in names):
