@@ -35,7 +35,7 @@ from seqtrack_lit.tokens import BoxTokenizer
 from seqtrack_lit.tracking.cuda_graph import CapturedGeneration
 from seqtrack_lit.tracking.seqtrack import SeqTrackTracker, load_tracker
 from seqtrack_lit.training.losses import token_loss
-from seqtrack_lit.training.optim import AdamWRecipe
+from seqtrack_lit.training.optim import AdamWSettings
 
 BASE, LARGE = {"width": 768, "depth": 12, "heads": 12}, {"width": 1024, "depth": 24, "heads": 16}
 MODELS = {
@@ -187,8 +187,8 @@ def training(
     if compiled:
         for block in net.encoder.blocks:  # type: ignore[union-attr]
             block.compile()
-    recipe = AdamWRecipe()
-    optimizer = recipe.build(net, batch)
+    optim = AdamWSettings()
+    optimizer = optim.build(net, batch)
     size = net.search_size
     sample = Batch(
         templates=torch.randint(0, 256, (batch, 2, 3, size, size), device="cuda", dtype=torch.uint8),
@@ -207,7 +207,7 @@ def training(
             loss = token_loss(logits.tokens.float(), sample.box, net.tokenizer).total
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(net.parameters(), recipe.clip)
+        torch.nn.utils.clip_grad_norm_(net.parameters(), optim.clip)
         optimizer.step()
 
     torch.cuda.reset_peak_memory_stats()

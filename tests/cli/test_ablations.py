@@ -25,7 +25,7 @@ from seqtrack_lit.tracking.seqtrack import SeqTrackTracker
 from seqtrack_lit.tracking.tracker import run_tracker
 from seqtrack_lit.training.length import TrainingLength
 from seqtrack_lit.training.module import SeqTrackModule
-from seqtrack_lit.training.optim import AdamWRecipe
+from seqtrack_lit.training.optim import AdamWSettings
 
 CONF = config_folder()
 BASES = {"b256": ["model=seqtrack_b256", "model.encoder.pretrained=false"], "tiny": ["experiment=quickstart"]}
@@ -176,9 +176,9 @@ def test_a_row_learns_and_tracks(row: str) -> None:
     assert batch.templates.shape[1] == net.templates
     assert batch.past.shape == (4, net.past, 4)
     module = SeqTrackModule(
-        net, recipe=AdamWRecipe(lr=1e-2), budget=TrainingLength(8, 4, 4), soft_bins=1.5, dense_weight=3.0
+        net, optim=AdamWSettings(lr=1e-2), budget=TrainingLength(8, 4, 4), soft_bins=1.5, dense_weight=3.0
     )
-    optimizer = module.recipe.build(net, 4)
+    optimizer = module.optim.build(net, 4)
     losses = []
     for _ in range(4):
         optimizer.zero_grad()
@@ -210,7 +210,7 @@ def test_rounds_of_the_decoder(row: str, rounds: int, monkeypatch: pytest.Monkey
         return read(tokens, context, **rest)
 
     monkeypatch.setattr(net.decoder, "read", counted)
-    SeqTrackModule(net, recipe=AdamWRecipe(), budget=TrainingLength(8, 4, 4)).boxes(batch)
+    SeqTrackModule(net, optim=AdamWSettings(), budget=TrainingLength(8, 4, 4)).boxes(batch)
     first = {"baseline": 1, "bidirectional": 4, "temporal": 17}[row]  # temporal: 4 boxes x 4 tokens and START
     assert calls == [first, 1, 1, 1][:rounds]
 
@@ -229,7 +229,7 @@ def test_separate_search_features_know_nothing_of_the_template() -> None:
 def test_past_boxes_of_a_batch_reach_the_loss() -> None:
     net, data, _ = small("temporal")
     batch = next(iter(data.train_dataloader()))
-    module = SeqTrackModule(net, recipe=AdamWRecipe(), budget=TrainingLength(8, 4, 4))
+    module = SeqTrackModule(net, optim=AdamWSettings(), budget=TrainingLength(8, 4, 4))
     for place in range(4):
         other = batch._replace(past=batch.past.clone())
         other.past[:, place] = torch.tensor([0.2, 0.2, 0.1, 0.1])

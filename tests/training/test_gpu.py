@@ -11,7 +11,7 @@ from lightning.pytorch import Callback, Trainer
 from seqtrack_lit.models.seqtrack import SeqTrack
 from seqtrack_lit.training.length import TrainingLength
 from seqtrack_lit.training.module import SeqTrackModule
-from seqtrack_lit.training.optim import AdamWRecipe, MuonRecipe
+from seqtrack_lit.training.optim import AdamWSettings, MuonSettings
 from seqtrack_lit.training.precision import choose_precision, tf32
 
 # a new driver's or library's advice must not stop the only check that runs on a GPU
@@ -24,7 +24,7 @@ PLAIN: dict[str, Any] = {
 
 def gradients(net: SeqTrack, batch: Any) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
     """Losses of a batch and the gradient, back on the CPU."""
-    module = SeqTrackModule(net, recipe=AdamWRecipe(), budget=TrainingLength(8, 8, 8), dense_weight=1.0, soft_bins=1.0)
+    module = SeqTrackModule(net, optim=AdamWSettings(), budget=TrainingLength(8, 8, 8), dense_weight=1.0, soft_bins=1.0)
     losses = module.losses(net, batch)
     losses["loss"].backward()
     found = {name: parameter.grad.cpu() for name, parameter in net.named_parameters() if parameter.grad is not None}
@@ -79,7 +79,7 @@ def test_learns_without_growing(
     """200 steps with averaged weights: the loss falls, and memory after the last step is that after the tenth."""
     budget = TrainingLength(200 * 16, 200 * 16, 16)
     net = make_net(dense=True)
-    module = SeqTrackModule(net, recipe=MuonRecipe(lr=3e-3), budget=budget, dense_weight=1.0, ema_decay=0.9)
+    module = SeqTrackModule(net, optim=MuonSettings(lr=3e-3), budget=budget, dense_weight=1.0, ema_decay=0.9)
     losses, memory = [], Memory()
     kept = module.losses
 

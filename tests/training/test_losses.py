@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from seqtrack_lit.tokens import BoxTokenizer
-from seqtrack_lit.training.losses import dense_loss, patch_shares, token_loss, uniform_loss
+from seqtrack_lit.training.losses import dense_loss, patch_shares, token_loss
 
 BOX = torch.tensor([[0.5, 0.5, 0.25, 0.5]])  # 9 bins: tokens 4 4 2 4
 NINE = BoxTokenizer(bins=9)
@@ -29,7 +29,6 @@ def nll(size: float) -> float:
 def test_a_model_that_knows_nothing(order: str) -> None:
     tokenizer = BoxTokenizer(bins=9, order=order)
     assert float(token_loss(torch.zeros(1, 5, 11), BOX, tokenizer).total) == pytest.approx(math.log(11))
-    assert uniform_loss(tokenizer) == pytest.approx(math.log(11))
 
 
 def test_end_weight_is_a_weighted_mean() -> None:

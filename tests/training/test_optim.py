@@ -9,8 +9,15 @@ import torch
 
 from seqtrack_lit.models.seqtrack import SeqTrack
 from seqtrack_lit.training.length import TrainingLength
-from seqtrack_lit.training.optim import AdamWRecipe, MuonAdamW, MuonRecipe, orthogonalise, split_parameters
-from seqtrack_lit.training.schedules import StepDecay, WarmupConstantLinear
+from seqtrack_lit.training.optim import (
+    AdamWSettings,
+    MuonAdamW,
+    MuonSettings,
+    StepDecay,
+    WarmupConstantLinear,
+    orthogonalise,
+    split_parameters,
+)
 
 BUDGETS = {
     # samples, epoch, batch, devices, device batch -> steps an epoch, epochs, batch, accumulate, samples drawn
@@ -62,7 +69,7 @@ def test_schedules() -> None:
 def test_adamw_groups(make_net: Callable[..., SeqTrack], scaling: Any, rate: float) -> None:
     """Encoder a tenth of the rest; decay on everything; both follow the batch (128 where 64 is stated)."""
     net = make_net()
-    encoder, rest = AdamWRecipe(batch_scaling=scaling).build(net, 128).param_groups
+    encoder, rest = AdamWSettings(batch_scaling=scaling).build(net, 128).param_groups
     assert encoder["lr"] == pytest.approx(rate / 10)
     assert rest["lr"] == pytest.approx(rate)
     assert encoder["weight_decay"] == rest["weight_decay"] == 1e-4
@@ -70,11 +77,11 @@ def test_adamw_groups(make_net: Callable[..., SeqTrack], scaling: Any, rate: flo
     assert len(encoder["params"]) + len(rest["params"]) == len(list(net.parameters()))
 
 
-def test_wrong_recipes() -> None:
+def test_wrong_settings() -> None:
     with pytest.raises(ValueError, match=r"optimizer\.lr must be a number >= 0, got -1"):
-        AdamWRecipe(lr=-1.0)
+        AdamWSettings(lr=-1.0)
     with pytest.raises(ValueError, match=r"optimizer\.clip must be a number > 0, got 0"):
-        MuonRecipe(clip=0.0)
+        MuonSettings(clip=0.0)
 
 
 def test_muon_takes_matrices_only(make_net: Callable[..., SeqTrack]) -> None:
@@ -145,20 +152,20 @@ def test_orthogonalise() -> None:
     assert float(singular.max()) < 1.3
 
 
-@pytest.mark.parametrize("recipe", [AdamWRecipe(), MuonRecipe()])
-def test_resume_is_bitwise(make_net: Callable[..., SeqTrack], recipe: Any) -> None:
+@pytest.mark.parametrize("optim", [AdamWSettings(), MuonSettings()])
+def test_resume_is_bitwise(make_net: Callable[..., SeqTrack], optim: Any) -> None:
     """Steps 1-6 at once, or 1-3, saved and loaded, 4-6."""
     straight, parted = make_net(), make_net()
-    optimizer = recipe.build(straight, 64)
+    optimizer = optim.build(straight, 64)
     for step in range(6):
         _gradients(list(straight.parameters()), step)
         optimizer.step()
-    first = recipe.build(parted, 64)
+    first = optim.build(parted, 64)
     for step in range(3):
         _gradients(list(parted.parameters()), step)
         first.step()
     state = copy.deepcopy(first.state_dict())
-    second = recipe.build(parted, 64)
+    second = optim.build(parted, 64)
     second.load_state_dict(state)
     for step in range(3, 6):
         _gradients(list(parted.parameters()), step)
@@ -170,5 +177,5 @@ def test_resume_is_bitwise(make_net: Callable[..., SeqTrack], recipe: Any) -> No
 def test_parameters_without_gradient_stay(make_net: Callable[..., SeqTrack]) -> None:
     net = make_net()
     before = copy.deepcopy(net.state_dict())
-    MuonRecipe().build(net, 64).step()
+    MuonSettings().build(net, 64).step()
     assert all(torch.equal(before[name], value) for name, value in net.state_dict().items())

@@ -17,9 +17,8 @@ from seqtrack_lit.training.callbacks import metrics as recording
 from seqtrack_lit.training.callbacks.metrics import RunFolder, Sink, peak_memory, reset_peak_memory
 from seqtrack_lit.training.callbacks.progress import _clock
 from seqtrack_lit.training.length import TrainingLength
-from seqtrack_lit.training.means import Means
-from seqtrack_lit.training.module import SeqTrackModule
-from seqtrack_lit.training.optim import AdamWRecipe
+from seqtrack_lit.training.module import Means, SeqTrackModule
+from seqtrack_lit.training.optim import AdamWSettings
 
 
 def test_rows_and_columns(tmp_path: Path) -> None:
@@ -78,7 +77,7 @@ class Clock(Trainer):
             accelerator="cpu", accumulate_grad_batches=2, logger=False, enable_checkpointing=False,
             enable_progress_bar=False, enable_model_summary=False,
         )  # fmt: skip
-        self.now, self.module = 0.0, SeqTrackModule(net, recipe=AdamWRecipe(), budget=TrainingLength(160, 160, 16))
+        self.now, self.module = 0.0, SeqTrackModule(net, optim=AdamWSettings(), budget=TrainingLength(160, 160, 16))
         self.datamodule = SimpleNamespace(skipped=3)
         monkeypatch.setattr(recording.time, "perf_counter", lambda: self.now)
 

@@ -23,7 +23,7 @@ from seqtrack_lit.training.callbacks.stop import StopCleanly, StoppedError
 from seqtrack_lit.training.callbacks.track_videos import TrackHeldOut
 from seqtrack_lit.training.length import TrainingLength
 from seqtrack_lit.training.module import SeqTrackModule
-from seqtrack_lit.training.optim import MuonRecipe
+from seqtrack_lit.training.optim import MuonSettings
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*many workers.*", "ignore:.*logging interval.*")
 BATCHES = 6
@@ -72,7 +72,7 @@ class Experiment:
         budget = TrainingLength(18 * 4, BATCHES * 4, 4, device_batch=4 // self.accumulate)
         net = self.make_net(dropout=0.1)
         torch.manual_seed(2)
-        module = SeqTrackModule(net, recipe=MuonRecipe(), budget=budget, ema_decay=0.9)
+        module = SeqTrackModule(net, optim=MuonSettings(), budget=budget, ema_decay=0.9)
         losses = module.losses
 
         def noisy(net: SeqTrack, batch: Any, *features: Any) -> Any:
@@ -202,7 +202,7 @@ def test_checkpoints_are_written_when_due(make_net: Any, squares: Any, tmp_path:
                 pl_module.log("val/auc", 50.0)
 
     trainer = Trainer(max_epochs=budget.epochs, callbacks=[Third(), Writes(tmp_path, every_steps=8)], **settings)
-    module = SeqTrackModule(make_net(), recipe=MuonRecipe(), budget=budget)
+    module = SeqTrackModule(make_net(), optim=MuonSettings(), budget=budget)
     trainer.fit(module, datamodule=squares(batches=4, size=4))
     assert steps == [(3, False), (7, False), (8, False), (11, False), (12, True), (16, False), (20, False)]
 

@@ -78,7 +78,7 @@ def tracker_options(config: DictConfig) -> dict[str, Any]:
     return {**set_ones, "official_config": config.official_config}
 
 
-def _name_by(inference: str, tracker: "SeqTrackTracker", options: dict[str, Any]) -> None:
+def name_by_inference(inference: str, tracker: "SeqTrackTracker", options: dict[str, Any]) -> None:
     """Results of an inference option go to a folder of their own, named after it, unless a name is given.
 
     Raises:

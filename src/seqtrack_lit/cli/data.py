@@ -138,7 +138,7 @@ def show_dataset(config: DictConfig, name: str, node: DictConfig) -> None:
     from seqtrack_lit.pictures import samples_sheet, videos_sheet
 
     whole("", 1, sequences=config.sequences, samples=config.samples)
-    recipe = sample_settings(config, name)
+    settings = sample_settings(config, name)
     videos: Videos = instantiate(node)
     folder = Path(config.out).expanduser() / name
 
@@ -148,7 +148,7 @@ def show_dataset(config: DictConfig, name: str, node: DictConfig) -> None:
 
     save("sequences.png", videos_sheet(videos, count=config.sequences))
     try:
-        samples = recipe.samples(videos, config.samples)
+        samples = settings.samples(videos, config.samples)
     except ValueError as error:
         print(f"No training samples: {error}")
         return

@@ -25,11 +25,11 @@ from omegaconf import DictConfig
 from seqtrack_lit.checks import path_part, printable, whole
 from seqtrack_lit.cli.checkpoints import (
     BASELINES,
-    _name_by,
     baselines_of,
     checkpoint_of,
     devices_of,
     load_on,
+    name_by_inference,
     tracker_options,
 )
 from seqtrack_lit.cli.hydra.overrides import key_of
@@ -67,7 +67,7 @@ def body(config: DictConfig) -> None:
         load = partial(load_on, str(checkpoint), options)
         tracker = load("cpu" if config.workers > 1 else devices[0])
         if inference is not None:
-            _name_by(inference, tracker, options)
+            name_by_inference(inference, tracker, options)
         _no_baseline(tracker.name)
         identity: dict[str, object] = {
             "weights": _digest(checkpoint),

@@ -5,7 +5,7 @@ import shutil
 import time
 import warnings
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -90,45 +90,55 @@ def fit(config: DictConfig, folder: Path, *, group: str | None) -> float | None:
             remove_parts(folder)
             if config.overwrite:
                 _remove(folder)  # not before, or a mistake in the new run would cost the former one
-        return _fit(config, plain, folder, group, trainer, module, data, checkpoint, passed_over, precision)
+        run = _Run(
+            config=config, plain=plain, folder=folder, group=group, checkpoint=checkpoint, passed_over=passed_over,
+            precision=precision, trainer=trainer, module=module, data=data,
+        )  # fmt: skip
+        return _fit(run)
 
 
-def _fit(
-    config: DictConfig,
-    plain: Mapping[str, Any],
-    folder: Path,
-    group: str | None,
-    trainer: Trainer,
-    module: SeqTrackModule,
-    data: TrackingData,
-    checkpoint: Path | None,
-    passed_over: str,
-    precision: str,
-) -> float | None:
-    """Fit with everything that watches and records."""
-    derived = {"start": _start(config, plain), **_derived(module, data, trainer, precision)}
+@dataclass(frozen=True, kw_only=True)
+class _Run:
+    """A training that is ready to begin."""
+
+    config: DictConfig
+    plain: Mapping[str, Any]  # the configuration, resolved
+    folder: Path
+    group: str | None  # name of the sweep
+    checkpoint: Path | None  # training goes on from it
+    passed_over: str  # damaged checkpoints, and why
+    precision: str
+    trainer: Trainer
+    module: SeqTrackModule
+    data: TrackingData
+
+
+def _fit(run: _Run) -> float | None:
+    """Fit with all callbacks and loggers; the best `val/auc`."""
+    config, folder, trainer, checkpoint = run.config, run.folder, run.trainer, run.checkpoint
+    derived = {"start": _start(config, run.plain), **_derived(run)}
     overrides = [str(item) for item in HydraConfig.get().overrides.task]
-    facts = {"group": group, "seed": config.seed, "which": config.which, **derived, "overrides": overrides}
+    facts = {"group": run.group, "seed": config.seed, "which": config.which, **derived, "overrides": overrides}
     facts |= {"seal": seal_of(overrides), "environment": environment()}
     first = trainer.is_global_zero
     if checkpoint is not None:  # in every process: one that failed alone would leave the others waiting
-        _check_going_on(folder, checkpoint, module.budget, facts)
+        _check_going_on(folder, checkpoint, run.module.budget, facts)
     sinks: list[Sink] = []  # filled by `_open`; stays empty in all processes but the first
     service: Service | None = None
     checkpoints = Checkpoints(folder / "checkpoints", every_steps=config.callbacks.checkpoint_steps)
     stopping = StopCleanly(checkpoints)
-    trainer.callbacks += [*_callbacks(config, plain, checkpoints, sinks, data), stopping]  # type: ignore[attr-defined]
+    trainer.callbacks += [*_callbacks(run, checkpoints, sinks), stopping]  # type: ignore[attr-defined]
     spent = (
         float(read_metadata(folder).get("seconds", 0.0)) if checkpoint is not None else 0.0
     )  # before it was continued
     began, status, code = time.time() - spent, "failed", 1
     try:
         if first:
-            write_atomic(folder / CONFIG, OmegaConf.to_yaml(OmegaConf.create(dict(plain))))
+            write_atomic(folder / CONFIG, OmegaConf.to_yaml(OmegaConf.create(dict(run.plain))))
             write_metadata(folder, {"status": "running", **facts})
-            service = _open(sinks, config, folder, group, {**plain, "derived": derived}, checkpoint)
-            log.info("%s", "\n".join(_summary(folder, module, trainer, precision, checkpoint, passed_over)))
-        trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
+            service = _open(run, sinks, {**run.plain, "derived": derived})
+            log.info("%s", "\n".join(_summary(run)))
+        trainer.fit(run.module, datamodule=run.data, ckpt_path=checkpoint, weights_only=True)
         status, code = "finished", 0
     except StoppedError as stop:
         status, code = "stopped", 128 + stop.number
@@ -168,8 +178,8 @@ def _parts(
     trainer.accumulate_grad_batches = budget.accumulate
     trainer.fit_loop.max_epochs = budget.epochs
     description = {"format": FORMAT, **{name: plain[name] for name in ("tokenizer", "model", "tracker")}}
-    recipe = instantiate(config.optimizer)
-    module = SeqTrackModule(net, recipe=recipe, budget=budget, description=description, **settings)
+    optim = instantiate(config.optimizer)
+    module = SeqTrackModule(net, optim=optim, budget=budget, description=description, **settings)
     numbers = {"batch": budget.batch, "epoch_samples": budget.samples_per_epoch, "total_samples": budget.total}
     data: TrackingData = instantiate(config.data, **numbers)
     data.setup()
@@ -202,13 +212,15 @@ def _trainer(config: DictConfig, folder: Path, precision: str, accelerator: str)
     return trainer
 
 
-def _callbacks(
-    config: DictConfig, plain: Mapping[str, Any], checkpoints: Checkpoints, sinks: list[Sink], data: TrackingData
-) -> list[Callback]:
-    """Everything that watches, in order: what saves comes behind what measures, what stops behind what saves."""
-    settings = config.callbacks
+def _callbacks(run: _Run, checkpoints: Checkpoints, sinks: list[Sink]) -> list[Callback]:
+    """All callbacks, in order: what saves comes behind what measures, what stops behind what saves."""
+    settings = run.config.callbacks
     tracking = TrackHeldOut(
-        data.val_sequences, tracker=plain["tracker"], every=settings.track_every, sinks=sinks, clips=settings.clips
+        run.data.val_sequences,
+        tracker=run.plain["tracker"],
+        every=settings.track_every,
+        sinks=sinks,
+        clips=settings.clips,
     )
     pictures = [Pictures(sinks, count=settings.pictures)] if settings.pictures else []
     extra = [instantiate(item) for item in (settings.extra or {}).values()]
@@ -217,25 +229,18 @@ def _callbacks(
     return [Meter(), tracking, *pictures, *extra, record, progress, RandomState(), checkpoints]
 
 
-def _open(
-    sinks: list[Sink],
-    config: DictConfig,
-    folder: Path,
-    group: str | None,
-    everything: Mapping[str, Any],
-    checkpoint: Path | None,
-) -> "Service | None":
+def _open(run: _Run, sinks: list[Sink], settings: Mapping[str, Any]) -> "Service | None":
     """Begin to record, or go on behind the checkpoint's step; adds the sinks and gives back what must be closed."""
-    step = 0 if checkpoint is None else _steps_of(checkpoint)
-    if config.logger.files:
-        files = RunFolder(folder)
+    step = 0 if run.checkpoint is None else _steps_of(run.checkpoint)
+    if run.config.logger.files:
+        files = RunFolder(run.folder)
         files.metrics.cut(step)
         sinks.append(files)
-    if config.logger.service is None:
+    if run.config.logger.service is None:
         return None
-    service: Service = instantiate(config.logger.service)
-    name = config.name if group is None else f"{group}/{folder.name}"
-    sinks.append(service.open(folder, name=name, group=group, config=everything, step=step))
+    service: Service = instantiate(run.config.logger.service)
+    name = run.config.name if run.group is None else f"{run.group}/{run.folder.name}"
+    sinks.append(service.open(run.folder, name=name, group=run.group, config=settings, step=step))
     return service
 
 
@@ -268,20 +273,20 @@ def _precision(wanted: str, facts: Mapping[str, Any], sweep: Path | None, *, gpu
     return chosen
 
 
-def _derived(module: SeqTrackModule, data: TrackingData, trainer: Trainer, precision: str) -> dict[str, Any]:
+def _derived(run: _Run) -> dict[str, Any]:
     """What follows from the configuration on this machine."""
-    budget = module.budget
-    groups = module.recipe.build(module.net, budget.global_batch).param_groups
+    module, budget = run.module, run.module.budget
+    groups = module.optim.build(module.net, budget.global_batch).param_groups
     return {
-        "precision": precision,
+        "precision": run.precision,
         "parameters": sum(parameter.numel() for parameter in module.net.parameters()),
-        "device": torch.cuda.get_device_name() if _on_gpu(trainer) else "cpu",
+        "device": torch.cuda.get_device_name() if _on_gpu(run.trainer) else "cpu",
         "budget": {
             **asdict(budget), "steps": budget.steps, "epochs": budget.epochs, "device_batch": budget.batch,
             "accumulate": budget.accumulate, "total": budget.total,
         },
         "learning_rates": {str(group["name"]): float(group["lr"]) for group in groups},
-        "data": data.summary(),
+        "data": run.data.summary(),
     }  # fmt: skip
 
 
@@ -305,22 +310,20 @@ def _on_gpu(trainer: Trainer) -> bool:
     return trainer.strategy.root_device.type == "cuda"
 
 
-def _summary(
-    folder: Path, module: SeqTrackModule, trainer: Trainer, precision: str, checkpoint: Path | None, passed_over: str
-) -> list[str]:
-    facts = read_metadata(folder)
+def _summary(run: _Run) -> list[str]:
+    facts, module = read_metadata(run.folder), run.module
     rates = ", ".join(f"{name} {rate:.3g}" for name, rate in facts["learning_rates"].items())
-    scaled = module.recipe.scale(module.budget.global_batch)
+    scaled = module.optim.scale(module.budget.global_batch)
     mix = ", ".join(f"{name} {part['share']:.0%} ({part['videos']:,})" for name, part in facts["data"].items())
     return [
-        f"run      {folder}"
-        + (f", going on from {checkpoint.name}" if checkpoint else "")
-        + (f" because {passed_over}" if passed_over else ""),
+        f"run      {run.folder}"
+        + (f", going on from {run.checkpoint.name}" if run.checkpoint else "")
+        + (f" because {run.passed_over}" if run.passed_over else ""),
         f"start    {facts['start']}",
-        f"model    {facts['parameters']:,} parameters on {facts['device']}, {precision}{_tf32_text(trainer)}",
+        f"model    {facts['parameters']:,} parameters on {facts['device']}, {run.precision}{_tf32_text(run.trainer)}",
         f"data     {mix}",
         f"budget   {module.budget}",
-        f"rates    {rates} (stated for a batch of {module.recipe.base_batch}, here x {scaled:.3g})",
+        f"rates    {rates} (stated for a batch of {module.optim.base_batch}, here x {scaled:.3g})",
     ]
 
 

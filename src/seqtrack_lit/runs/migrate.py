@@ -30,6 +30,8 @@ CLASSES = {
     "seqtrack_lit.data.samples.augment.Windows": "seqtrack_lit.data.samples.augment.CropSettings",
     "seqtrack_lit.data.samples.sampling.Frameset": "seqtrack_lit.data.samples.sampling.FrameSampling",
     "seqtrack_lit.data.samples.sampling.Source": "seqtrack_lit.data.samples.sampling.WeightedDataset",
+    "seqtrack_lit.training.optim.AdamWRecipe": "seqtrack_lit.training.optim.AdamWSettings",
+    "seqtrack_lit.training.optim.MuonRecipe": "seqtrack_lit.training.optim.MuonSettings",
 }
 MODULES = {
     "seqtrack_lit.data.augment": "seqtrack_lit.data.samples.augment",
@@ -40,6 +42,7 @@ MODULES = {
     "seqtrack_lit.data.benchmarks": "seqtrack_lit.data.sets.benchmarks",
     "seqtrack_lit.data.folder": "seqtrack_lit.data.sets.folder",
     "seqtrack_lit.data.pictures": "seqtrack_lit.data.synthetic.pictures",
+    "seqtrack_lit.training.schedules": "seqtrack_lit.training.optim",
 }
 # arguments that an encoder of two stages keeps, and how overrides name it
 _SPLIT, _OF_SPLIT = "seqtrack_lit.models.split_encoder.SplitEncoder", ("target_share", "target_std")

@@ -1,4 +1,4 @@
-"""What training minimises: cross-entropy of the sentence, and a dense loss that only training uses.
+"""What training minimises: cross-entropy of the token sequence, and a dense loss that only training uses.
 
 Letters: B batch, L tokens (5; 4 for the bidirectional decoder, which has no END), V vocabulary, N search tokens.
 """
@@ -59,11 +59,6 @@ def _gaussian(boxes_cxcywh: Boxes, tokenizer: BoxTokenizer, sigma: float) -> Flo
     bins = torch.arange(tokenizer.bins, device=boxes_cxcywh.device, dtype=torch.float32)
     distance = bins - tokenizer.continuous(boxes_cxcywh.float())[..., None]
     return (-0.5 * (distance / sigma) ** 2).softmax(-1)
-
-
-def uniform_loss(tokenizer: BoxTokenizer) -> float:
-    """Cross-entropy of a model that knows nothing."""
-    return math.log(tokenizer.vocab_size)
 
 
 def patch_shares(boxes_cxcywh: Boxes, grid: int) -> Float[Tensor, "B N"]:

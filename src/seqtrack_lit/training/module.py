@@ -5,7 +5,7 @@ clipping), all means over the logged interval and over processes; `train/lr_<gro
 in percent `val/pair_iou` (boxes generated for held-out pairs), `val/pair_iou_other` (the same with another sample's
 templates) and `val/reliance`, their difference: a model that finds "the blob near the centre" without ever looking at
 its template has a reliance of 0, whatever its loss says. The second validation loader, pairs with the narrow jitter of
-tracking, logs the same names with `_narrow`. Tracking of whole videos is in validation.py.
+tracking, logs the same names with `_narrow`. Tracking of whole videos: callbacks/track_videos.py.
 """
 
 import logging
@@ -26,8 +26,7 @@ from seqtrack_lit.tokens import Tokens
 from seqtrack_lit.training.ema import Ema
 from seqtrack_lit.training.length import TrainingLength
 from seqtrack_lit.training.losses import dense_loss, token_loss
-from seqtrack_lit.training.means import Means
-from seqtrack_lit.training.optim import Recipe
+from seqtrack_lit.training.optim import OptimizerSettings
 
 log = logging.getLogger(__name__)
 COORDINATES = {
@@ -35,6 +34,54 @@ COORDINATES = {
     "whcxcy": ("w", "h", "cx", "cy", "end"),
     "xyxy": ("x1", "y1", "x2", "y2", "end"),
 }
+
+Sums = dict[str, tuple[float, float]]  # by name: sum of values x weights, sum of weights
+
+
+class Means:
+    """Means by name since they were last taken; values that are not finite are left out.
+
+    Sums stay on the device of the values, so that adding one waits for nothing.
+    """
+
+    def __init__(self) -> None:
+        self._sums: dict[str, Tensor] = {}  # pairs as in Sums, float64
+
+    def add(self, values: Mapping[str, Tensor | float], weight: float = 1.0) -> None:
+        """Add a number by name, counted `weight` times."""
+        for name, value in values.items():
+            value = torch.as_tensor(value, dtype=torch.float64).detach()
+            pair = torch.stack([value, torch.ones_like(value)]) * weight
+            pair = torch.where(value.isfinite(), pair, 0.0)
+            self._sums[name] = pair if name not in self._sums else self._sums[name] + pair
+
+    def take(self) -> dict[str, float]:
+        """The means over all processes, each of which must call this; names may differ between them. Forgets them."""
+        total: Sums = {}
+        for part in self.gathered().values():
+            for name, (value, weight) in part.items():
+                before = total.get(name, (0.0, 0.0))
+                total[name] = before[0] + value, before[1] + weight
+        self._sums = {}
+        return {name: value / weight for name, (value, weight) in total.items() if weight}
+
+    def gathered(self) -> dict[int, Sums]:
+        """The sums of all processes by rank: plain values for a checkpoint."""
+        mine = {name: tuple(pair.tolist()) for name, pair in self._sums.items()}
+        if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+            return {0: mine}
+        parts: list[Any] = [None] * torch.distributed.get_world_size()
+        torch.distributed.all_gather_object(parts, mine)
+        return dict(enumerate(parts))
+
+    def restore(self, parts: dict[int, Sums], *, rank: int, world: int, device: torch.device) -> None:
+        """Go on from the sums of a checkpoint; with another number of processes the first one takes all."""
+        kept = range(rank, rank + 1) if len(parts) == world else range(len(parts) if rank == 0 else 0)
+        self._sums = {}
+        for other in kept:
+            for name, pair in parts[other].items():
+                sums = torch.tensor(pair, dtype=torch.float64, device=device)
+                self._sums[name] = sums if name not in self._sums else self._sums[name] + sums
 
 
 class NonFiniteError(ValueError):
@@ -46,7 +93,7 @@ class SeqTrackModule(LightningModule):
 
     Args:
         net: the network.
-        recipe: optimizer, learning rates, schedule and clipping.
+        optim: optimizer, learning rates, schedule and clipping.
         budget: number of steps and batch.
         description: plain dictionary to rebuild the network and its tracker from, stored as ckpt["seqtrack"].
         compile: fuse the kernels of the encoder's blocks by torch.compile; rounding differs in the last bits.
@@ -65,7 +112,7 @@ class SeqTrackModule(LightningModule):
         self,
         net: SeqTrack,
         *,
-        recipe: Recipe,
+        optim: OptimizerSettings,
         budget: TrainingLength,
         description: Mapping[str, Any] | None = None,
         compile: bool = False,
@@ -91,7 +138,7 @@ class SeqTrackModule(LightningModule):
         for module, used in ((net.dense, self.dense_weight > 0), (net.linear, net.apply_linear)):
             if module is not None:
                 module.requires_grad_(used)
-        self.net, self.recipe, self.budget = net, recipe, budget
+        self.net, self.optim, self.budget = net, optim, budget
         self.description = dict(description or {})
         # no submodule: its weights belong under ckpt["ema"], not into the state dict
         self._average = [Ema(net, ema_decay)] if ema_decay else []
@@ -107,11 +154,11 @@ class SeqTrackModule(LightningModule):
         return self._average[0].net if self._average else self.net
 
     def configure_optimizers(self) -> Any:
-        """The recipe's optimizer, its learning rates a function of the step."""
-        optimizer = self.recipe.build(self.net, self.budget.global_batch)
+        """The optimizer, its learning rates a function of the step."""
+        optimizer = self.optim.build(self.net, self.budget.global_batch)
         # a fused optimizer would undo fp16's scale by itself, after the norm of the gradient was taken
         optimizer._step_supports_amp_scaling = False  # type: ignore[attr-defined]
-        schedule, steps = self.recipe.schedule, self.budget.steps
+        schedule, steps = self.optim.schedule, self.budget.steps
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: schedule(step, steps))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
@@ -128,10 +175,10 @@ class SeqTrackModule(LightningModule):
         if features is None:
             features = self._features(net, batch)
         logits = net.logits(features, inputs, self._past(net, batch))
-        sentence = token_loss(logits.tokens, batch.box, tokenizer, end_weight=self.end_weight, soft_bins=self.soft_bins)
+        tokens = token_loss(logits.tokens, batch.box, tokenizer, end_weight=self.end_weight, soft_bins=self.soft_bins)
         names = COORDINATES[tokenizer.order]
-        parts = {f"loss_{name}": loss for name, loss in zip(names, sentence.tokens, strict=False)}
-        total = sentence.total
+        parts = {f"loss_{name}": loss for name, loss in zip(names, tokens.tokens, strict=False)}
+        total = tokens.total
         if logits.dense is not None and self.dense_weight:
             parts["loss_dense"] = dense_loss(logits.dense, batch.box)
             total = total + self.dense_weight * parts["loss_dense"]
@@ -157,7 +204,7 @@ class SeqTrackModule(LightningModule):
         gradient_clip_algorithm: str | None = None,
     ) -> None:
         """Clip the norm of the whole gradient, log it, and leave out a step whose gradient is no number."""
-        norm = torch.nn.utils.clip_grad_norm_(self.net.parameters(), self.recipe.clip)
+        norm = torch.nn.utils.clip_grad_norm_(self.net.parameters(), self.optim.clip)
         self.means.add({"train/gradient_norm": norm})
         self.latest |= {f"train/lr_{group['name']}": float(group["lr"]) for group in optimizer.param_groups}
         scaler = getattr(self.trainer.precision_plugin, "scaler", None)

@@ -1,6 +1,6 @@
-"""Optimizers and which parameters they move.
+"""Optimizers, which parameters they move, and learning-rate schedules: functions of the step, never of the clock.
 
-`AdamWRecipe` is the paper's. `MuonRecipe` is the fast one for tiny models: Muon (Jordan 2024; torch.optim.Muon) on
+`AdamWSettings` is the paper's. `MuonSettings` is the fast one for tiny models: Muon (Jordan 2024; torch.optim.Muon) on
 the matrices of linear layers, AdamW on the rest, in one Optimizer so that clipping, schedules and resume see one.
 Newton-Schulz runs once for all matrices of a shape: several times faster than torch.optim.Muon's loop over many
 small matrices, and the packed query-key-value matrix is treated as the three matrices it is.
@@ -18,17 +18,52 @@ from torch import Tensor, nn
 
 from seqtrack_lit.checks import number, one_of, whole
 from seqtrack_lit.models.seqtrack import SeqTrack
-from seqtrack_lit.training.schedules import Schedule, StepDecay, WarmupConstantLinear
 
 BatchScaling = Literal["none", "sqrt", "linear"]
 Group = dict[str, Any]
 # Quintic Newton-Schulz, coefficients of Keller Jordan's Muon, as in torch.optim.Muon.
 _NS = (3.4445, -4.7750, 2.0315)
+Schedule = Callable[[int, int], float]  # factor on the learning rates from (step, all steps)
 
 
 @dataclass(frozen=True)
-class Recipe:
-    """What every optimizer recipe has.
+class StepDecay:
+    """1, then `factor` after the share `after` of the steps (paper: x 0.1 after 400 of 500 epochs)."""
+
+    after: float = 0.8
+    factor: float = 0.1
+
+    def __post_init__(self) -> None:
+        number("optimizer.schedule", high=1, after=self.after)
+        number("optimizer.schedule", factor=self.factor)
+
+    def __call__(self, step: int, steps: int) -> float:
+        """Factor on the learning rates at 0-based `step` of `steps`."""
+        return self.factor if step >= round(self.after * steps) else 1.0
+
+
+@dataclass(frozen=True)
+class WarmupConstantLinear:
+    """Linearly up to 1 over the share `warmup`, 1 until the share `constant`, linearly down to 0 at the end."""
+
+    warmup: float = 0.05
+    constant: float = 0.5
+
+    def __post_init__(self) -> None:
+        number("optimizer.schedule", high=1, warmup=self.warmup)
+        number("optimizer.schedule", self.warmup, 1, constant=self.constant)
+
+    def __call__(self, step: int, steps: int) -> float:
+        """Factor on the learning rates at 0-based `step` of `steps`."""
+        up, down = round(self.warmup * steps), round(self.constant * steps)
+        if step < up:
+            return (step + 1) / up
+        return 1.0 if step < down else max(0.0, (steps - step) / max(1, steps - down))
+
+
+@dataclass(frozen=True)
+class OptimizerSettings:
+    """Settings that all optimizers share.
 
     Args:
         clip: largest norm of the whole gradient.
@@ -58,7 +93,7 @@ class Recipe:
 
 
 @dataclass(frozen=True)
-class AdamWRecipe(Recipe):
+class AdamWSettings(OptimizerSettings):
     """AdamW with a smaller rate for the encoder; weight decay on all parameters, as the official code has it.
 
     Official: lib/train/base_functions.py get_optimizer_scheduler; LR 1e-4, ENCODER_MULTIPLIER 0.1, decay 1e-4.
@@ -89,7 +124,7 @@ class AdamWRecipe(Recipe):
 
 
 @dataclass(frozen=True)
-class MuonRecipe(Recipe):
+class MuonSettings(OptimizerSettings):
     """Muon on the matrices of linear layers, AdamW on the rest.
 
     Args:
@@ -168,7 +203,7 @@ class Parts:
 def split_parameters(model: SeqTrack) -> Parts:
     """Matrices of linear layers but the read-outs; read-outs and patch embedding; norms, biases, embeddings, positions.
 
-    Read-outs (last layer of the word head, dense head) have one row per answer: making their rows orthogonal is wrong.
+    Read-outs (last layer of the vocabulary head, dense head) have a row per answer: orthogonal rows are wrong.
     """
     parts = Parts([], [], [], [])
     readouts = {id(module) for module in (model.decoder.head[-1], model.dense) if module is not None}

@@ -18,8 +18,7 @@ from seqtrack_lit.crops import Image
 from seqtrack_lit.files import write_atomic
 from seqtrack_lit.runs.folder import PICTURES, MetricsFile
 from seqtrack_lit.training.callbacks.checkpoint import step_done
-from seqtrack_lit.training.means import Sums
-from seqtrack_lit.training.module import SeqTrackModule
+from seqtrack_lit.training.module import SeqTrackModule, Sums
 
 _STATUS = Path("/proc/self/status")
 _TRAINING = ("train/", "time/", "memory/", "data/")
