@@ -1,7 +1,6 @@
 """seqtrack-data from the command line: checks with their exit codes, pictures, speed, mistakes named."""
 
 import json
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,24 +12,10 @@ from seqtrack_lit.cli import data
 from seqtrack_lit.cli.hydra.overrides import options_of
 from seqtrack_lit.cli.hydra.runtime import config_folder
 
+COMMAND = data
+
 BENCHMARKS = options_of(config_folder(), "benchmark")
 TRAINING = ["coco", "folder", "got10k_train", "lasot_train", "trackingnet_train"]
-
-
-@pytest.fixture
-def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
-    """Call the command in a folder that holds data/; gives back the exit code."""
-    monkeypatch.chdir(tmp_path)
-
-    def go(*arguments: str) -> int:
-        monkeypatch.setattr(sys, "argv", ["seqtrack-data", *arguments])
-        try:
-            data.main()
-        except SystemExit as stop:
-            return int(stop.code or 0)
-        return 0
-
-    return go
 
 
 @pytest.fixture

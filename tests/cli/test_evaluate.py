@@ -18,23 +18,9 @@ from seqtrack_lit.evaluation.results import read_result
 from seqtrack_lit.evaluation.scores import Scores
 from seqtrack_lit.models.description import build_model
 
+COMMAND = evaluate
+
 GOLDEN = Path(__file__).parents[1] / "golden" / "model"
-
-
-@pytest.fixture
-def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """Call the command in an empty folder; gives back the exit code."""
-    monkeypatch.chdir(tmp_path)
-
-    def go(*arguments: str) -> int:
-        monkeypatch.setattr(sys, "argv", ["seqtrack-evaluate", *arguments])
-        try:
-            evaluate.main()
-        except SystemExit as stop:
-            return int(stop.code or 0)
-        return 0
-
-    return go
 
 
 def golden_folder(root: Path, case: str) -> Path:

@@ -5,7 +5,6 @@ import errno
 import json
 import os
 import signal
-import sys
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -21,24 +20,10 @@ from seqtrack_lit.evaluation.results import write_result
 from seqtrack_lit.evaluation.scores import Scores
 from seqtrack_lit.reports import run as analysis
 
+COMMAND = report
+
 Go = Callable[..., int]
 FEW = ["benchmark.count=3", "+benchmark.length=10"]
-
-
-@pytest.fixture
-def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Go:
-    """Call the command in an empty folder; gives back the exit code."""
-    monkeypatch.chdir(tmp_path)
-
-    def go(*arguments: str) -> int:
-        monkeypatch.setattr(sys, "argv", ["seqtrack-report", *arguments])
-        try:
-            report.main()
-        except SystemExit as stop:
-            return int(stop.code or 0)
-        return 0
-
-    return go
 
 
 @pytest.fixture

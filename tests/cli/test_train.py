@@ -22,6 +22,8 @@ from seqtrack_lit.models.checkpoint import load_model
 from seqtrack_lit.runs.folder import is_own, read_metadata, read_rows, write_metadata
 from seqtrack_lit.training.precision import Precision
 
+COMMAND = train
+
 pytestmark = pytest.mark.filterwarnings("ignore:.*GPU available.*", "ignore:Starting from v1.9.0.*tensorboardX.*")
 TINY = [
     "model=seqtrack_tiny", "model.encoder.width=32", "model.encoder.depth=1", "model.decoder.width=32",
@@ -29,24 +31,6 @@ TINY = [
     "data.validation.pairs=4", "data.validation.tracks=1", "data.validation.track_frames=4", "optimizer=muon",
     "debug=fast", "trainer=cpu", "callbacks.pictures=2", "train.ema_decay=0.9",
 ]  # fmt: skip
-
-
-@pytest.fixture
-def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
-    """Run the command in a folder of its own; returns the exit code."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
-    torch.set_num_threads(1)
-
-    def go(*arguments: str) -> int:
-        monkeypatch.setattr(sys, "argv", ["seqtrack-train", *arguments])
-        try:
-            train.main()
-        except SystemExit as stop:
-            return int(stop.code or 0)
-        return 0
-
-    return go
 
 
 def tiny(folder: str, *arguments: str) -> list[str]:

@@ -245,7 +245,7 @@ def _open(run: _Run, sinks: list[Sink], settings: Mapping[str, Any]) -> "Service
 
 
 def _accelerator(wanted: str) -> str:
-    """The accelerator to train on; a GPU that cannot train, or is not there, is told before anything is built."""
+    """The accelerator to train on; a GPU that cannot train, or is not there, is refused before anything is built."""
     mps = torch.backends.mps.is_available()
     if wanted == "mps" or (wanted == "gpu" and mps and not torch.cuda.is_available()):
         raise ValueError(

@@ -33,7 +33,7 @@ def token_loss(
     """Mean cross-entropy over the four coordinates and END.
 
     Args:
-        logits: answers under teacher forcing, after START, t1, ..., t4.
+        logits: under teacher forcing, after START, t1, ..., t4.
         boxes_cxcywh: targets, fractions of the search crop; clamped to it by the tokenizer.
         tokenizer: boxes -> tokens.
         end_weight: weight of END in a weighted mean; 0.01 is the official code (normaliser 4.01 per sample).
@@ -70,10 +70,10 @@ def patch_shares(boxes_cxcywh: Boxes, grid: int) -> Float[Tensor, "B N"]:
     return (share[:, 1, :, None] * share[:, 0, None, :]).flatten(1)  # y x -> (y x)
 
 
-def dense_loss(answers: Float[Tensor, "B N"], boxes_cxcywh: Boxes) -> Float[Tensor, ""]:
-    """Binary cross-entropy of "how much of this patch is target", one answer per search token, row by row.
+def dense_loss(logits: Float[Tensor, "B N"], boxes_cxcywh: Boxes) -> Float[Tensor, ""]:
+    """Binary cross-entropy of "how much of this patch is target", one logit per search token, row by row.
 
     Not in the paper: it makes matching begin at half as many samples in tiny models; dropped at inference.
     """
-    grid = math.isqrt(answers.shape[1])
-    return F.binary_cross_entropy_with_logits(answers.float(), patch_shares(boxes_cxcywh, grid))
+    grid = math.isqrt(logits.shape[1])
+    return F.binary_cross_entropy_with_logits(logits.float(), patch_shares(boxes_cxcywh, grid))

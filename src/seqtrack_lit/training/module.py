@@ -220,15 +220,15 @@ class SeqTrackModule(LightningModule):
         self._nonfinite += 1
         for parameter in self.net.parameters():
             parameter.grad = None  # optimizers pass over parameters without a gradient
-        told = f"loss or gradient was not finite in {self._nonfinite} steps in a row, last in step {self.global_step}"
+        text = f"loss or gradient was not finite in {self._nonfinite} steps in a row, last in step {self.global_step}"
         if self._nonfinite < self.nonfinite_limit:
             if self.trainer.is_global_zero:
-                log.warning("%s: left out; training stops at train.nonfinite_limit=%d", told, self.nonfinite_limit)
+                log.warning("%s: left out; training stops at train.nonfinite_limit=%d", text, self.nonfinite_limit)
             return
         path = self._keep_batches()
         self.trainer.strategy.barrier("nonfinite")  # every process has written its file
         raise NonFiniteError(
-            f"{told}; its batch is in {path} (docs/scaling.md shows how to look at it); lower the learning rates "
+            f"{text}; its batch is in {path} (docs/scaling.md shows how to look at it); lower the learning rates "
             "(optimizer.lr ...) or optimizer.clip, or train with train.precision=fp32"
         )
 

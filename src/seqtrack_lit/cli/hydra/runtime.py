@@ -104,7 +104,7 @@ def _run(name: str, config_name: str, body: Body, command: str, arguments: list[
     task = partial(_job, body, command, everything, constant_keys(quoted))
     task.__module__ = f"seqtrack_lit.cli.{name}"  # names the job
     try:
-        with _ending_on_request(command), _failures_told_once():
+        with _ending_on_request(command), _failures_reported_once():
             hydra.main(version_base="1.3", config_path=str(folder), config_name=config_name)(task)()
     except _EndedError:
         leave(command, ENDED, 143)
@@ -192,7 +192,7 @@ def _ran(error: BaseException) -> bool:
 
 
 @contextmanager
-def _failures_told_once() -> Iterator[None]:
+def _failures_reported_once() -> Iterator[None]:
     """While inside, Hydra does not print all overrides of a failed job that has been reported."""
     former: Any = vars(JobReturn)["return_value"]
 
@@ -359,8 +359,8 @@ def _constructor_message(error: InstantiationException) -> str:
         allowed = _parameters(target.group(1)) if target else []
         full = f"{key}.{wrong.group(1)}" if key else wrong.group(1)
         return f"unknown key {full}; {target.group(1) if target else 'it'} takes: {', '.join(allowed)}"
-    told = isinstance(cause, (*USER_ERRORS, TypeError)) or type(cause).__name__ == "MisconfigurationException"
-    if cause is error or not told:  # Lightning has an error of its own for settings that do not fit
+    known = isinstance(cause, (*USER_ERRORS, TypeError)) or type(cause).__name__ == "MisconfigurationException"
+    if cause is error or not known:  # Lightning has an error of its own for settings that do not fit
         reason = " ".join(text.split())
     return f"{reason} (in {key})" if key and key not in reason else reason
 

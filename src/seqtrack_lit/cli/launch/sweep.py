@@ -28,7 +28,7 @@ class SweepPlan(Callback):
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Refuse what would not do what was meant, then print the plan."""
         if config.get("dry_run") and not str(config.hydra.launcher._target_).endswith("BasicLauncher"):
-            leave(_command(config), "dry_run=true speaks on this screen and keeps nothing: give no launcher with it", 2)
+            leave(_command(config), "dry_run=true prints on this screen and keeps nothing: give no launcher with it", 2)
         target = str(config.hydra.launcher._target_)
         if target.endswith(("JoblibLauncher", ".LocalLauncher")) and config.trainer.accelerator != "cpu" and gpus():
             launcher = config.hydra.runtime.choices["hydra/launcher"]
@@ -41,8 +41,8 @@ class SweepPlan(Callback):
         given = [item for item in config.hydra.overrides.task if is_sweep(item)]
         for key in (*swept, *(key_of(item) for item in given)):
             if key == "inference" or (key.startswith("tracker.") and key != "tracker.name"):
-                told = f"{key} changes how a checkpoint tracks, not its training, so all jobs would train the same"
-                leave(_command(config), f"{told}: train once, then seqtrack-evaluate -m run=FOLDER inference=...", 2)
+                text = f"{key} changes how a checkpoint tracks, not its training, so all jobs would train the same"
+                leave(_command(config), f"{text}: train once, then seqtrack-evaluate -m run=FOLDER inference=...", 2)
         if not str(config.hydra.sweeper._target_).endswith("BasicSweeper"):
             return
         for key in (key_of(item) for item in config.hydra.overrides.task):
