@@ -41,8 +41,8 @@ lint: $(STAMP)  ## ruff, mypy --strict, import contracts
 	.venv/bin/mypy
 	.venv/bin/lint-imports
 
-test: lint  ## lint, types and the tests that take seconds
-	$(PY) -m pytest -q
+test: lint  ## lint, types and the tests that take seconds, in two processes
+	$(PY) -m pytest -q -n 2 --dist loadfile
 	@echo "All green. Look next at README.md; the long tests are 'make test-slow'."
 
 # The VOT toolkit needs other versions of OpenCV and numpy, and newer toolkits cannot run VOT2020. Where it cannot be had,
