@@ -110,7 +110,7 @@ def launch(
         own = context.config_loader.load_sweep_config(config, list(items))
         with open_dict(own):
             own.hydra.job.id = own.hydra.job.num = number
-        folder = Path(str(own.hydra.sweep.dir)) / str(own.hydra.sweep.subdir)
+        folder = Path(str(own.hydra.sweep.dir), str(own.hydra.sweep.subdir)).absolute()
         jobs.append(Job(number, folder, [str(item) for item in own.hydra.overrides.task], own))
     constant = constant_keys(list(config.hydra.overrides.task))
     reasons = run_jobs(jobs, usable, constant)
