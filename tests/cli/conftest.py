@@ -3,9 +3,11 @@
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import torch
+from tests.cli.tiny import Late, Stop
 
 
 @pytest.fixture
@@ -25,3 +27,12 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.Fixture
         return 0
 
     return call
+
+
+@pytest.fixture
+def stop(monkeypatch: pytest.MonkeyPatch) -> str:
+    """An override that stops a run; importable for Hydra."""
+    module = ModuleType("stopping")
+    module.Stop, module.Late = Stop, Late  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "stopping", module)
+    return "+callbacks.extra.stop._target_=stopping.Stop"

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from tests.cli.test_train import TINY, Stop, numbers, weights
+from tests.cli.tiny import TINY, Stop, numbers, weights
 
 from seqtrack_lit.cli import train
 from seqtrack_lit.runs.folder import read_metadata

@@ -19,7 +19,7 @@ import torch
 import wandb
 from lightning.pytorch import Callback
 from omegaconf import OmegaConf
-from tests.cli.test_train import TINY
+from tests.cli.tiny import TINY
 from tests.cli.wandb_file import Logged, read
 
 from seqtrack_lit.cli import dashboard, train

@@ -1,0 +1,117 @@
+"""Commands in processes of their own: what is imported, signals and broken pipes before the body; folders of jobs."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from seqtrack_lit.cli.hydra import overrides, runtime
+
+FOLDERS = {
+    "plain": (["seed=1", "ablation=xyxy"], "ablation-xyxy__seed-1"),
+    "a group in a group": (["model/encoder=mae_b16"], "model.encoder-mae_b16"),
+    "a path": (["init_from=runs/a b/best.ckpt"], "init_from-runs_a_b_best.ckpt-7ac39045"),
+    "a path that ends up alike": (["init_from=runs_a b/best.ckpt"], None),
+    "a long text": (["name=" + "x" * 300], None),
+    "quotes": (["name='1'"], "name-1"),
+    "nothing of its own": (["data=paper"], "job"),
+}
+
+
+@pytest.mark.parametrize("name", FOLDERS)
+def test_folders_of_jobs_are_one_name(name: str) -> None:
+    items, expected = FOLDERS[name]
+    found = overrides.job_folder([*items, "overwrite=true"], ["data", "overwrite"])
+    assert expected is None or found == expected
+    assert "/" not in found
+    assert len(found) <= 150
+    assert found != overrides.job_folder(["init_from=runs/a b/best.ckpt"]) or name == "a path"
+
+
+def test_a_reader_that_goes_away(tmp_path: Path) -> None:
+    """As in `--help | head -1`: no traceback, nothing at the end of Python either."""
+    code = "from seqtrack_lit.cli.train import main\nmain()"
+    command = [sys.executable, "-c", code, "--help"]
+    done = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path)
+    assert done.stdout is not None
+    assert done.stderr is not None
+    done.stdout.close()
+    assert done.stderr.read() == ""
+    assert done.wait() == 141
+
+
+def test_a_console_that_knows_few_letters(tmp_path: Path) -> None:
+    code = "from seqtrack_lit.cli.train import main\nmain()"
+    done = subprocess.run(
+        [sys.executable, "-c", code, "resume=vidéo"], capture_output=True, cwd=tmp_path, check=False,
+        env={**os.environ, "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"},
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert done.stderr.startswith(b"seqtrack-train: resume=vid\\xe9o: no such file or folder")
+
+
+def test_commands_are_imported_without_what_windows_has_not(tmp_path: Path) -> None:
+    """First what a command imports before its configuration is read, then all modules, behind those of libraries."""
+    script = """
+import signal, sys
+def without():
+    sys.modules.update(dict.fromkeys(("fcntl", "grp", "pwd", "resource", "termios")))
+    for name in ("SIGUSR1", "SIGUSR2", "SIGKILL", "SIGHUP"):
+        if hasattr(signal, name):
+            delattr(signal, name)
+without()
+from seqtrack_lit.cli import dashboard, data, evaluate, profile, report, track, train
+from seqtrack_lit.cli.launch import launcher, processes, sweep
+assert "torch" not in sys.modules
+for name in ("fcntl", "grp", "pwd", "resource", "termios"):
+    del sys.modules[name]
+import av, cv2, lightning.pytorch, matplotlib.pyplot, timm, torch, torchmetrics, torchvision, wandb
+import albumentations
+without()
+import importlib, pkgutil
+import seqtrack_lit
+for module in pkgutil.walk_packages(seqtrack_lit.__path__, "seqtrack_lit."):
+    importlib.import_module(module.name)
+"""
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", script], cwd=tmp_path, stderr=subprocess.PIPE, text=True
+    )
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "code", "text"), [(15, 143, runtime.ENDED), (2, 130, "interrupted")])
+def test_a_signal_while_a_library_starts_is_one_line(number: int, code: int, text: str, tmp_path: Path) -> None:
+    """An exception there would abort torch, or be lost in it."""
+    (tmp_path / "library.py").write_text(
+        "import time\nprint('importing', flush=True)\ntry:\n    time.sleep(60)\nexcept BaseException:\n    pass\n"
+    )
+    script = "from seqtrack_lit.cli.hydra import runtime\nruntime.run('data', lambda config: __import__('library'))"
+    command = [sys.executable, "-c", script]
+    process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "importing\n"
+    process.send_signal(number)
+    assert process.communicate(timeout=60)[1] == f"seqtrack-data: {text}\n"
+    assert process.returncode == code
+
+
+LIGHT = [
+    "train.smaples=1", "model=nothing", "resume=/no/such/run", "train.tf32=yes", "train.precision=fp8", "which=newest",
+    "seed=x", "--help",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("argument", LIGHT)
+def test_user_mistakes_never_import_torch(argument: str, tmp_path: Path) -> None:
+    """In a process of its own: a mistake must not cost the import of torch."""
+    code = (
+        "import sys\nfrom seqtrack_lit.cli.train import main\n"
+        "try:\n    main()\nexcept SystemExit as stop:\n    code = stop.code\nelse:\n    code = 0\n"
+        "print('code', code, 'torch' in sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, argument], capture_output=True, text=True, cwd=tmp_path, env=os.environ, check=True
+    )
+    assert done.stdout.splitlines()[-1] == f"code {0 if argument == '--help' else 2} False", done.stderr
