@@ -201,15 +201,15 @@ def test_a_row_learns_and_tracks(row: str) -> None:
 
 @pytest.mark.parametrize(("row", "rounds"), [("baseline", 4), ("bidirectional", 1), ("temporal", 4)])
 def test_rounds_of_the_decoder(row: str, rounds: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A sentence takes a round of the decoder for each token; bidirectional decoding a single one."""
+    """A sequence takes a round of the decoder for each token; bidirectional decoding a single one."""
     net, data, _ = small(row)
-    batch, read, calls = next(iter(data.train_dataloader())), net.decoder.read, []
+    batch, step, calls = next(iter(data.train_dataloader())), net.decoder.decode_step, []
 
-    def counted(tokens: Any, context: Any, **rest: Any) -> Any:
+    def counted(tokens: Any, state: Any, **rest: Any) -> Any:
         calls.append(tokens.shape[1])
-        return read(tokens, context, **rest)
+        return step(tokens, state, **rest)
 
-    monkeypatch.setattr(net.decoder, "read", counted)
+    monkeypatch.setattr(net.decoder, "decode_step", counted)
     SeqTrackModule(net, optim=AdamWSettings(), budget=TrainingLength(8, 4, 4)).boxes(batch)
     first = {"baseline": 1, "bidirectional": 4, "temporal": 17}[row]  # temporal: 4 boxes x 4 tokens and START
     assert calls == [first, 1, 1, 1][:rounds]

@@ -77,7 +77,7 @@ def test_wrong_values_are_one_line_and_exit_2(tmp_path: Path) -> None:
     )
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", script, json.dumps([TINY, list(WRONG)])],
-        capture_output=True, text=True, cwd=tmp_path, check=False, timeout=300,
+        capture_output=True, text=True, cwd=tmp_path, check=False, timeout=900,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-2000:]
     answers = {part.splitlines()[0].strip(): part.splitlines()[1:] for part in done.stderr.split("# ")[1:]}
