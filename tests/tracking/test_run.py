@@ -168,9 +168,9 @@ def test_results_of_before_official_config_go_on(videos: list[Video], tmp_path: 
     old = {"weights": "abc", "told": [{"bins": None}, {"memory": None}, "f00d"]}
     (tmp_path / "run.json").write_text(json.dumps(old))
     run(videos, tmp_path)
-    claim(tmp_path, {"weights": "abc", "official_config": "f00d"})
+    check_identity(tmp_path, {"weights": "abc", "official_config": "f00d"})
     with pytest.raises(ValueError, match="official_config was 'f00d', now ''"):
-        claim(tmp_path, {"weights": "abc", "official_config": ""})
+        check_identity(tmp_path, {"weights": "abc", "official_config": ""})
 
 
 @pytest.mark.slow
