@@ -8,7 +8,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 
-from seqtrack_lit.evaluation import ope, scores
+from seqtrack_lit.evaluation import metrics, ope, scores
 from seqtrack_lit.evaluation.ope import GroundTruth
 from seqtrack_lit.models.timm_encoder import TimmEncoder
 
@@ -76,8 +76,8 @@ def test_an_ablation_is_added(with_example):
 
 
 def test_a_metric_is_added(monkeypatch):
-    monkeypatch.setattr(scores, "CONVENTIONS", dict(scores.CONVENTIONS))
-    exec(example("CONVENTIONS"), {**vars(scores), "ope": ope, "CONVENTIONS": scores.CONVENTIONS})
+    monkeypatch.setitem(metrics.CONVENTIONS, "seqtrack", metrics.CONVENTIONS["seqtrack"])
+    exec(example("CONVENTIONS"), {**vars(metrics), "ope": ope})
     boxes = np.tile([10.0, 10.0, 20.0, 20.0], (10, 1))
     found = boxes + np.where(np.arange(10) < 4, 0, 5)[:, None] * [1, 0, 0, 0]  # the first four are exact
     got = scores.score_sequences([GroundTruth("v", boxes)], {"v": found})

@@ -10,8 +10,8 @@ import pytest
 
 from seqtrack_lit.evaluation import got10k
 from seqtrack_lit.evaluation import ope as overlap
+from seqtrack_lit.evaluation.metrics import CONVENTIONS, mean_curves, values_of
 from seqtrack_lit.evaluation.ope import GroundTruth, Rules
-from seqtrack_lit.evaluation.scores import CONVENTIONS, mean_curves, values_of
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "metrics"
 RULES: dict[str, Rules] = {"lasot": "lasot", "lasot_extension_subset": "lasot_ext", "uav": "uav", "tnl2k": "tnl2k"}

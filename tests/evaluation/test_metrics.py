@@ -9,9 +9,10 @@ import pytest
 import torch
 import torch.distributed as dist
 
-from seqtrack_lit.evaluation.metrics import TrackingScores
+from seqtrack_lit.evaluation.metrics import CONVENTIONS
 from seqtrack_lit.evaluation.ope import GroundTruth
-from seqtrack_lit.evaluation.scores import CONVENTIONS, score_sequences
+from seqtrack_lit.evaluation.scores import score_sequences
+from seqtrack_lit.evaluation.tracking_scores import TrackingScores
 
 
 @pytest.fixture

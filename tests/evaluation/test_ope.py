@@ -8,8 +8,8 @@ from hypothesis.extra.numpy import arrays
 
 from seqtrack_lit.evaluation import got10k
 from seqtrack_lit.evaluation import ope as overlap
+from seqtrack_lit.evaluation.metrics import CONVENTIONS, values_of
 from seqtrack_lit.evaluation.ope import GroundTruth
-from seqtrack_lit.evaluation.scores import CONVENTIONS, values_of
 
 BOX = [100.0, 100.0, 40.0, 40.0]
 

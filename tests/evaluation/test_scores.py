@@ -6,9 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from seqtrack_lit.evaluation.metrics import mean_curves
 from seqtrack_lit.evaluation.ope import GroundTruth, SequenceCurves
 from seqtrack_lit.evaluation.results import write_result
-from seqtrack_lit.evaluation.scores import Scores, ground_truth, mean_curves, score_folder, score_sequences
+from seqtrack_lit.evaluation.scores import Scores, ground_truth, score_folder, score_sequences
 
 
 def write(folder: Path, name: str, boxes: np.ndarray, repetition: int = 1) -> None:

@@ -11,7 +11,8 @@ from tests.data.vot import make_vot
 
 from seqtrack_lit.data.sets.vot import annotation, vot2020
 from seqtrack_lit.data.video.regions import Mask, Polygon, Rectangle, Region, Special, format_region, parse_region
-from seqtrack_lit.evaluation.scores import Scores, convention_of
+from seqtrack_lit.evaluation.metrics import convention_of
+from seqtrack_lit.evaluation.scores import Scores
 from seqtrack_lit.evaluation.vot import RunOverlaps, counted, is_empty, multistart, overlap
 from seqtrack_lit.evaluation.vot_results import BinaryRegions, done, read_trajectory, runs_of, write_trajectory
 from seqtrack_lit.evaluation.vot_scores import score_experiment

@@ -6,8 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from seqtrack_lit.evaluation.metrics import CONVENTIONS
 from seqtrack_lit.evaluation.ope import GroundTruth
-from seqtrack_lit.evaluation.scores import CONVENTIONS, Scores, score_sequences
+from seqtrack_lit.evaluation.scores import Scores, score_sequences
 from seqtrack_lit.reports import plots
 
 ATTRIBUTES = ("IV", "POC", "DEF", "MB")

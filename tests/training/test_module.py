@@ -14,7 +14,7 @@ from seqtrack_lit.models.seqtrack import SeqTrack
 from seqtrack_lit.runs.folder import read_rows
 from seqtrack_lit.training.callbacks.checkpoint import Checkpoints
 from seqtrack_lit.training.callbacks.metrics import Meter, Record, RunFolder
-from seqtrack_lit.training.callbacks.pictures import Pictures
+from seqtrack_lit.training.callbacks.sample_pictures import Pictures
 from seqtrack_lit.training.callbacks.track_videos import TrackHeldOut
 from seqtrack_lit.training.ema import Ema
 from seqtrack_lit.training.length import TrainingLength

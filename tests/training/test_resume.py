@@ -18,7 +18,7 @@ from seqtrack_lit.models.seqtrack import SeqTrack
 from seqtrack_lit.runs.folder import read_rows
 from seqtrack_lit.training.callbacks.checkpoint import LAST, PREVIOUS, Checkpoints, remove_parts, resumable
 from seqtrack_lit.training.callbacks.metrics import Meter, Record, RunFolder
-from seqtrack_lit.training.callbacks.resume import RandomState
+from seqtrack_lit.training.callbacks.random_state import RandomState
 from seqtrack_lit.training.callbacks.stop import StopCleanly, StoppedError
 from seqtrack_lit.training.callbacks.track_videos import TrackHeldOut
 from seqtrack_lit.training.length import TrainingLength

@@ -50,7 +50,7 @@ def body(config: DictConfig) -> None:
     import cv2
     from rich.console import Console
 
-    from seqtrack_lit.evaluation.scores import convention_of
+    from seqtrack_lit.evaluation.metrics import convention_of
     from seqtrack_lit.evaluation.tables import compare
     from seqtrack_lit.tracking.baselines import make_baseline
 

@@ -176,7 +176,8 @@ def _benchmark(config: DictConfig) -> "tuple[str, list[Video]]":
 
 def _scored(config: DictConfig) -> "list[Scores]":
     """Scores of every tracker found, by every convention asked for."""
-    from seqtrack_lit.evaluation.scores import convention_of, ground_truth, score_folder
+    from seqtrack_lit.evaluation.metrics import convention_of
+    from seqtrack_lit.evaluation.scores import ground_truth, score_folder
 
     if config.get("vot") is not None:
         from seqtrack_lit.cli.vot_benchmark import score_vot

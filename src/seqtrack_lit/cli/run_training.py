@@ -30,9 +30,9 @@ from seqtrack_lit.runs.folder import CONFIG, differences, environment, read_meta
 from seqtrack_lit.tracking.seqtrack import SeqTrackTracker
 from seqtrack_lit.training.callbacks.checkpoint import Checkpoints, remove_parts, resumable
 from seqtrack_lit.training.callbacks.metrics import Meter, Record, RunFolder, Sink
-from seqtrack_lit.training.callbacks.pictures import Pictures
 from seqtrack_lit.training.callbacks.progress import ProgressLines
-from seqtrack_lit.training.callbacks.resume import RandomState
+from seqtrack_lit.training.callbacks.random_state import RandomState
+from seqtrack_lit.training.callbacks.sample_pictures import Pictures
 from seqtrack_lit.training.callbacks.stop import StopCleanly, StoppedError
 from seqtrack_lit.training.callbacks.track_videos import TrackHeldOut
 from seqtrack_lit.training.length import TrainingLength

@@ -1,69 +1,109 @@
-"""Scores as a torchmetrics metric, for validation inside training, on one process or several."""
+"""Metrics (AUC, P, PNorm, OP, AO, SR): which points or areas of which curves, by the convention of each toolkit."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
-import torch
 from jaxtyping import Float64
-from torch import Tensor
-from torchmetrics import Metric
 
-from seqtrack_lit.evaluation.ope import GroundTruth, SequenceCurves
-from seqtrack_lit.evaluation.scores import Scores, convention_of, curve_lengths, score_curves
+from seqtrack_lit.evaluation import got10k, lasot_pysot, ope, trackingnet
+from seqtrack_lit.evaluation.ope import Curve, GroundTruth, SequenceCurves
+
+ScoreFunction = Callable[[Mapping[str, Curve]], float]
+
+# AUC: mean of the success curve over its 21 thresholds. P: centre error at most 20 px. PNorm: at most 0.20 target
+# sizes. OP50, OP75: IoU above 0.5, 0.75. All in [0, 1] here, percent in Scores.
+_OPE: dict[str, ScoreFunction] = {
+    "AUC": lambda curves: float(curves["success"].mean()),
+    "PNorm": lambda curves: float(curves["norm_precision"][20]),
+    "P": lambda curves: float(curves["precision"][20]),
+    "OP50": lambda curves: float(curves["success"][10]),
+    "OP75": lambda curves: float(curves["success"][15]),
+}
 
 
-class TrackingScores(Metric):
-    """A benchmark's scores in percent, from tracked boxes of its sequences, in any order and on any process.
+@dataclass(frozen=True)
+class Convention:
+    """A toolkit's rules: curves of a sequence, scores from the mean curves, whether results may hold NaN."""
 
-    The state is a row of curves and weights for each sequence, summed over processes, with a count: a sequence that
-    was tracked twice counts once, and processes may hold different numbers of sequences.
+    measure: Callable[[GroundTruth, Float64[np.ndarray, "M 4"]], SequenceCurves]
+    score: Mapping[str, ScoreFunction]
+    nan: bool = False
 
-    Args:
-        truths: all sequences of the benchmark, the same on every process.
-        convention: a key of `scores.CONVENTIONS`.
+
+CONVENTIONS: dict[str, Convention] = {
+    "seqtrack": Convention(ope.seqtrack, _OPE),
+    "pytracking": Convention(ope.pytracking, _OPE),
+    "lasot_matlab": Convention(lasot_pysot.lasot_matlab, _OPE, nan=True),
+    "pysot": Convention(lasot_pysot.pysot, _OPE),
+    # PNormAUC: the toolkit's own "normalized precision score", the mean over errors of 0 to 0.5 target sizes.
+    "got10k_otb": Convention(
+        got10k.got10k_otb, {**_OPE, "PNormAUC": lambda curves: float(curves["norm_precision"].mean())}, nan=True
+    ),
+    # AO: mean IoU over the counted frames of all videos. SR50, SR75: share of them with IoU above 0.5, 0.75.
+    "got10k_ao": Convention(
+        got10k.got10k_ao,
+        {
+            "AO": lambda curves: float(curves["overlap"][0]),
+            "SR50": lambda curves: float(curves["success"][50]),
+            "SR75": lambda curves: float(curves["success"][75]),
+        },
+    ),
+    # All three are areas under 21 points, P too.
+    "trackingnet": Convention(
+        trackingnet.trackingnet,
+        {
+            "AUC": lambda curves: trackingnet.area(curves["success"]),
+            "PNorm": lambda curves: trackingnet.area(curves["norm_precision"]),
+            "P": lambda curves: trackingnet.area(curves["precision"]),
+            "coverage": lambda curves: float(curves["coverage"][0]),
+        },
+        nan=True,
+    ),
+}
+
+
+# Scores of VOT's experiments are measured in evaluation/vot_scores.py.
+VOT: dict[str, frozenset[str]] = {
+    "vot_baseline": frozenset(("EAO", "A", "R")),
+    "vot_realtime": frozenset(("EAO", "A", "R")),
+    "vot_unsupervised": frozenset(("A",)),
+}
+
+
+def convention_of(name: str) -> Convention:
+    """The convention of this name.
+
+    Raises:
+        ValueError: there is none.
     """
+    if name in VOT:
+        raise ValueError(f"convention {name} is of VOT's runs: it goes with benchmark=vot2020 alone")
+    if name not in CONVENTIONS:
+        raise ValueError(f"unknown convention {name!r}; one of {', '.join(CONVENTIONS)}")
+    return CONVENTIONS[name]
 
-    full_state_update = False
-    sums: Tensor  # [sequences, curve points + curves], float64
-    counts: Tensor  # [sequences], float64
 
-    def __init__(self, truths: Sequence[GroundTruth], convention: str = "seqtrack") -> None:
-        super().__init__()
-        self.truths, self.convention = list(truths), convention
-        self._points = curve_lengths(convention)
-        width = sum(self._points.values()) + len(self._points)
-        self.add_state("sums", torch.zeros(len(self.truths), width, dtype=torch.float64), dist_reduce_fx="sum")
-        self.add_state("counts", torch.zeros(len(self.truths), dtype=torch.float64), dist_reduce_fx="sum")
-        self.scores: Scores | None = None
+@cache
+def curve_lengths(convention: str) -> dict[str, int]:
+    """Names and lengths of a convention's curves."""
+    boxes = np.ones((2, 4))
+    curves = CONVENTIONS[convention].measure(GroundTruth("", boxes, resolution=(2, 2)), boxes).curves
+    return {name: len(curve) for name, curve in curves.items()}
 
-    def update(self, index: int, boxes_xywh: Float64[np.ndarray, "frames 4"]) -> None:
-        """Add the tracked boxes (pixels) of sequence `index` of `truths`."""
-        measured = convention_of(self.convention).measure(self.truths[index], boxes_xywh)
-        row = [*measured.curves.values(), np.array([measured.weights[name] for name in measured.curves])]
-        self.sums[index] += torch.from_numpy(np.concatenate(row)).to(self.sums)
-        self.counts[index] += 1
 
-    def compute(self) -> dict[str, Tensor]:
-        """Scores by name, in percent, over the sequences tracked on any process; float64.
+def mean_curves(sequences: Sequence[SequenceCurves]) -> SequenceCurves:
+    """Weighted mean of curves; a curve whose weights are all zero is zero."""
+    curves, weights = {}, {}
+    for name, first in sequences[0].curves.items():
+        weight = np.array([one.weights[name] for one in sequences])
+        stacked = np.stack([one.curves[name] for one in sequences])
+        weights[name] = float(weight.sum())
+        curves[name] = weight @ stacked / weights[name] if weights[name] > 0 else np.zeros_like(first)
+    return SequenceCurves(curves, weights)
 
-        The same with values per sequence and curves is in `scores` afterwards.
 
-        Raises:
-            ValueError: no sequence was tracked.
-        """
-        seen = np.flatnonzero(self.counts.cpu().numpy())
-        if not seen.size:
-            raise ValueError("no sequence was tracked, so there is nothing to score")
-        rows = (self.sums / self.counts[:, None]).cpu().numpy()
-        truths = [self.truths[index] for index in seen]
-        curves = {self.truths[index].name: self._unpack(rows[index]) for index in seen}
-        self.scores = score_curves(truths, curves, convention=self.convention)
-        return {name: torch.tensor(value, dtype=torch.float64) for name, value in self.scores.values.items()}
-
-    def _unpack(self, row: Float64[np.ndarray, "width"]) -> SequenceCurves:
-        """A row of the state as curves and weights."""
-        parts = np.split(row, np.cumsum(list(self._points.values())))
-        return SequenceCurves(
-            dict(zip(self._points, parts[:-1], strict=True)),
-            dict(zip(self._points, parts[-1].tolist(), strict=True)),
-        )
+def values_of(convention: Convention, curves: SequenceCurves) -> dict[str, float]:
+    """The scores in percent of (mean) curves."""
+    return {name: 100 * score(curves.curves) for name, score in convention.score.items()}

@@ -3,7 +3,8 @@
 Two blocks of masked self-attention, cross-attention to the memory (the encoder's features) and a perceptron,
 then a three-layer vocabulary head. Arithmetic of microsoft/VideoX SeqTrack lib/models/seqtrack/decoder.py: learned
 position embeddings are added to queries and keys of self-attention and to the queries of cross-attention, never
-to values; memory positions are added to the keys of cross-attention only.
+to values; memory positions are added to the keys of cross-attention only. Trackers generate with the same arithmetic
+in lean_decoder.py: who changes one changes the other (tests/models compares them).
 
 Letters: B batch, L input tokens, l of them with logits, S tokens of a whole token sequence, D width, H heads, E head
 width, M memory tokens, V vocabulary, P past boxes.

@@ -15,8 +15,7 @@ from seqtrack_lit.checks import number, printable
 from seqtrack_lit.crops import Image
 from seqtrack_lit.data.sets.layout import images_in
 from seqtrack_lit.data.video.file import VideoFrames, as_image, require_file
-from seqtrack_lit.data.video.frames import ListedFrames
-from seqtrack_lit.data.video.pixels import MAX_PIXELS
+from seqtrack_lit.data.video.frames import MAX_PIXELS, ListedFrames
 from seqtrack_lit.files import there
 
 _SECONDS = 15  # that a stream may take to begin, or to go on

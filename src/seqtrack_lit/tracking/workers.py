@@ -18,7 +18,7 @@ import cv2
 import torch
 
 from seqtrack_lit.data.video.sequence import Video
-from seqtrack_lit.processes import end_with_parent
+from seqtrack_lit.end_with_parent import end_with_parent
 from seqtrack_lit.tracking.batched import track_together
 from seqtrack_lit.tracking.seqtrack import SeqTrackTracker
 from seqtrack_lit.tracking.tracker import Track, Tracker, run_tracker

@@ -10,13 +10,13 @@ from seqtrack_lit.data.synthetic.pictures.cutouts import (
     Change,
     Cutout,
     Look,
+    blob,
     covered,
     draw_change,
     draw_look,
     paint,
     place,
 )
-from seqtrack_lit.data.synthetic.pictures.shapes import blob
 
 PLAIN = Look(0.0, 0.0, False, np.ones(3, np.float32), 0.0, False, False)
 STILL = Change(0.0, 0.0, 0.0, False, 0.0)

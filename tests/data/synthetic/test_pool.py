@@ -9,10 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from seqtrack_lit.data.synthetic.pictures.collect.build import Pick, build, picks
-from seqtrack_lit.data.synthetic.pictures.collect.images import cut_out, without_white
-from seqtrack_lit.data.synthetic.pictures.collect.licences import tier
-from seqtrack_lit.data.synthetic.pictures.collect.packages import qt_resources, read
+from seqtrack_lit.data.synthetic.pictures.collect.build import Pick, build, cut_out, picks, without_white
+from seqtrack_lit.data.synthetic.pictures.collect.packages import qt_resources, read, tier
 
 COPYRIGHT = """Files: *
 License: GPL-2+

@@ -12,7 +12,7 @@ from torch import Tensor
 class Sample(NamedTuple):
     """One training sample. Images are RGB uint8; boxes cxcywh in fractions of their crop, perhaps outside [0, 1].
 
-    past: boxes of P frames before the search frame as a tracker would have them, oldest first, see `data.past`.
+    past: boxes of P frames before the search frame as a tracker would have them, oldest first; see past.py.
     key: (epoch, index, attempt); attempt > 0 counts samples replaced because they could not be made.
     dataset: number of the data set in the order of the configuration.
     """

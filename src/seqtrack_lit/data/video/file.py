@@ -27,7 +27,7 @@ from jaxtyping import Int64, Shaped
 from seqtrack_lit.checks import printable
 from seqtrack_lit.crops import Image
 from seqtrack_lit.data.video.containers import INDEXED, READ, STAMPED, cut_short, read_packets
-from seqtrack_lit.data.video.pixels import MAX_PIXELS, Range, check_size, spread, to_rgb8, upright, value_range
+from seqtrack_lit.data.video.frames import MAX_PIXELS, Range, check_size, spread, to_rgb8, upright, value_range
 
 VIDEO_SUFFIXES = (".mp4", ".avi", ".mkv", ".mov", ".webm", ".m4v", ".mpg", ".mpeg")
 # Beside those whose every frame is a key frame. Others keep a state over key frames, or their marks are not certain.

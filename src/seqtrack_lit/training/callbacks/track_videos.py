@@ -14,9 +14,9 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 
 from seqtrack_lit.checks import whole
 from seqtrack_lit.data.video.sequence import Video
-from seqtrack_lit.evaluation.metrics import TrackingScores
 from seqtrack_lit.evaluation.ope import PRECISION_THRESHOLDS, SUCCESS_THRESHOLDS
 from seqtrack_lit.evaluation.scores import Scores, ground_truth
+from seqtrack_lit.evaluation.tracking_scores import TrackingScores
 from seqtrack_lit.tracking.batched import track_together
 from seqtrack_lit.tracking.seqtrack import SeqTrackTracker
 from seqtrack_lit.tracking.tracker import Track

@@ -23,13 +23,13 @@ from seqtrack_lit.data.synthetic.pictures.cutouts import (
     Cutout,
     Look,
     Rng,
+    blob,
     draw_change,
     draw_look,
     paint,
     place,
 )
 from seqtrack_lit.data.synthetic.pictures.pool import Levels, PicturePool, Seen
-from seqtrack_lit.data.synthetic.pictures.shapes import blob
 
 OBJECT_SHARES = {"photo": 0.2, "cut": 0.5, "render": 0.3}  # of the objects that are no pieces of pictures
 _PIECE = 0.22  # probability that an object is a piece of a picture
