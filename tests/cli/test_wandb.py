@@ -155,7 +155,7 @@ def test_pictures(folder: Path, logged: Mapping[str, list[Logged]]) -> None:
             assert value["_type"] == "image-file"
             sent = cv2.imread(str(part.files / value["path"]))
             ours = cv2.imread(str(folder / f"sweep/good/pictures/{key.replace('/', '_')}_{step:07d}.png"))
-            assert sent.shape == (192, 192, 3)  # two samples, template above search
+            assert sent.shape == (200, 208, 3)  # two samples, template above search
             assert np.array_equal(sent, ours)
             assert value["path"] in part.kept
 

@@ -112,10 +112,10 @@ def test_learns_and_reports(make_net: Callable[..., SeqTrack], squares: Any, vid
     assert (rows[-1]["step"], rows[-1]["samples"]) == ("80", "1280")
     assert 0 <= float(rows[-1]["val/auc"]) <= 100
     after = [
-        "val/pairs (192, 192, 3) {}", "val/videos ['one', 'two'] {}", "val/success 21 ['overlap', 'percent'] {}",
+        "val/pairs (200, 208, 3) {}", "val/videos ['one', 'two'] {}", "val/success 21 ['overlap', 'percent'] {}",
         "val/precision 51 ['pixels', 'percent'] {}", "val/clips ['one'] {}",
     ]  # fmt: skip
-    assert shown == ["train/samples (192, 192, 3) 0", *[one.format(step) for step in (40, 80) for one in after]]
+    assert shown == ["train/samples (200, 208, 3) 0", *[one.format(step) for step in (40, 80) for one in after]]
     saved = torch.load(tmp_path / "checkpoints" / "best.ckpt", weights_only=True)
     assert saved["ema"].keys() == module.net.state_dict().keys()
     assert {f"net.{name}" for name in saved["ema"]} == saved["state_dict"].keys()
