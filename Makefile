@@ -48,7 +48,7 @@ test: lint  ## lint, types and the tests that take seconds, in two processes
 # The VOT toolkit needs other versions of OpenCV and numpy, and newer toolkits cannot run VOT2020. Where it cannot be had,
 # its test is skipped. The tracker's side takes vot-trax alone, from the folder tracker/.
 .votenv: $(STAMP)
-	-test -x .votenv/bin/vot || { python3 -m venv .votenv \
+	-test -d .votenv/tracker/trax || { python3 -m venv .votenv \
 	  && $(PY) -m uv pip install -q --python .votenv/bin/python vot-toolkit==0.7.4 attributee==0.1.9 vot-trax==4.0.2 \
 	  && $(PY) -m uv pip install -q --python $(PY) --no-deps --target .votenv/tracker vot-trax==4.0.2 six; }
 

@@ -45,7 +45,7 @@ def test_ten_kills(tmp_path: Path) -> None:
     wanted, wanted_scores = trajectories(tmp_path / "whole"), scores(tmp_path / "whole")
     assert len(wanted) == 2 * (6 + 6 + 6) + 3, "all runs of baseline and realtime, and three from the first frame"
 
-    rng, kills, here, lost = np.random.default_rng(14), 0, tmp_path / "here", 0
+    rng, kills, here, lost, came = np.random.default_rng(14), 0, tmp_path / "here", 0, 0
     prepare(here)
     while kills < 10:
         before = trajectories(here)
@@ -53,6 +53,7 @@ def test_ten_kills(tmp_path: Path) -> None:
         ended = run_command(command, here, number, float(rng.uniform(0, 0.4 * undisturbed.seconds)))
         after = trajectories(here)
         lost += sum(after.get(name) != text for name, text in before.items())
+        came += len(after) > len(before)
         assert "Traceback" not in ended.screen
         if ended.code == 0:  # it was done before: begin anew
             shutil.rmtree(here)
@@ -61,6 +62,7 @@ def test_ten_kills(tmp_path: Path) -> None:
         assert ended.code in (-number, 143, 130)
         kills += 1
     assert lost == 0
+    assert came > 0, "every kill came before the work"
     ended = run_command(command, here)
     assert ended.code == 0, ended.screen
     assert trajectories(here) == wanted
