@@ -12,11 +12,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
-from tests.campaign import pages, videos, weights
+from tests.campaign import pages, videos, vot, weights
 from tests.campaign.damage import damages
 from tests.campaign.harness import VERDICTS, Outcome, Reader, attempt
 
-READERS: list[Reader] = [*pages.READERS, *videos.READERS, *weights.READERS]
+READERS: list[Reader] = [*pages.READERS, *videos.READERS, *vot.READERS, *weights.READERS]
 
 
 def outcomes(

@@ -29,7 +29,10 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.vot,
     pytest.mark.timeout(1200),
-    pytest.mark.skipif(not (TOOLKIT.is_file() and TRAX.is_dir()), reason=f"no VOT toolkit in {ENVIRONMENT}: `make test-slow` installs it"),
+    pytest.mark.skipif(
+        not (TOOLKIT.is_file() and TRAX.is_dir()),
+        reason=f"no VOT toolkit in {ENVIRONMENT}: `make test-slow` installs it",
+    ),
 ]
 
 

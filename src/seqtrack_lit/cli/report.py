@@ -116,7 +116,7 @@ def submit(config: DictConfig) -> None:
     vot = annotations(instantiate(config.benchmark)) if server == "vot2020" else []
     if config.check is not None:
         target = existing(config.check, "check")
-        content = read_bytes(target, largest=vot_pack.LARGEST if vot else LARGEST)
+        content = read_bytes(target, largest=vot_pack.LARGEST_ZIP if vot else LARGEST)
     else:
         tracker, folder = _only_tracker(config, benchmark, list(expected))
         content = vot_pack.build_pack(tracker, folder, vot) if vot else build_submission(server, folder, expected)

@@ -23,6 +23,7 @@ from seqtrack_lit.files import read_bytes
 
 STACK = "vot2020/shortterm"
 LARGEST = 1_000_000_000  # bytes of all files together; VOT2020's masks are about 200 MB as text
+LARGEST_ZIP = 300_000_000  # bytes of the zip
 MANIFEST = "manifest.yml"
 
 
