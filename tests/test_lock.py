@@ -20,7 +20,7 @@ def wanted(name: str) -> list[Requirement]:
     """The requirements of an extra, with those of the extras in it."""
     extras = PROJECT["optional-dependencies"]
     found = [Requirement(text) for text in (PROJECT["dependencies"] if not name else extras[name])]
-    deeper = [extra for one in found if one.name == PROJECT["name"] for extra in one.extras]
+    deeper = [extra for one in found if one.name == PROJECT["name"] for extra in sorted(one.extras)]
     return [one for one in found if one.name != PROJECT["name"]] + [one for extra in deeper for one in wanted(extra)]
 
 
