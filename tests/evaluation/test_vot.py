@@ -10,10 +10,20 @@ import pytest
 from tests.data.vot import make_vot
 
 from seqtrack_lit.data.sets.vot import annotation, vot2020
-from seqtrack_lit.data.video.regions import Mask, Polygon, Rectangle, Region, Special, format_region, parse_region
+from seqtrack_lit.data.video.regions import (
+    Mask,
+    Polygon,
+    Rectangle,
+    Region,
+    Regions,
+    Special,
+    VotAnnotation,
+    format_region,
+    parse_region,
+)
 from seqtrack_lit.evaluation.metrics import convention_of
 from seqtrack_lit.evaluation.scores import Scores
-from seqtrack_lit.evaluation.vot import RunOverlaps, counted, is_empty, multistart, overlap
+from seqtrack_lit.evaluation.vot import RunOverlaps, counted, is_empty, multistart, overlap, run_overlaps
 from seqtrack_lit.evaluation.vot_results import BinaryRegions, done, read_trajectory, runs_of, write_trajectory
 from seqtrack_lit.evaluation.vot_scores import score_experiment
 
@@ -164,6 +174,17 @@ def test_binary_trajectories(tmp_path: Path) -> None:
     (tmp_path / "a.bin").write_bytes(_binary(REGIONS))
     regions = _read_binary(tmp_path / "a.bin")
     assert [format_region(region) for region in regions] == [format_region(region) for region in REGIONS]
+
+
+def test_a_mask_of_one_column(tmp_path: Path) -> None:
+    """Recorded: beside a target of two columns the toolkit computes 0.5 from a .bin and 0 from text."""
+    thin = Mask(np.ones((4, 1), bool), 10, 20)
+    (tmp_path / "a.bin").write_bytes(_binary([Special(1), thin]))
+    text = [Special(1), parse_region("m10,20,1,4,0,4", "")]
+    truth = Regions(tmp_path, ["m10,20,2,4,0,8"] * 2)
+    known = VotAnnotation("a", truth, np.array([1, 0]), {}, (40, 30), 30.0)
+    found = run_overlaps(known, [range(2), range(2)], [_read_binary(tmp_path / "a.bin"), text])
+    assert [run.overlaps.tolist() for run in found] == [[0, 0.5], [0, 0]]
 
 
 @pytest.mark.parametrize("cut", [1, 5, 8, 20, 35, -1])

@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Bool, Float64, Int64
 
 from seqtrack_lit.data.video.regions import Mask, Polygon, Rectangle, Region, Special, VotAnnotation
+from seqtrack_lit.evaluation.vot_results import BinaryRegions
 
 GRACE, THRESHOLD = 10, 0.1  # a run fails after 10 frames in a row with an overlap of at most 0.1
 Window = tuple[int, int, int, int]  # left, top, right, bottom in pixels, all inclusive
@@ -75,13 +76,13 @@ def multistart(
     ends = [[run.progress for run in of] for of in runs]
     before = np.array([sum(of) for of in ends], np.float64)
     pairs = [(run, end) for of, of_ends in zip(runs, ends, strict=True) for run, end in zip(of, of_ends, strict=True)]
-    overlap = sum(float(run.overlaps[:end].sum()) for run, end in pairs)
+    inside = sum(float(run.overlaps[:end].sum()) for run, end in pairs)
     total = np.array([sum(len(run.overlaps) for run in of) for of in runs], np.float64)
     weights = np.asarray(lengths, np.float64)
     curve = eao_curve(pairs, high)
     return Multistart(
         eao=float(curve[low : high + 1].mean()),
-        accuracy=overlap / float(before.sum()) if before.sum() else 0.0,
+        accuracy=inside / float(before.sum()) if before.sum() else 0.0,
         robustness=float((before / total) @ weights / weights.sum()),
         curve=curve,
     )
@@ -163,18 +164,19 @@ def run_overlaps(
         for order, trajectory, of in zip(orders, trajectories, overlaps, strict=True):
             if frame in order:
                 at = order.index(frame)
-                of[at] = _overlap(as_read(trajectory[at]), read, known.size)
+                answer = as_read(trajectory[at], binary=isinstance(trajectory, BinaryRegions))
+                of[at] = _overlap(answer, read, known.size)
     return [RunOverlaps(of, empty[np.asarray(order)]) for of, order in zip(overlaps, orders, strict=True)]
 
 
-def as_read(region: Region) -> Region:
-    """A mask as the toolkit has it after reading: trimmed; empty where only its first column holds the target.
+def as_read(region: Region, *, binary: bool = False) -> Region:
+    """A region as the toolkit has it after reading: masks trimmed, other numbers rounded as float32.
 
-    Rectangles and polygons are whole pixels of float32 numbers.
+    A mask of which only the first column holds the target is empty when it was read as text, not when from a .bin.
     """
     if isinstance(region, Mask):
         rows, columns = np.flatnonzero(region.pixels.any(1)), np.flatnonzero(region.pixels.any(0))
-        if not columns.size or columns[-1] == 0:
+        if not columns.size or (columns[-1] == 0 and not binary):
             return Mask(np.zeros((0, 0), np.bool_))
         left, top = int(columns[0]), int(rows[0])
         return Mask(region.pixels[top : rows[-1] + 1, left : columns[-1] + 1], region.x + left, region.y + top)
