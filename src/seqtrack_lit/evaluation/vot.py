@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float64, Int64
 
-from seqtrack_lit.data.video.regions import Mask, Polygon, Rectangle, Region, Special, VotAnnotation
+from seqtrack_lit.data.video.regions import Mask, Polygon, Rectangle, Region, RegionList, Special, VotAnnotation
 from seqtrack_lit.evaluation.vot_results import BinaryRegions
 
 GRACE, THRESHOLD = 10, 0.1  # a run fails after 10 frames in a row with an overlap of at most 0.1
@@ -147,7 +147,7 @@ def _overlap(first: Region, second: Region, size: tuple[int, int]) -> float:
 
 
 def run_overlaps(
-    known: VotAnnotation, orders: Sequence[range], trajectories: Sequence[Sequence[Region]]
+    known: VotAnnotation, orders: Sequence[range], trajectories: Sequence[RegionList]
 ) -> list[RunOverlaps]:
     """Overlaps of the runs on one sequence; each region of the ground truth is decoded once.
 

@@ -9,7 +9,7 @@ trajectory is written last, under another name, and renamed: when it is there, t
 """
 
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -159,7 +159,7 @@ def find_vot_trackers(root: Path) -> dict[str, Path]:
     return trackers
 
 
-class BinaryRegions(Sequence[Region]):
+class BinaryRegions:
     """The regions of a .bin trajectory of the toolkit (region/io.py), parsed when asked for; little endian.
 
     Header: version 1 (int16), frames (uint32). A region: type (uint8), then 0 special: code (uint32); 1 rectangle: four
@@ -190,7 +190,10 @@ class BinaryRegions(Sequence[Region]):
     def __len__(self) -> int:
         return len(self.places)
 
-    def __getitem__(self, index: int) -> Region:  # type: ignore[override]
+    def __iter__(self) -> Iterator[Region]:
+        return (self[number] for number in range(len(self)))
+
+    def __getitem__(self, index: int, /) -> Region:
         number = range(len(self.places))[index]
         at, where = self.places[number] + 1, f"region {number + 1}"
         kind = self.data[at - 1]

@@ -1,7 +1,7 @@
 """Scores of a tracker's trajectories on VOT videos: EAO, accuracy, robustness, by experiment and by tag."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float64, Int64
 
-from seqtrack_lit.data.video.regions import Region, Special, VotAnnotation
+from seqtrack_lit.data.video.regions import RegionList, Special, VotAnnotation
 from seqtrack_lit.evaluation.results import read_column
 from seqtrack_lit.evaluation.scores import Scores
 from seqtrack_lit.evaluation.vot import RunOverlaps, counted, multistart, run_overlaps
@@ -100,7 +100,7 @@ def _sequence(folder: Path, experiment: str, known: VotAnnotation) -> _Scored:
     return _Scored(known.name, len(known), overlaps, tags, keep, [s for run in runs for s in _speed(folder, run)])
 
 
-def _codes(regions: Sequence[Region]) -> Int64[np.ndarray, "frames"]:
+def _codes(regions: RegionList) -> Int64[np.ndarray, "frames"]:
     return np.array([region.code if isinstance(region, Special) else -1 for region in regions], np.int64)
 
 

@@ -11,9 +11,10 @@ Letters: H W image, h w patch.
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Bool, Float64, Int64
@@ -64,7 +65,18 @@ class Mask:
 Region = Special | Rectangle | Polygon | Mask
 
 
-class Regions(Sequence[Region]):
+@runtime_checkable
+class RegionList(Protocol):
+    """Regions by frame: a list, or a file whose regions are parsed when asked for."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> Region: ...
+
+    def __iter__(self) -> Iterator[Region]: ...
+
+
+class Regions:
     """The regions of a file, parsed when asked for: decoded masks take a hundred times the memory of their text.
 
     Args:
@@ -78,9 +90,12 @@ class Regions(Sequence[Region]):
     def __len__(self) -> int:
         return len(self.lines)
 
-    def __getitem__(self, index: int) -> Region:  # type: ignore[override]
+    def __getitem__(self, index: int, /) -> Region:
         number = range(len(self.lines))[index]
         return parse_region(self.lines[number], f"{self.path}, line {number + 1}")
+
+    def __iter__(self) -> Iterator[Region]:
+        return (self[number] for number in range(len(self)))
 
 
 @dataclass(frozen=True, eq=False)
