@@ -66,7 +66,7 @@ def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> Cal
     return go
 
 
-def write(facts: object, config: str = "") -> Path:
+def write(facts: object, config: str = "{}\n") -> Path:
     folder = Path("theirs")
     (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
     (folder / "run.json").write_text(json.dumps(facts))

@@ -105,11 +105,12 @@ def migrate_overrides(overrides: Sequence[str]) -> list[str]:
     split = any(_NAMES_SPLIT.fullmatch(override) for override in overrides)
     for override in overrides:
         key, equals, value = override.partition("=")
+        dropped = False
         for old, new in KEYS.items():
             kept = split and old.rpartition(".")[2] in _OF_SPLIT
             if re.fullmatch(rf"[+~]*{re.escape(old)}(\..*)?", key) and not kept:
-                key = "" if new is None else key.replace(old, new, 1)
-        if key:
+                dropped, key = new is None, key.replace(old, new or "", 1)
+        if not dropped:
             migrated.append(key + equals + value)
     return migrated
 
