@@ -1,6 +1,7 @@
 """One training run from its configuration: build the parts, fit, record. Imported once the configuration composes."""
 
 import logging
+import os
 import shutil
 import time
 import warnings
@@ -43,6 +44,8 @@ if TYPE_CHECKING:
     from seqtrack_lit.cli.loggers import Service
 
 log = logging.getLogger(__name__)
+_TINY = 5_000_000  # parameters below which threads on a CPU wait for each other longer than they compute
+_THREADS = torch.get_num_threads()
 _WRITTEN = ("checkpoints", "pictures", "metrics.csv", "run.json", "wandb_id.txt", "wandb", "tensorboard", "nonfinite_*")
 _BUDGET = ("samples", "epoch_samples", "global_batch", "device_batch")
 
@@ -75,6 +78,8 @@ def fit(config: DictConfig, folder: Path, *, group: str | None) -> float | None:
             log.info("weights of %s", load_weights(net, Path(config.init_from).expanduser()))
         known = read_metadata(folder) if checkpoint is not None or not (first_process() or config.overwrite) else {}
         gpu = accelerator in ("gpu", "cuda") or (accelerator == "auto" and torch.cuda.is_available())
+        if not gpu and "OMP_NUM_THREADS" not in os.environ:
+            torch.set_num_threads(1 if sum(one.numel() for one in net.parameters()) < _TINY else _THREADS)
         precision = _precision(config.train.precision, known, None if group is None else folder.parent, gpu=gpu)
         trainer = _trainer(config, folder, precision, accelerator)
         module, data = _parts(config, plain, net, trainer)
@@ -320,17 +325,17 @@ def _summary(run: _Run) -> list[str]:
         + (f", going on from {run.checkpoint.name}" if run.checkpoint else "")
         + (f" because {run.passed_over}" if run.passed_over else ""),
         f"start    {facts['start']}",
-        f"model    {facts['parameters']:,} parameters on {facts['device']}, {run.precision}{_tf32_text(run.trainer)}",
+        f"model    {facts['parameters']:,} parameters on {facts['device']}, {run.precision}{_device_text(run.trainer)}",
         f"data     {mix}",
         f"budget   {module.budget}",
         f"rates    {rates} (stated for a batch of {module.optim.base_batch}, here x {scaled:.3g})",
     ]
 
 
-def _tf32_text(trainer: Trainer) -> str:
-    """On a GPU: whether fp32 products may be rounded to TF32."""
+def _device_text(trainer: Trainer) -> str:
+    """On a GPU whether fp32 products may be rounded to TF32, on a CPU the number of threads."""
     if not _on_gpu(trainer):
-        return ""
+        return f", {torch.get_num_threads()} thread(s)"
     return f", TF32 {'allowed' if torch.backends.cudnn.allow_tf32 else 'off'} (train.tf32)"
 
 
