@@ -106,3 +106,10 @@ def _fake(field, value):
     for name, default in {"bins": 10, "order": "cxcywh", "rounding": "floor"}.items():
         object.__setattr__(tokenizer, name, value if name == field else default)
     return tokenizer
+
+
+def test_tokens_are_cut_not_rounded() -> None:
+    """50.999 of 100 is token 50, in the official code's `.int()`; the nearest one where that is asked for."""
+    box = torch.tensor([0.50999, 0.50999, 0.20999, 0.30999], dtype=torch.float64)
+    assert BoxTokenizer(bins=101).encode(box).tolist() == [50, 50, 20, 30]
+    assert BoxTokenizer(bins=101, rounding="nearest").encode(box).tolist() == [51, 51, 21, 31]
