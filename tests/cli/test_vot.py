@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import yaml
 from tests.campaign.weights import ours
 from tests.data.vot import make_vot
 
@@ -56,6 +57,12 @@ def test_the_whole_protocol_by_one_command(tmp_path: Path, run: Run, capsys: pyt
     assert removed.read_text() == before
     assert "1 runs tracked" in capsys.readouterr().out
 
+    lines = before.splitlines()
+    removed.write_text("\n".join([lines[0], "m1,2", *lines[2:], ""]))
+    assert run(*command) == 2
+    assert "seq1_00000000.txt, line 2: 'm1,2' is no mask" in (error := capsys.readouterr().err)
+    assert "or delete it and track again" in error
+
 
 def test_masks_have_a_folder_of_their_own(tmp_path: Path, run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     command = (evaluate, "baseline=static", *EVALUATE, "vot.experiments=baseline")
@@ -80,10 +87,14 @@ def test_trajectories_of_another_clock_are_not_mixed_in(run: Run, capsys: pytest
     ("override", "message"),
     [
         ("vot.experiments=[longterm]", "vot.experiments: no experiment 'longterm'"),
+        ("vot.experiments=[]", "vot.experiments is empty"),
         ("vot.eao_lengths=[9]", "vot.eao_lengths must be two numbers"),
         ("vot.eao_lengths=[9,3]", r"vot.eao_lengths[1] must be a whole number >= 10"),
         ("vot.seconds_per_frame=-1", "vot.seconds_per_frame must be a number > 0"),
         ("vot.batch=0", "vot.batch must be a whole number >= 1"),
+        ("vot.mask_checkpoint=x", "vot.mask_checkpoint is given without masks; add vot.masks=alpha_refine"),
+        ("vot.masks=grabcut", "vot.masks must be one of rectangle"),
+        ("convention=pysot", "VOT2020 has its own measures"),
     ],
 )
 def test_mistakes_are_named(override: str, message: str, run: Run, capsys: pytest.CaptureFixture[str]) -> None:
@@ -106,6 +117,35 @@ def test_a_workspace(tmp_path: Path, run: Run, capsys: pytest.CaptureFixture[str
     shutil.rmtree(tmp_path / "ws")
     assert run(vot, "init=ws", "checkpoint=best.ckpt", "sequences=none") == 0
     assert "dataset: https://" in (tmp_path / "ws" / "stack.yaml").read_text()
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("eao_lengths=[5]", "eao_lengths must be two numbers"),
+        ("eao_lengths=null", "eao_lengths must be two numbers"),
+        ("eao_lengths=[a,b]", "eao_lengths[0] must be a whole number"),
+        ("mask_checkpoint=x", "mask_checkpoint is given without masks"),
+    ],
+)
+def test_mistakes_in_a_workspace_are_named(
+    override: str, message: str, tmp_path: Path, run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(vot, "init=ws", "checkpoint=best.ckpt", override) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "ws").exists()
+
+
+def test_names_of_folders_that_mean_something_to_yaml_and_shell(
+    tmp_path: Path, run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "data" / "vot2020").rename(tmp_path / "it's #1: vot")
+    assert run(vot, "init='w s'", "checkpoint=best.ckpt", 'sequences="it\'s #1: vot"') == 0
+    config = yaml.safe_load((tmp_path / "w s" / "config.yaml").read_text())
+    assert config["sequences"] == f"{tmp_path}/it's #1: vot/sequences"
+    assert "cd 'w s' && vot" in capsys.readouterr().out
+    assert run(vot, "init=other", "checkpoint=best.ckpt", "sequences=null") == 0
+    assert "the toolkit downloads them" in capsys.readouterr().out
 
 
 def test_without_a_checkpoint_or_trax(run: Run, capsys: pytest.CaptureFixture[str], monkeypatch) -> None:

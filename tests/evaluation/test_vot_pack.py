@@ -3,6 +3,8 @@
 import io
 import zipfile
 from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -55,6 +57,17 @@ def test_a_whole_zip_is_in_order(made: tuple[bytes, list[VotAnnotation]]) -> Non
     assert {"baseline/seq0/seq0_00000008.txt", "unsupervised/seq1/seq1_001_time.value", "manifest.yml"} <= set(files)
     manifest = yaml.safe_load(files["manifest.yml"])
     assert (manifest["identifier"], manifest["stack"]) == ("my_tracker", "vot2020/shortterm")
+
+
+def test_values_of_a_name_with_brackets_are_packed(tmp_path: Path) -> None:
+    """They would be a pattern to glob."""
+    make_vot(tmp_path, sequences=1, frames=12)
+    known = replace(annotation(tmp_path / "sequences", "seq0"), name="seq [0]")
+    for experiment in EXPERIMENTS:
+        for run in runs_of(experiment, known):
+            ones = np.ones(run.frames)
+            write_trajectory(tmp_path / experiment, run, ["1,1,9,9"] * run.frames, ones, ones)
+    assert check_pack(build_pack("mine", tmp_path, [known]), [known]) == []
 
 
 def _changed(name: str, change: Callable[[bytes], bytes]) -> Callable[[Files], Files]:

@@ -260,10 +260,8 @@ def _check(config: DictConfig) -> None:
         named_checkpoint(config.checkpoint)
     if config.official_config is not None:
         existing(config.official_config, "official_config")
-    if config.masks is not None:
-        check_masks(str(config.masks), None if config.mask_checkpoint is None else str(config.mask_checkpoint))
-    elif config.mask_checkpoint is not None:
-        raise ValueError("mask_checkpoint is given without masks; add masks=alpha_refine or masks=sam2")
+    masks, weights = (None if config[key] is None else str(config[key]) for key in ("masks", "mask_checkpoint"))
+    check_masks(masks, weights)
     if config.frames is not None:
         whole("", 1, frames=config.frames)
     if config.rate is not None:

@@ -22,6 +22,7 @@ from seqtrack_lit.checks import one_of, printable
 from seqtrack_lit.cli.checkpoints import checkpoint_of, devices_of, load_on, tracker_options
 from seqtrack_lit.cli.hydra.overrides import key_of
 from seqtrack_lit.cli.hydra.runtime import existing, run
+from seqtrack_lit.cli.vot_benchmark import eao_lengths
 from seqtrack_lit.masks import check_masks, make_refiner
 
 if TYPE_CHECKING:
@@ -60,10 +61,9 @@ def body(config: DictConfig) -> None:
         raise ValueError("no checkpoint: give checkpoint=FILE or run=FOLDER; checkpoint=small comes with the package")
     if config.official_config is not None:
         existing(config.official_config, "official_config")
-    if config.masks is not None:
-        check_masks(config.masks, config.mask_checkpoint)
-        if config.report != "mask":
-            raise ValueError(f"masks={config.masks} makes masks: add report=mask")
+    check_masks(config.masks, config.mask_checkpoint)
+    if config.masks is not None and config.report != "mask":
+        raise ValueError(f"masks={config.masks} makes masks: add report=mask")
     if config.init is not None:
         for line in write_workspace(config, checkpoint, Path(config.init).expanduser()):
             print(printable(line))
@@ -94,15 +94,17 @@ def write_workspace(config: DictConfig, checkpoint: Path, folder: Path) -> list[
     """
     from seqtrack_lit.files import write_atomic
 
-    given = folder / "sequences" if (folder / "sequences").is_dir() else Path(config.sequences).expanduser()
+    given = folder / "sequences"
+    if config.sequences is not None and not given.is_dir():
+        given = Path(str(config.sequences)).expanduser()
     sequences = given.absolute() if given.is_dir() else Path("sequences")
     if (sequences / "sequences").is_dir():
         sequences = sequences / "sequences"
     download = "" if sequences.is_dir() or (folder / sequences).is_dir() else DATASET
-    low, high = config.eao_lengths
+    low, high = eao_lengths("", config.eao_lengths)
     files = {
         "stack.yaml": STACK.format(dataset=download, low=low, high=high),
-        "config.yaml": f"registry: [./trackers.ini]\nstack: ./stack.yaml\nsequences: {sequences}\n",
+        "config.yaml": f"registry: [./trackers.ini]\nstack: ./stack.yaml\nsequences: {_yaml(sequences)}\n",
         "trackers.ini": _tracker(config, checkpoint),
     }
     for name, text in files.items():
@@ -111,10 +113,10 @@ def write_workspace(config: DictConfig, checkpoint: Path, folder: Path) -> list[
             raise FileExistsError(f"{path} is there with other content; delete it, or give another init=")
     for name, text in files.items():
         write_atomic(folder / name, text)
-    name = identifier(config)
+    name, place = identifier(config), shlex.quote(str(folder))
     return [
         f"Workspace: {folder} (sequences: {sequences if not download else 'the toolkit downloads them'})",
-        f"Next, where the toolkit is installed: cd {folder} && vot evaluate {name} && vot analysis {name} --name out",
+        f"Next, where the toolkit is installed: cd {place} && vot evaluate {name} && vot analysis {name} --name out",
     ]
 
 
@@ -137,6 +139,12 @@ def _tracker(config: DictConfig, checkpoint: Path) -> str:
         f"[{identifier(config)}]\nlabel = {identifier(config)}\nprotocol = trax\ncommand = {command}\n"
         f"timeout = {TIMEOUT}\n"
     )
+
+
+def _yaml(path: Path) -> str:
+    """A path as a value of YAML; in quotes where signs in it would mean something."""
+    text = str(path)
+    return text if re.fullmatch(r"[\w./+-]+", text) else "'" + text.replace("'", "''") + "'"
 
 
 def _quoted(path: Path) -> str:

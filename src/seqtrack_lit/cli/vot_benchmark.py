@@ -5,7 +5,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from seqtrack_lit.checks import number, printable, shown, whole
 from seqtrack_lit.masks import check_masks, make_refiner
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from seqtrack_lit.evaluation.scores import Scores
     from seqtrack_lit.tracking.workers import MakeTracker
 
+CONVENTION = "vot_baseline"  # as the benchmark's configuration has it
 EXPERIMENTS = ("baseline", "realtime", "unsupervised")
 
 
@@ -25,22 +26,32 @@ def vot_settings(config: DictConfig) -> dict[str, Any]:
     Raises:
         ValueError: an unknown experiment, or a value out of range.
     """
+    if config.convention != CONVENTION or config.get("conventions"):
+        raise ValueError("convention: VOT2020 has its own measures (EAO, A, R); leave the convention out")
     settings = dict(OmegaConf.to_container(config.vot, resolve=True))  # type: ignore[arg-type]
     kinds = settings["experiments"] if isinstance(settings["experiments"], list) else [settings["experiments"]]
+    if not kinds:
+        raise ValueError(f"vot.experiments is empty; allowed: {', '.join(EXPERIMENTS)}, or a list")
     for kind in kinds:
         if kind not in EXPERIMENTS:
             raise ValueError(f"vot.experiments: no experiment {kind!r}; allowed: {', '.join(EXPERIMENTS)}, or a list")
-    lengths = settings["eao_lengths"]
-    if not (isinstance(lengths, list) and len(lengths) == 2):
-        raise ValueError(f"vot.eao_lengths must be two numbers of frames, [115,755] in VOT2020, got {shown(lengths)}")
-    whole("vot", 1, 100_000, **{"eao_lengths[0]": lengths[0]})
-    whole("vot", lengths[0] + 1, 100_000, **{"eao_lengths[1]": lengths[1]})
+    eao_lengths("vot", settings["eao_lengths"])
     whole("vot", 1, 1000, batch=settings["batch"])
     whole("vot", 0, grace=settings["grace"])
     number("vot", high=3600.0, above=True, seconds_per_frame=settings["seconds_per_frame"])
-    if settings["masks"] is not None:
-        check_masks(settings["masks"], settings["mask_checkpoint"])
+    check_masks(settings["masks"], settings["mask_checkpoint"], "vot")
     return {**settings, "experiments": list(dict.fromkeys(kinds))}
+
+
+def eao_lengths(group: str, given: object) -> tuple[int, int]:
+    """The first and the last length of EAO in frames, checked; `group` is that of the key."""
+    lengths = OmegaConf.to_container(given) if isinstance(given, ListConfig) else given
+    key = f"{group}.eao_lengths" if group else "eao_lengths"
+    if not (isinstance(lengths, list) and len(lengths) == 2):
+        raise ValueError(f"{key} must be two numbers of frames, [115,755] in VOT2020, got {shown(lengths)}")
+    whole(group, 1, 100_000, **{"eao_lengths[0]": lengths[0]})
+    whole(group, lengths[0] + 1, 100_000, **{"eao_lengths[1]": lengths[1]})
+    return lengths[0], lengths[1]
 
 
 def run_vot(

@@ -12,6 +12,7 @@ import zipfile
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
+from glob import escape
 from pathlib import Path, PurePosixPath
 
 import yaml  # type: ignore[import-untyped]
@@ -45,7 +46,7 @@ def build_pack(tracker: str, folder: Path, annotations: Sequence[VotAnnotation])
         if path is None:
             missing.append(f"{experiment}/{run.sequence}/{run.stem}.txt")
             continue
-        values = sorted(path.parent.glob(f"{run.stem}_*.value"))
+        values = sorted(path.parent.glob(f"{escape(run.stem)}_*.value"))
         files |= {f"{experiment}/{run.sequence}/{part.name}": part for part in (path, *values)}
     if missing:
         raise FileNotFoundError(

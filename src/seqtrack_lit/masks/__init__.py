@@ -12,29 +12,35 @@ if TYPE_CHECKING:
 REFINERS = ("rectangle", "alpha_refine", "sam2")
 
 
-def check_masks(name: str, checkpoint: str | Path | None) -> None:
+def check_masks(name: str | None, checkpoint: str | Path | None, group: str = "") -> None:
     """What can be refused before torch is imported.
 
     Args:
-        name: one of REFINERS.
+        name: one of REFINERS; None: no masks.
         checkpoint: of alpha_refine the file of weights; of sam2 the folder of model and processor, or OWNER/NAME of
             one that transformers downloads; rectangle has none.
+        group: of both keys in the configuration, for messages.
 
     Raises:
         FileNotFoundError: no such checkpoint.
         ValueError: an unknown name, a checkpoint missing or too many.
     """
-    one_of("", REFINERS, masks=name)
+    masks, given = (f"{group}.{key}" if group else key for key in ("masks", "mask_checkpoint"))
+    if name is None:
+        if checkpoint is not None:
+            raise ValueError(f"{given} is given without masks; add {masks}=alpha_refine or {masks}=sam2")
+        return
+    one_of(group, REFINERS, masks=name)
     if name == "rectangle":
         if checkpoint is not None:
-            raise ValueError(f"masks=rectangle has no weights; leave mask_checkpoint={checkpoint} out")
+            raise ValueError(f"{masks}=rectangle has no weights; leave {given}={printable(str(checkpoint))[:300]} out")
         return
     if checkpoint is None:
         what = "ARnet_seg_mask_ep0040.pth.tar" if name == "alpha_refine" else "facebook/sam2.1-hiera-tiny or a FOLDER"
-        raise ValueError(f"masks={name} needs weights: give mask_checkpoint={what}")
+        raise ValueError(f"{masks}={name} needs weights: give {given}={what}")
     reason = why_not_there(Path(checkpoint).expanduser())
     if reason and not (name == "sam2" and _is_hub_name(checkpoint)):
-        raise FileNotFoundError(f"mask_checkpoint={printable(str(checkpoint))[:300]}: {reason}")
+        raise FileNotFoundError(f"{given}={printable(str(checkpoint))[:300]}: {reason}")
 
 
 def make_refiner(name: str, checkpoint: str | Path | None = None, *, device: str = "cpu") -> "MaskRefiner":

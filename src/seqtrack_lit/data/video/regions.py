@@ -25,6 +25,7 @@ from seqtrack_lit.files import read_text
 
 LARGEST_MASK = 2**26  # pixels of a patch, more than any video has
 LARGEST_TEXT = 64_000_000  # bytes; the masks of VOT2020's longest video are below 10 MB
+REMEDY = "unpack the file again, or delete it and track again"  # ground truth, or a tracker's answer
 LARGEST_LINE = 4_000_000  # characters; a mask of a million runs
 _MASK = re.compile(r"m-?[0-9]{1,9},-?[0-9]{1,9},[0-9]{1,9},[0-9]{1,9}((,[0-9]{1,9})*)")
 
@@ -135,7 +136,7 @@ def read_regions(path: Path) -> Regions:
     """
     regions = Regions(path, read_text(path, largest=LARGEST_TEXT).rstrip().splitlines())
     if not len(regions):
-        raise ValueError(f"{path} is empty; expected one region a line; unpack it again")
+        raise ValueError(f"{path} is empty; expected one region a line; {REMEDY}")
     for _ in regions:
         pass
     return regions
@@ -153,7 +154,7 @@ def parse_region(text: str, where: str) -> Region:
     """
     text = text.strip()
     if len(text) > LARGEST_LINE:
-        raise ValueError(f"{where}: {len(text):,} characters are too many for a region; unpack the file again")
+        raise ValueError(f"{where}: {len(text):,} characters are too many for a region; {REMEDY}")
     if text.startswith("m"):
         return _parse_mask(text, where)
     try:
@@ -165,12 +166,12 @@ def parse_region(text: str, where: str) -> Region:
     if len(numbers) < 4 or len(numbers) % 2:
         raise ValueError(
             f"{where}: {shown(text)} is no region; expected a mask m.., a rectangle x,y,w,h, a polygon x,y,x,y,x,y.. "
-            "or 0 where the target is absent; unpack the file again"
+            f"or 0 where the target is absent; {REMEDY}"
         )
     if any(math.isnan(number) for number in numbers):
         return Special(0)
     if max(map(abs, numbers)) > LARGEST:
-        raise ValueError(f"{where}: {shown(text)} lies beyond any image; unpack the file again")
+        raise ValueError(f"{where}: {shown(text)} lies beyond any image; {REMEDY}")
     if len(numbers) == 4:
         return Rectangle(*numbers)
     return Polygon(np.array(numbers).reshape(-1, 2))
@@ -181,7 +182,7 @@ def _parse_mask(text: str, where: str) -> Mask:
     if match is None:
         raise ValueError(
             f"{where}: {shown(text)} is no mask; expected mX,Y,WIDTH,HEIGHT and run lengths, whole numbers of at most "
-            "nine digits separated by commas; unpack the file again"
+            f"nine digits separated by commas; {REMEDY}"
         )
     x, y, width, height = (int(part) for part in text[1:].split(",", 4)[:4])
     runs = np.array(match[1].split(",")[1:], np.int64)
@@ -201,11 +202,11 @@ def mask_of_runs(runs: Int64[np.ndarray, "runs"], place: tuple[int, int, int, in
     """
     x, y, width, height = place
     if width * height > LARGEST_MASK or max(abs(x), abs(y)) > LARGEST:
-        raise ValueError(f"{where}: a mask of {width} x {height} pixels at {x},{y} lies beyond any image; unpack again")
+        raise ValueError(f"{where}: a mask of {width} x {height} pixels at {x},{y} lies beyond any image; {REMEDY}")
     total = int(runs.sum())
     if total > width * height:
         raise ValueError(
-            f"{where}: run lengths of {total} pixels in a mask of {width} x {height}; it is damaged, unpack it again"
+            f"{where}: run lengths of {total} pixels in a mask of {width} x {height}; it is damaged; {REMEDY}"
         )
     flat = np.zeros(width * height, np.bool_)
     flat[:total] = np.repeat(np.arange(len(runs)) % 2 == 1, runs)
