@@ -49,6 +49,14 @@ def test_frames_are_near_each_other_ordered_and_in_half_of_the_samples_reversed(
     assert np.ptp(drawn.ravel()) > 2900
 
 
+def test_frames_exactly_400_apart_go_together() -> None:
+    visible = np.zeros(2801, bool)
+    visible[[0, 400, 1200, 1600, 2400, 2800]] = True
+    rng = np.random.default_rng(0)
+    drawn = [FrameSampling(1).order(visible, rng) for _ in range(60)]
+    assert {abs(first - last) for first, last in drawn} == {0, 400}
+
+
 def test_frames_are_drawn_with_replacement_unless_distinct() -> None:
     rng, visible = np.random.default_rng(0), np.ones(8, bool)
     official = [FrameSampling(2).order(visible, rng) for _ in range(2000)]
