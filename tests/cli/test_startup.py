@@ -88,7 +88,10 @@ def test_a_signal_while_a_library_starts_is_one_line(number: int, code: int, tex
     (tmp_path / "library.py").write_text(
         "import time\nprint('importing', flush=True)\ntry:\n    time.sleep(60)\nexcept BaseException:\n    pass\n"
     )
-    script = "from seqtrack_lit.cli.hydra import runtime\nruntime.run('data', lambda config: __import__('library'), root='datasets')"
+    script = (
+        "from seqtrack_lit.cli.hydra import runtime\n"
+        "runtime.run('data', lambda config: __import__('library'), root='datasets')"
+    )
     command = [sys.executable, "-c", script]
     process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert process.stdout.readline() == "importing\n"
