@@ -46,10 +46,11 @@ test: lint  ## lint, types and the tests that take seconds, in two processes
 	@echo "All green. Look next at README.md; the long tests are 'make test-slow'."
 
 # The VOT toolkit needs other versions of OpenCV and numpy, and newer toolkits cannot run VOT2020. Where it cannot be had,
-# its test is skipped. The tracker's side takes vot-trax alone, from the folder tracker/.
+# its test is skipped. --no-config: the overrides of pyproject.toml would leave out its OpenCV. The tracker's side takes
+# vot-trax alone, from the folder tracker/.
 .votenv: $(STAMP)
 	-test -d .votenv/tracker/trax || { python3 -m venv .votenv \
-	  && $(PY) -m uv pip install -q --python .votenv/bin/python vot-toolkit==0.7.4 attributee==0.1.9 vot-trax==4.0.2 \
+	  && $(PY) -m uv pip install -q --no-config --python .votenv/bin/python vot-toolkit==0.7.4 attributee==0.1.9 vot-trax==4.0.2 \
 	  && $(PY) -m uv pip install -q --python $(PY) --no-deps --target .votenv/tracker vot-trax==4.0.2 six; }
 
 test-slow: $(STAMP) .votenv  ## the tests that take minutes: kill and resume, several processes, full-size index
