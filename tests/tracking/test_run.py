@@ -197,7 +197,7 @@ import sys, time
 from pathlib import Path
 import numpy as np
 from seqtrack_lit.data.video.sequence import Video
-from seqtrack_lit.tracking import baselines, run
+from seqtrack_lit.tracking import baselines, benchmark
 
 class Slow(baselines.StaticBox):
     def update(self, image):
@@ -208,7 +208,7 @@ if __name__ == "__main__":
     frames = [np.zeros((20, 20, 3), np.uint8)] * 10
     boxes = np.array([[2.0, 2, 9, 9]] * 10)
     videos = [Video(str(i), frames, boxes, np.ones(10, bool)) for i in range(20)]
-    print(run.run_benchmark(lambda device: Slow(), videos, Path(sys.argv[1]), show=False), flush=True)
+    print(benchmark.run_benchmark(lambda device: Slow(), videos, Path(sys.argv[1]), show=False), flush=True)
 """
 
 
