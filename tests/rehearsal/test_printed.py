@@ -19,12 +19,12 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 GOLDEN = ROOT / "tests/golden/model/s1"
 # README compares runs of an experiment, so it comes last
 PAGES = [*sorted(str(path.relative_to(ROOT)) for path in ROOT.glob("experiments/*/README.md")), "README.md"]
-# launchers, all benchmarks at once, profiles of whole models, masks and the small tracker have tests of their own; one seed of
-# a sweep is run
+# launchers, all benchmarks at once, profiles of whole models, masks and the small tracker have tests of their own; one
+# seed of a sweep is run
 ELSEWHERE = (
     "hydra/launcher=", "benchmark=glob(*)", "--help", "seqtrack-profile", "seed-1", "seed-2",
-    "pool=", "experiment=small", "init_from=runs/first", "runs/second", "root=CLIPS",  # pictures and weights out of packages
-    "mask_checkpoint=",  # published weights
+    # pictures and weights out of packages; published weights
+    "pool=", "experiment=small", "init_from=runs/first", "runs/second", "root=CLIPS", "mask_checkpoint=",
 )  # fmt: skip
 # of experiments on generated videos, which bring a model and data of their own
 FEW = [
