@@ -133,7 +133,7 @@ class Output:
         if not all(map(math.isfinite, numbers)):
             raise ValueError(f"the tracker's answer for frame {self.frames} is not finite: {numbers}")
         limit = self.config.lost_below
-        lost = [limit is not None and estimate.confidence < limit for estimate in estimates]
+        lost = [one.lost if limit is None else one.confidence < limit for one in estimates]
         boxes = [[round(float(v), 4) for v in estimate.box_xywh] for estimate in estimates]
         for target, (box, estimate) in enumerate(zip(boxes, estimates, strict=True)):
             values = [self.frames, target, *box, f"{estimate.confidence:.6g}", int(lost[target])]

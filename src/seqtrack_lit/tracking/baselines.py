@@ -88,7 +88,7 @@ class OpenCVTracker:
             except cv2.error:
                 found = False
         if not found or not (w > 0 and h > 0):  # on flat images KCF finds a box of no size
-            return Estimate(self.box.copy(), 0.0)
+            return Estimate(self.box.copy(), 0.0, lost=True)
         size = np.array([w, h]) * self.ratio
         self.box = np.concatenate([np.array([x + w / 2, y + h / 2]) + self.shift - size / 2, size])
         return Estimate(self.box.copy())

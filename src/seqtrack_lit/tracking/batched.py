@@ -47,6 +47,7 @@ def track_together(tracker: SeqTrackTracker, videos: Sequence[Video]) -> dict[st
                 track = tracks[number]
                 track.boxes[index], track.confidences[index] = estimate.box_xywh, estimate.confidence
                 track.updated[index], track.times[index] = estimate.updated, share
+                track.lost[index] = estimate.lost
     return {video.name: track for video, track in zip(videos, tracks, strict=True)}
 
 
@@ -83,4 +84,6 @@ def _begin(tracker: SeqTrackTracker, video: Video, image: Image) -> Estimate:
 
 
 def _empty(frames: int) -> Track:
-    return Track(np.zeros((frames, 4)), np.zeros(frames), np.ones(frames), np.zeros(frames, bool))
+    return Track(
+        np.zeros((frames, 4)), np.zeros(frames), np.ones(frames), np.zeros(frames, bool), np.zeros(frames, bool)
+    )

@@ -17,11 +17,16 @@ from seqtrack_lit.data.video.sequence import Video
 
 @dataclass(frozen=True)
 class Estimate:
-    """The output of a tracker for one frame: image box xywh in pixels; confidence in [0, 1]."""
+    """The output of a tracker for one frame: image box xywh in pixels; confidence in [0, 1].
+
+    updated: whether a template was taken from this frame. lost: whether the target is probably not in the box; always
+    False of trackers that cannot tell.
+    """
 
     box_xywh: Float64[np.ndarray, "4"]
     confidence: float = 1.0
-    updated: bool = False  # whether a template was taken from this frame
+    updated: bool = False
+    lost: bool = False
 
 
 @runtime_checkable
@@ -48,12 +53,14 @@ class Track:
         times: seconds the tracker took, without reading the frame; row 0 is its start.
         confidences: mean token probability in [0, 1]; row 0 is 1.
         updated: frames a template was taken from.
+        lost: frames in which the target is probably not in the box.
     """
 
     boxes: Float64[np.ndarray, "frames 4"]
     times: Float64[np.ndarray, "frames"]
     confidences: Float64[np.ndarray, "frames"]
     updated: Bool[np.ndarray, "frames"]
+    lost: Bool[np.ndarray, "frames"]
 
 
 def run_tracker(tracker: Tracker, sequence: Video, *, progress: Callable[[], None] | None = None) -> Track:
@@ -77,7 +84,7 @@ def run_tracker(tracker: Tracker, sequence: Video, *, progress: Callable[[], Non
             "frame and the box of the first"
         )
     boxes, times = np.zeros((count, 4)), np.zeros(count)
-    confidences, updated = np.ones(count), np.zeros(count, bool)
+    confidences, updated, lost = np.ones(count), np.zeros(count, bool), np.zeros(count, bool)
     for index in range(count):
         image = sequence.frames[index]
         if index == 0:
@@ -88,11 +95,12 @@ def run_tracker(tracker: Tracker, sequence: Video, *, progress: Callable[[], Non
             tracker.init(image, boxes[0].copy())
         else:
             estimate = tracker.update(image)
-            boxes[index], confidences[index], updated[index] = estimate.box_xywh, estimate.confidence, estimate.updated
+            boxes[index], confidences[index] = estimate.box_xywh, estimate.confidence
+            updated[index], lost[index] = estimate.updated, estimate.lost
         times[index] = perf_counter() - start
         if progress is not None:
             progress()
-    return Track(boxes, times, confidences, updated)
+    return Track(boxes, times, confidences, updated, lost)
 
 
 def check_image(image: object) -> None:
