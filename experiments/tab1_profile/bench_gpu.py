@@ -28,7 +28,7 @@ import torch
 from seqtrack_lit.data.samples.batch import Batch
 from seqtrack_lit.models.decoder import Decoder
 from seqtrack_lit.models.encoder import ViTEncoder, normalise
-from seqtrack_lit.models.lean_decoder import LeanDecoder
+from seqtrack_lit.models.inference_decoder import InferenceDecoder
 from seqtrack_lit.models.seqtrack import SeqTrack
 from seqtrack_lit.profile import count_macs
 from seqtrack_lit.tokens import BoxTokenizer
@@ -148,12 +148,12 @@ def follow(init: Callable[..., object], update: Callable[..., Any], frames: int 
 def batches(name: str, sizes: tuple[int, ...], *, compiled: bool = False) -> Iterator[Row]:
     """Crops on the device to boxes on the device, batched, bf16; eager at batch 1 too unless compiled."""
     net = model_of(name).cuda().bfloat16().eval()
-    window, lean = net.tokenizer.hann_window().cuda(), LeanDecoder(net.decoder, net.memory_position)
+    window, fast = net.tokenizer.hann_window().cuda(), InferenceDecoder(net.decoder, net.memory_position)
     macs = count_macs(net).everything
     for size in sizes:
         templates = torch.randn(size, net.templates, 3, net.template_size, net.template_size, device="cuda").bfloat16()
         crops = torch.randint(0, 256, (size, 3, net.search_size, net.search_size), device="cuda", dtype=torch.uint8)
-        captured = CapturedGeneration(net, hann_window=window, lean=lean, compiled=compiled)
+        captured = CapturedGeneration(net, hann_window=window, decoder=fast, compiled=compiled)
         begin = time.perf_counter()
         captured(templates, crops)
         prepared = time.perf_counter() - begin
@@ -168,7 +168,7 @@ def batches(name: str, sizes: tuple[int, ...], *, compiled: bool = False) -> Ite
             with torch.inference_mode():
                 search = normalise(crops).bfloat16()
                 times = device_ms(
-                    lambda t=templates, x=search: net.generate(t, x, hann_window=window, lean=lean), repeats=20
+                    lambda t=templates, x=search: net.generate(t, x, hann_window=window, decoder=fast), repeats=20
                 )
             yield {"row": f"{name} batch 1, bf16, without graph", **spread(times)}
             with torch.inference_mode():

@@ -8,7 +8,7 @@ import pytest
 
 from seqtrack_lit.cli import loggers as services
 from seqtrack_lit.cli.loggers import TensorBoardService, WandbService
-from seqtrack_lit.training.callbacks.metrics import Sink
+from seqtrack_lit.training.callbacks.metrics import RunLogger
 
 OPEN: dict[str, Any] = {"name": "run", "group": "sweep", "config": {"seed": 3}, "step": 0}
 
@@ -88,15 +88,15 @@ def test_tensorboard_reads_back(tmp_path: Path) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     service = TensorBoardService()
-    sink = service.open(tmp_path, **OPEN)
-    assert isinstance(sink, Sink)
+    logger = service.open(tmp_path, **OPEN)
+    assert isinstance(logger, RunLogger)
     image = np.zeros((4, 6, 3), np.uint8)
-    sink.image("train/samples", image, 0)
+    logger.image("train/samples", image, 0)
     for step in (1, 2, 3):
-        sink.numbers({"train/loss": 1.0 / step, "samples": 8 * step}, step)
-    sink.table("val/videos", [{"video": "a", "AUC": 1.0}], 3)
-    sink.curve("val/success", [{"overlap": 0.0, "percent": 9.0}], 3)
-    sink.clips("val/clips", {"a": tmp_path / "a.mp4"}, 3)
+        logger.numbers({"train/loss": 1.0 / step, "samples": 8 * step}, step)
+    logger.table("val/videos", [{"video": "a", "AUC": 1.0}], 3)
+    logger.curve("val/success", [{"overlap": 0.0, "percent": 9.0}], 3)
+    logger.clips("val/clips", {"a": tmp_path / "a.mp4"}, 3)
     service.close(1, {"status": "failed"})
     again = TensorBoardService()
     again.open(tmp_path, **{**OPEN, "step": 2}).numbers({"train/loss": 9.0}, 3)

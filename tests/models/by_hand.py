@@ -206,7 +206,7 @@ class ByHand:
                 answer = attend(*(F.linear(*part) for part in parts), self.o.nheads, seen)
                 return F.linear(answer, *self.w(layer, name, "out_proj"))
 
-            def perceptron(y: Tensor, layer: str = layer) -> Tensor:
+            def mlp(y: Tensor, layer: str = layer) -> Tensor:
                 return F.linear(F.relu(F.linear(y, *self.w(layer, "linear1"))), *self.w(layer, "linear2"))
 
             if self.o.pre_norm:
@@ -214,11 +214,11 @@ class ByHand:
                 x = x + look(y + place, y + place, y, "self_attn", causal)
                 y = self.norm(x, layer, "norm2")
                 x = x + look(y + place, keys, memory, "multihead_attn", None)
-                x = x + perceptron(self.norm(x, layer, "norm3"))
+                x = x + mlp(self.norm(x, layer, "norm3"))
             else:
                 x = self.norm(x + look(x + place, x + place, x, "self_attn", causal), layer, "norm1")
                 x = self.norm(x + look(x + place, keys, memory, "multihead_attn", None), layer, "norm2")
-                x = self.norm(x + perceptron(x), layer, "norm3")
+                x = self.norm(x + mlp(x), layer, "norm3")
         x = self.norm(x, "decoder.body.norm")
         x = F.relu(F.linear(x, *self.w("vocab_embed.layers.0")))
         x = F.relu(F.linear(x, *self.w("vocab_embed.layers.1")))

@@ -7,10 +7,10 @@ Q, K, V = (torch.randn(2, 3, n, 4, generator=torch.Generator().manual_seed(n)) f
 MASK = torch.arange(7) <= torch.arange(5)[:, None]
 
 
-@pytest.mark.parametrize("visible", [None, MASK], ids=["all visible", "masked"])
-def test_written_out_attention_equals_the_fused_kernel(visible):
-    fused, nothing = attend(Q, K, V, visible=visible)
-    written, weights = attend(Q, K, V, visible=visible, weights=True)
+@pytest.mark.parametrize("attn_mask", [None, MASK], ids=["all visible", "masked"])
+def test_written_out_attention_equals_the_fused_kernel(attn_mask):
+    fused, nothing = attend(Q, K, V, attn_mask=attn_mask)
+    written, weights = attend(Q, K, V, attn_mask=attn_mask, weights=True)
     assert nothing is None
     torch.testing.assert_close(written, fused, atol=1e-6, rtol=1e-5)
     torch.testing.assert_close(weights.sum(-1), torch.ones(2, 3, 5))
@@ -25,7 +25,7 @@ def test_by_hand():
 
 
 def test_masked_keys_get_no_weight():
-    _, weights = attend(Q, K, V, visible=MASK, weights=True)
+    _, weights = attend(Q, K, V, attn_mask=MASK, weights=True)
     assert (weights[:, :, ~MASK] == 0).all()
 
 

@@ -87,7 +87,7 @@ def test_memory_positions_are_added_to_keys_only():
 
 @pytest.mark.parametrize("pre_norm", [False, True])
 def test_dropout_has_its_places(pre_norm):
-    """After the embedding's norm, three residual branches, inside the perceptron; and on attention weights."""
+    """After the embedding's norm, three residual branches, inside the MLP; and on attention weights."""
     net = decoder(pre_norm=pre_norm, dropout=0.25)
     assert net.embedding_dropout.p == 0.25
     for layer in net.layers:

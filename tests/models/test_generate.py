@@ -5,7 +5,7 @@ from itertools import combinations, product
 import pytest
 import torch
 
-from seqtrack_lit.models.lean_decoder import LeanDecoder
+from seqtrack_lit.models.inference_decoder import InferenceDecoder
 
 GEOMETRY = {
     "1 template, half the size": {"templates": 1, "template_size": 16},
@@ -35,9 +35,9 @@ def check(net, inputs, windowed, batch=2):
     window = net.tokenizer.hann_window() if windowed else None
     with torch.no_grad():
         tokens, likelihoods = one_by_one(net, templates, search, window, past)
-    lean = LeanDecoder(net.decoder, net.memory_position)
-    for reader in (None, lean):
-        found = net.generate(templates, search, hann_window=window, past=past, lean=reader)
+    fast = InferenceDecoder(net.decoder, net.memory_position)
+    for reader in (None, fast):
+        found = net.generate(templates, search, hann_window=window, past=past, decoder=reader)
         assert torch.equal(found.tokens, tokens)
         assert found.likelihoods.dtype == (torch.float64 if windowed else torch.float32)
         torch.testing.assert_close(found.likelihoods.double(), likelihoods, atol=1e-6, rtol=1e-4)
@@ -187,18 +187,18 @@ def test_generation_keeps_no_gradient(build, inputs):
     assert not net.generate(templates, search).likelihoods.requires_grad
 
 
-def test_lean_decoder_follows_its_weights_where_it_stands(build, inputs):
+def test_inference_decoder_follows_its_weights_where_it_stands(build, inputs):
     """A graph holds the addresses of its tensors: refreshing fills them, and changes none."""
     net = build()
     templates, search, _ = inputs(net, 2)
-    lean = LeanDecoder(net.decoder, net.memory_position)
-    addresses = [tensor.data_ptr() for tensor in (lean.table, lean.memory_weight, lean.memory_bias)]
-    before = net.generate(templates, search, lean=lean)
+    fast = InferenceDecoder(net.decoder, net.memory_position)
+    addresses = [tensor.data_ptr() for tensor in (fast.table, fast.memory_weight, fast.memory_bias)]
+    before = net.generate(templates, search, decoder=fast)
     with torch.no_grad():
         for parameter in net.decoder.parameters():
             parameter.mul_(1.5)
-    lean.refresh()
-    after, plain = net.generate(templates, search, lean=lean), net.generate(templates, search)
-    assert [tensor.data_ptr() for tensor in (lean.table, lean.memory_weight, lean.memory_bias)] == addresses
+    fast.refresh()
+    after, plain = net.generate(templates, search, decoder=fast), net.generate(templates, search)
+    assert [tensor.data_ptr() for tensor in (fast.table, fast.memory_weight, fast.memory_bias)] == addresses
     torch.testing.assert_close(after.likelihoods, plain.likelihoods, atol=1e-6, rtol=1e-4)
     assert not torch.allclose(after.likelihoods, before.likelihoods)

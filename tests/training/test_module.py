@@ -13,8 +13,8 @@ from lightning.pytorch.plugins.precision import MixedPrecision
 from seqtrack_lit.models.seqtrack import SeqTrack
 from seqtrack_lit.runs.folder import read_rows
 from seqtrack_lit.training.callbacks.checkpoint import Checkpoints
-from seqtrack_lit.training.callbacks.metrics import Meter, Record, RunFolder
-from seqtrack_lit.training.callbacks.sample_pictures import Pictures
+from seqtrack_lit.training.callbacks.metrics import FileLogger, LogMetrics, StepTimer
+from seqtrack_lit.training.callbacks.sample_pictures import SamplePictures
 from seqtrack_lit.training.callbacks.track_videos import TrackHeldOut
 from seqtrack_lit.training.ema import Ema
 from seqtrack_lit.training.length import TrainingLength
@@ -66,12 +66,12 @@ def test_learns_and_reports(make_net: Callable[..., SeqTrack], squares: Any, vid
     module = SeqTrackModule(
         make_net(dense=True), optim=MuonSettings(lr=3e-3), budget=budget, dense_weight=1.0, ema_decay=0.9, soft_bins=0.7
     )
-    files = RunFolder(tmp_path)
+    files = FileLogger(tmp_path)
     shown: list[str] = []
 
-    class Sink:
+    class Kept:
         def numbers(self, values: Any, step: int) -> None:
-            raise AssertionError("numbers go through Record")
+            raise AssertionError("numbers go through LogMetrics")
 
         def image(self, name: str, image: Any, step: int) -> None:
             shown.append(f"{name} {image.shape} {step}")
@@ -87,13 +87,13 @@ def test_learns_and_reports(make_net: Callable[..., SeqTrack], squares: Any, vid
             assert all(file.stat().st_size > 1000 for file in files.values())
 
     tracking = TrackHeldOut(
-        lambda: videos, tracker={"search_factor": 2.0, "template_factor": 1.5}, sinks=[Sink()], clips=1
+        lambda: videos, tracker={"search_factor": 2.0, "template_factor": 1.5}, loggers=[Kept()], clips=1
     )
     callbacks = [
-        Meter(),
+        StepTimer(),
         tracking,
-        Pictures([Sink()], count=2),
-        Record([files], every=1),
+        SamplePictures([Kept()], count=2),
+        LogMetrics([files], every=1),
         Checkpoints(tmp_path / "checkpoints"),
     ]
     fit = trainer(tmp_path, budget, callbacks=callbacks)

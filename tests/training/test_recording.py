@@ -14,7 +14,7 @@ from seqtrack_lit.cli import dry_run
 from seqtrack_lit.models.seqtrack import SeqTrack
 from seqtrack_lit.runs.folder import read_rows
 from seqtrack_lit.training.callbacks import metrics as recording
-from seqtrack_lit.training.callbacks.metrics import RunFolder, Sink, peak_memory, reset_peak_memory
+from seqtrack_lit.training.callbacks.metrics import FileLogger, RunLogger, peak_memory, reset_peak_memory
 from seqtrack_lit.training.callbacks.progress import _clock
 from seqtrack_lit.training.length import TrainingLength
 from seqtrack_lit.training.module import Means, SeqTrackModule
@@ -23,8 +23,8 @@ from seqtrack_lit.training.optim import AdamWSettings
 
 def test_rows_and_columns(tmp_path: Path) -> None:
     """A new number adds a column; numbers of the same step share a row; every call is on the disk at once."""
-    folder = RunFolder(tmp_path)
-    assert isinstance(folder, Sink)
+    folder = FileLogger(tmp_path)
+    assert isinstance(folder, RunLogger)
     folder.numbers({"samples": 10, "a": 1.0}, 1)
     folder.numbers({"samples": 20, "a": 2.0}, 2)
     folder.numbers({"b": 0.5}, 2)
@@ -35,12 +35,12 @@ def test_rows_and_columns(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("steps", "kept"), [(0, 0), (1, 1), (2, 2), (9, 3)])
 def test_cut(tmp_path: Path, steps: int, kept: int) -> None:
-    first = RunFolder(tmp_path)
+    first = FileLogger(tmp_path)
     for step in (1, 2, 3):
         first.numbers({"samples": step, "a": float(step)}, step)
     with (tmp_path / "metrics.csv").open("a") as file:
         file.write("4,")  # torn by a power cut
-    again = RunFolder(tmp_path)
+    again = FileLogger(tmp_path)
     again.metrics.cut(steps)
     path = tmp_path / "metrics.csv"
     assert [row["step"] for row in (read_rows(path) if path.exists() else [])] == ["1", "2", "3"][:kept]
@@ -51,7 +51,7 @@ def test_cut(tmp_path: Path, steps: int, kept: int) -> None:
 
 
 def test_pictures_and_tables(tmp_path: Path) -> None:
-    folder = RunFolder(tmp_path)
+    folder = FileLogger(tmp_path)
     image = np.zeros((4, 6, 3), np.uint8)
     image[..., 0] = 255  # red
     folder.image("val/pairs", image, 12)
@@ -91,7 +91,7 @@ class Clock(Trainer):
         callback.on_train_batch_end(self, self.module, None, batch, 0)
 
 
-class Numbers(Sink):
+class Numbers(RunLogger):
     def __init__(self) -> None:
         self.rows: list[dict[str, float]] = []
 
@@ -101,29 +101,29 @@ class Numbers(Sink):
 
 def test_numbers_are_means_of_the_interval(monkeypatch: pytest.MonkeyPatch, make_net: Any) -> None:
     """Two batches a step, two steps a row, 16 samples a step: (1 + 2 + 3) + (3 + 4 + 1) s; a validation is left out."""
-    fake, sink = Clock(monkeypatch, make_net()), Numbers()
-    meter, record = recording.Meter(), recording.Record([sink], every=2)
-    for callback in (meter, record):
+    fake, logger = Clock(monkeypatch, make_net()), Numbers()
+    timer, record = recording.StepTimer(), recording.LogMetrics([logger], every=2)
+    for callback in (timer, record):
         callback.on_train_start(fake, fake.module)
 
     def batch(waited: float, computed: float, loss: float) -> None:
         fake.module.means.add({"train/loss": torch.tensor(loss)})
-        fake.batch(meter, waited, computed)
+        fake.batch(timer, waited, computed)
         record.on_train_batch_end(fake, fake.module)
 
     batch(1.0, 3.0, 2.0)
     batch(1.0, 1.0, float("nan"))
-    assert not sink.rows
+    assert not logger.rows
     stored = record.state_dict()  # a run that is stopped here ...
     assert stored == {"ranks": {0: {"train/loss": (2.0, 1.0), "time/data": (2.0, 1.0), "time/step": (4.0, 1.0)}}}
     fake.now += 100.0
-    meter.on_train_epoch_start(fake, fake.module)
+    timer.on_train_epoch_start(fake, fake.module)
     fake.module.means = Means()  # ... goes on in another process
     record.load_state_dict(stored)
     record.on_train_start(fake, fake.module)
     batch(2.0, 2.0, 3.0)
     batch(2.0, 2.0, 4.0)
-    (row,) = sink.rows
+    (row,) = logger.rows
     assert row["train/loss"] == 3.0  # of 2, 3 and 4
     assert (row["time/data"], row["time/step"]) == (3.0, 4.0)  # of 2 and 4; of 4 and 4
     assert row["time/samples_per_second"] == 16 / 7

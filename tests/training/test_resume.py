@@ -17,7 +17,7 @@ from lightning.pytorch import Callback, Trainer
 from seqtrack_lit.models.seqtrack import SeqTrack
 from seqtrack_lit.runs.folder import read_rows
 from seqtrack_lit.training.callbacks.checkpoint import LAST, PREVIOUS, Checkpoints, remove_parts, resumable
-from seqtrack_lit.training.callbacks.metrics import Meter, Record, RunFolder
+from seqtrack_lit.training.callbacks.metrics import FileLogger, LogMetrics, StepTimer
 from seqtrack_lit.training.callbacks.random_state import RandomState
 from seqtrack_lit.training.callbacks.stop import StopCleanly, StoppedError
 from seqtrack_lit.training.callbacks.track_videos import TrackHeldOut
@@ -80,13 +80,13 @@ class Experiment:
             return {name: value * (1 + 0.01 * noise) for name, value in losses(net, batch, *features).items()}
 
         module.losses = noisy  # type: ignore[method-assign]
-        files = RunFolder(folder)
+        files = FileLogger(folder)
         checkpoints = Checkpoints(folder, every_steps=every)
         tracking = TrackHeldOut(lambda: self.videos[:1], tracker={"search_factor": 2.0, "template_factor": 1.5})
         callbacks = [
-            Meter(),
+            StepTimer(),
             tracking,
-            Record([files], every=1),
+            LogMetrics([files], every=1),
             *extra,
             RandomState(),
             checkpoints,

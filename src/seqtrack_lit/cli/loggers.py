@@ -10,7 +10,7 @@ from typing import Any, Literal, Protocol, runtime_checkable
 import wandb
 
 from seqtrack_lit.crops import Image
-from seqtrack_lit.training.callbacks.metrics import Sink
+from seqtrack_lit.training.callbacks.metrics import RunLogger
 
 Mode = Literal["online", "offline", "disabled"]
 
@@ -33,7 +33,7 @@ def mode_of(wanted: Mode | None) -> Any:
 class Service(Protocol):
     """A service a run reports to; used by the first process only."""
 
-    def open(self, folder: Path, *, name: str, group: str | None, config: Mapping[str, Any], step: int) -> Sink:
+    def open(self, folder: Path, *, name: str, group: str | None, config: Mapping[str, Any], step: int) -> RunLogger:
         """Begin the run of this folder, or continue it after this step; gives back what takes all that it tells."""
         ...
 
@@ -70,7 +70,7 @@ class WandbService:
         self.job_type, self.tags, self.mode = job_type, list(tags), mode
         self._run: Any = None
 
-    def open(self, folder: Path, *, name: str, group: str | None, config: Mapping[str, Any], step: int) -> Sink:
+    def open(self, folder: Path, *, name: str, group: str | None, config: Mapping[str, Any], step: int) -> RunLogger:
         """Begin or continue the run of this folder.
 
         Raises:
@@ -149,7 +149,7 @@ def _table(rows: Sequence[Mapping[str, object]]) -> Any:
 class TensorBoardService:
     """TensorBoard event files in `<folder>/tensorboard`."""
 
-    def open(self, folder: Path, *, name: str, group: str | None, config: Mapping[str, Any], step: int) -> Sink:
+    def open(self, folder: Path, *, name: str, group: str | None, config: Mapping[str, Any], step: int) -> RunLogger:
         """Open an event file; what an interrupted run wrote after this step is taken back."""
         try:
             from torch.utils.tensorboard.writer import SummaryWriter

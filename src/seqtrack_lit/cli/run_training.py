@@ -30,10 +30,10 @@ from seqtrack_lit.models.seqtrack import SeqTrack
 from seqtrack_lit.runs.folder import CONFIG, differences, environment, read_metadata, seal_of, write_metadata
 from seqtrack_lit.tracking.seqtrack import SeqTrackTracker
 from seqtrack_lit.training.callbacks.checkpoint import Checkpoints, remove_parts, resumable
-from seqtrack_lit.training.callbacks.metrics import Meter, Record, RunFolder, Sink
+from seqtrack_lit.training.callbacks.metrics import FileLogger, LogMetrics, RunLogger, StepTimer
 from seqtrack_lit.training.callbacks.progress import ProgressLines
 from seqtrack_lit.training.callbacks.random_state import RandomState
-from seqtrack_lit.training.callbacks.sample_pictures import Pictures
+from seqtrack_lit.training.callbacks.sample_pictures import SamplePictures
 from seqtrack_lit.training.callbacks.stop import StopCleanly, StoppedError
 from seqtrack_lit.training.callbacks.track_videos import TrackHeldOut
 from seqtrack_lit.training.length import TrainingLength
@@ -128,11 +128,11 @@ def _fit(run: _Run) -> float | None:
     first = trainer.is_global_zero
     if checkpoint is not None:  # in every process: one that failed alone would leave the others waiting
         _check_going_on(folder, checkpoint, run.module.budget, facts)
-    sinks: list[Sink] = []  # filled by `_open`; stays empty in all processes but the first
+    loggers: list[RunLogger] = []  # filled by `_open`; stays empty in all processes but the first
     service: Service | None = None
     checkpoints = Checkpoints(folder / "checkpoints", every_steps=config.callbacks.checkpoint_steps)
     stopping = StopCleanly(checkpoints)
-    trainer.callbacks += [*_callbacks(run, checkpoints, sinks), stopping]  # type: ignore[attr-defined]
+    trainer.callbacks += [*_callbacks(run, checkpoints, loggers), stopping]  # type: ignore[attr-defined]
     spent = (
         float(read_metadata(folder).get("seconds", 0.0)) if checkpoint is not None else 0.0
     )  # before it was continued
@@ -141,7 +141,7 @@ def _fit(run: _Run) -> float | None:
         if first:
             write_atomic(folder / CONFIG, OmegaConf.to_yaml(OmegaConf.create(dict(run.plain))))
             write_metadata(folder, {"status": "running", **facts})
-            service = _open(run, sinks, {**run.plain, "derived": derived})
+            service = _open(run, loggers, {**run.plain, "derived": derived})
             log.info("%s", "\n".join(_summary(run)))
         trainer.fit(run.module, datamodule=run.data, ckpt_path=checkpoint, weights_only=True)
         status, code = "finished", 0
@@ -217,35 +217,35 @@ def _trainer(config: DictConfig, folder: Path, precision: str, accelerator: str)
     return trainer
 
 
-def _callbacks(run: _Run, checkpoints: Checkpoints, sinks: list[Sink]) -> list[Callback]:
+def _callbacks(run: _Run, checkpoints: Checkpoints, loggers: list[RunLogger]) -> list[Callback]:
     """All callbacks, in order: what saves comes behind what measures, what stops behind what saves."""
     settings = run.config.callbacks
     tracking = TrackHeldOut(
         run.data.val_sequences,
         tracker=run.plain["tracker"],
         every=settings.track_every,
-        sinks=sinks,
+        loggers=loggers,
         clips=settings.clips,
     )
-    pictures = [Pictures(sinks, count=settings.pictures)] if settings.pictures else []
+    pictures = [SamplePictures(loggers, count=settings.pictures)] if settings.pictures else []
     extra = [instantiate(item) for item in (settings.extra or {}).values()]
     progress = ProgressLines(bar=None if settings.progress == "auto" else settings.progress)
-    record = Record(sinks, every=settings.log_every)
-    return [Meter(), tracking, *pictures, *extra, record, progress, RandomState(), checkpoints]
+    record = LogMetrics(loggers, every=settings.log_every)
+    return [StepTimer(), tracking, *pictures, *extra, record, progress, RandomState(), checkpoints]
 
 
-def _open(run: _Run, sinks: list[Sink], settings: Mapping[str, Any]) -> "Service | None":
-    """Begin to record, or go on behind the checkpoint's step; adds the sinks and gives back what must be closed."""
+def _open(run: _Run, loggers: list[RunLogger], settings: Mapping[str, Any]) -> "Service | None":
+    """Begin to record, or go on behind the checkpoint's step; adds the loggers and gives back what must be closed."""
     step = 0 if run.checkpoint is None else _steps_of(run.checkpoint)
     if run.config.logger.files:
-        files = RunFolder(run.folder)
+        files = FileLogger(run.folder)
         files.metrics.cut(step)
-        sinks.append(files)
+        loggers.append(files)
     if run.config.logger.service is None:
         return None
     service: Service = instantiate(run.config.logger.service)
     name = run.config.name if run.group is None else f"{run.group}/{run.folder.name}"
-    sinks.append(service.open(run.folder, name=name, group=run.group, config=settings, step=step))
+    loggers.append(service.open(run.folder, name=name, group=run.group, config=settings, step=step))
     return service
 
 

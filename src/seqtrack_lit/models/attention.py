@@ -16,7 +16,7 @@ def attend(
     keys: Float[Tensor, "B H K E"],
     values: Float[Tensor, "B H K E"],
     *,
-    visible: Bool[Tensor, "Q K"] | None = None,
+    attn_mask: Bool[Tensor, "Q K"] | None = None,
     dropout: float = 0.0,
     weights: bool = False,
 ) -> tuple[Float[Tensor, "B H Q E"], Float[Tensor, "B H Q K"] | None]:
@@ -26,7 +26,7 @@ def attend(
         queries: B H Q E.
         keys: B H K E.
         values: B H K E.
-        visible: which keys (columns) a query (row) may see; all when None.
+        attn_mask: which keys (columns) a query (row) may see; all when None.
         dropout: probability of dropping an attention weight; the caller passes 0 outside of training.
         weights: whether to return the attention weights too, before dropout; each row sums to 1.
 
@@ -37,10 +37,10 @@ def attend(
     # step at the sizes of the tiny model: both cases are written out.
     slow_kernel = queries.device.type == "cpu" and queries.dtype != torch.float32
     if not weights and not slow_kernel:
-        return F.scaled_dot_product_attention(queries, keys, values, attn_mask=visible, dropout_p=dropout), None
+        return F.scaled_dot_product_attention(queries, keys, values, attn_mask=attn_mask, dropout_p=dropout), None
     scores = (queries * queries.shape[-1] ** -0.5) @ keys.transpose(-2, -1)
-    if visible is not None:
-        scores = scores.masked_fill(~visible, float("-inf"))
+    if attn_mask is not None:
+        scores = scores.masked_fill(~attn_mask, float("-inf"))
     attention = scores.softmax(-1, dtype=torch.float32).to(values.dtype)
     outputs = F.dropout(attention, dropout) @ values if dropout else attention @ values
     return outputs, attention if weights else None

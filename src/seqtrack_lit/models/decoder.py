@@ -1,10 +1,10 @@
 """The decoder: a causal transformer that generates the four tokens of a box from the image's features (paper Fig. 3).
 
-Two blocks of masked self-attention, cross-attention to the memory (the encoder's features) and a perceptron,
+Two blocks of masked self-attention, cross-attention to the memory (the encoder's features) and an MLP,
 then a three-layer vocabulary head. Arithmetic of microsoft/VideoX SeqTrack lib/models/seqtrack/decoder.py: learned
 position embeddings are added to queries and keys of self-attention and to the queries of cross-attention, never
 to values; memory positions are added to the keys of cross-attention only. Trackers generate with the same arithmetic
-in lean_decoder.py: who changes one changes the other (tests/models compares them).
+in inference_decoder.py: who changes one changes the other (tests/models compares them).
 
 Letters: B batch, L input tokens, l of them with logits, S tokens of a whole token sequence, D width, H heads, E head
 width, M memory tokens, V vocabulary, P past boxes.
@@ -65,7 +65,7 @@ class Attention(nn.Module):
         self,
         queries: Float[Tensor, "B L D"],
         keys_values: KVCache,
-        visible: Bool[Tensor, "L N"] | None = None,
+        attn_mask: Bool[Tensor, "L N"] | None = None,
         weights: bool = False,
     ) -> tuple[Float[Tensor, "B L D"], Weights | None]:
         """Outputs for the queries, and the attention weights if `weights`."""
@@ -73,7 +73,7 @@ class Attention(nn.Module):
             split_heads(self.query(queries), self.heads),
             keys_values.keys,
             keys_values.values,
-            visible=visible,
+            attn_mask=attn_mask,
             dropout=self.dropout if self.training else 0.0,
             weights=weights,
         )
@@ -81,7 +81,7 @@ class Attention(nn.Module):
 
 
 class DecoderLayer(nn.Module):
-    """Self-attention, cross-attention and a perceptron, each around a residual; the norm after it or before it."""
+    """Self-attention, cross-attention and an MLP, each around a residual; the norm after it or before it."""
 
     def __init__(self, width: int, heads: int, ffn: int, dropout: float, pre_norm: bool) -> None:
         super().__init__()
@@ -99,7 +99,7 @@ class DecoderLayer(nn.Module):
         x: Float[Tensor, "B L D"],
         position: Float[Tensor, "1 L D"],
         memory: KVCache,
-        visible: Bool[Tensor, "L S"] | None,
+        attn_mask: Bool[Tensor, "L S"] | None,
         cache: KVCache | None,
         positions: Int64[Tensor, "L"],
         weights: bool,
@@ -114,7 +114,7 @@ class DecoderLayer(nn.Module):
             cache.keys.index_copy_(2, positions, keys_values.keys)
             cache.values.index_copy_(2, positions, keys_values.values)
             keys_values = cache
-        output, _ = self.self_attention(y + position, keys_values, visible)
+        output, _ = self.self_attention(y + position, keys_values, attn_mask)
         x = x + self.dropout(output)
         if not self.pre_norm:
             x = self.norm1(x)
@@ -145,15 +145,15 @@ class Decoder(nn.Module):
         width: width of the tokens.
         depth: number of layers.
         heads: attention heads of a layer.
-        ffn: hidden width of a layer's perceptron.
+        ffn: hidden width of a layer's MLP.
         dropout: after the embedding's norm, on attention weights, on the three residual branches and inside the
-            perceptron; active in training mode only.
+            MLP; active in training mode only.
         pre_norm: norms before instead of after each branch; the final norm stays.
         past: number of past boxes whose tokens stand before START, oldest first (Tab. 5).
         bidirectional: four learned queries that see each other replace the causal token sequence; all
             coordinates at once, no START, no END (Tab. 4 #2).
         init: initial weights. None is the official rule: tables and linear layers Xavier-uniform (queries, keys and
-            values as one matrix), attention biases 0, torch's default for the vocabulary head and perceptron biases.
+            values as one matrix), attention biases 0, torch's default for the vocabulary head and MLP biases.
     """
 
     def __init__(
@@ -305,14 +305,14 @@ class Decoder(nn.Module):
         positions = torch.arange(done, done + tokens.shape[1], device=tokens.device)
         position = self.position if self.past_position is None else torch.cat([self.past_position, self.position], 1)
         position = position[:, done : done + tokens.shape[1]]
-        visible = None
+        attn_mask = None
         if not self.bidirectional:
             seen = torch.arange(self.sequence_length if cache else tokens.shape[1], device=tokens.device)
-            visible = seen <= positions[:, None]
+            attn_mask = seen <= positions[:, None]
         x = self.embedding_dropout(self.embedding_norm(self.embedding(tokens)))
         attention: list[Tensor] = []
         for i, layer in enumerate(self.layers):
-            x, attended = layer(x, position, memory[i], visible, cache[i] if cache else None, positions, weights)
+            x, attended = layer(x, position, memory[i], attn_mask, cache[i] if cache else None, positions, weights)
             if attended is not None:
                 attention.append(attended)
         return self.norm(x), attention

@@ -107,7 +107,7 @@ class Attention(nn.Module):
 
 
 class Block(nn.Module):
-    """Attention and a two-layer perceptron, each after a norm and around a residual."""
+    """Attention and a two-layer MLP, each after a norm and around a residual."""
 
     def __init__(self, width: int, heads: int, mlp_ratio: float) -> None:
         super().__init__()
@@ -157,7 +157,7 @@ class ViTEncoder(Encoder):
         width: width of the tokens.
         depth: number of blocks.
         heads: attention heads of a block.
-        mlp_ratio: hidden width of a block's perceptron over `width`.
+        mlp_ratio: hidden width of a block's MLP over `width`.
         joint: False encodes search region and every template apart, with shared weights (Tab. 4 #3).
         checkpoint: recompute activations in the backward pass: less memory, more time.
         pretrained: MAE weights of ViT-B or ViT-L: True downloads them, a path reads mae_pretrain_vit_*.pth (the

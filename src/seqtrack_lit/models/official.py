@@ -158,7 +158,7 @@ def describe(state: State, *, source: str, config: OfficialConfig | None = None)
         values.setdefault(f"DATA.{crop}.SIZE", silent)
     _check(values, shapes, config)
     heads = {width: heads for _, width, heads in ENCODERS.values()}.get(shapes.width)
-    hidden, width = shapes.perceptron, shapes.width
+    hidden, width = shapes.mlp, shapes.width
     tokenizer: dict[str, object] = {
         "_target_": "seqtrack_lit.tokens.BoxTokenizer",
         "bins": shapes.bins,
@@ -220,7 +220,7 @@ class _Shapes(NamedTuple):
     layers: int  # of the decoder
     width: int  # of the encoder
     depth: int
-    perceptron: int  # hidden width of the encoder's perceptrons
+    mlp: int  # hidden width of the encoder's MLPs
     patch: int
     positions: int  # rows of the encoder's table: search tokens and those of one template
     memory: int  # rows of the memory's table
@@ -250,7 +250,7 @@ class _Shapes(NamedTuple):
             layers=count(state, "decoder.body.layers"),
             width=size("encoder.body.norm.weight", 1, 0),
             depth=count(state, "encoder.body.blocks"),
-            perceptron=size("encoder.body.blocks.0.mlp.fc1.weight", 2, 0),
+            mlp=size("encoder.body.blocks.0.mlp.fc1.weight", 2, 0),
             patch=size("encoder.body.patch_embed.proj.weight", 4, 3),  # MODEL.ENCODER.STRIDE is never read
             positions=size("encoder.body.pos_embed", 3, 1),
             memory=size("pos_embed", 3, 1),

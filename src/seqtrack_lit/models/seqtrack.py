@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from seqtrack_lit.checks import flag
 from seqtrack_lit.models.decoder import Decoder
 from seqtrack_lit.models.encoder import Encoder, Search, Templates
-from seqtrack_lit.models.lean_decoder import LeanDecoder
+from seqtrack_lit.models.inference_decoder import InferenceDecoder
 from seqtrack_lit.tokens import BoxTokenizer
 
 MemoryKind = Literal["search", "both", "mean"]
@@ -175,7 +175,7 @@ class SeqTrack(nn.Module):
         hann_window: Float64[Tensor, "bins"] | None = None,
         past: Int64[Tensor, "B P 4"] | None = None,
         template_boxes: Float[Tensor, "B T 4"] | None = None,
-        lean: LeanDecoder | None = None,
+        decoder: InferenceDecoder | None = None,
         attention: bool = False,
         distributions: bool = False,
     ) -> Prediction:
@@ -187,13 +187,18 @@ class SeqTrack(nn.Module):
             hann_window: factor on the probabilities of the two centre tokens (`BoxTokenizer.hann_window`).
             past: tokens of the last P boxes in the coordinates of this search crop, oldest first.
             template_boxes: the target in each template (cxcywh, fractions), for encoders with `reads_boxes`.
-            lean: made of this model; takes the place of its decoder unless `attention`.
+            decoder: made of this model; takes the place of its decoder unless `attention`.
             attention: return the cross-attention behind each token.
             distributions: return the probabilities each token was chosen from.
         """
         features = self.features(templates, search, template_boxes)
         return self.generate_from(
-            features, hann_window=hann_window, past=past, lean=lean, attention=attention, distributions=distributions
+            features,
+            hann_window=hann_window,
+            past=past,
+            decoder=decoder,
+            attention=attention,
+            distributions=distributions,
         )
 
     @torch.no_grad()
@@ -203,19 +208,19 @@ class SeqTrack(nn.Module):
         *,
         hann_window: Float64[Tensor, "bins"] | None = None,
         past: Int64[Tensor, "B P 4"] | None = None,
-        lean: LeanDecoder | None = None,
+        decoder: InferenceDecoder | None = None,
         attention: bool = False,
         distributions: bool = False,
     ) -> Prediction:
         """The second half of `generate`, for `features` of the images."""
         memory = self._to_memory(features)
         step: Callable[[Tensor], tuple[Tensor, Tensor | None]]
-        if lean is None or attention:
+        if decoder is None or attention:
             state, tokens = self.decoder.prefill(memory, self.memory_position, past)
             step = partial(self.decoder.decode_step, state=state, weights=attention)
         else:
-            lean_state, tokens = lean.prefill(memory, past)
-            step = partial(lean.decode_step, state=lean_state)
+            inference_state, tokens = decoder.prefill(memory, past)
+            step = partial(decoder.decode_step, state=inference_state)
         chosen: list[_Token] = []
         attended: list[Tensor] = []
         while len(chosen) < 4:  # causal: four steps of one token; bidirectional: one step of four

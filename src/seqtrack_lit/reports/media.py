@@ -11,7 +11,7 @@ from pathlib import Path
 
 import cv2
 
-from seqtrack_lit.attention import look_at, strip
+from seqtrack_lit.attention_maps import predict_attention, strip
 from seqtrack_lit.crops import Image
 from seqtrack_lit.data.video.sequence import Video
 from seqtrack_lit.evaluation.results import read_result
@@ -75,7 +75,7 @@ def _attention(tracker: SeqTrackTracker, video: Video, frame: int) -> Image:
     tracker.init(video.frames[0], video.boxes[0])
     for index in range(1, frame):
         tracker.update(video.frames[index])
-    return strip(look_at(tracker, video.frames[frame]))
+    return strip(predict_attention(tracker, video.frames[frame]))
 
 
 def _png(image: Image) -> bytes:

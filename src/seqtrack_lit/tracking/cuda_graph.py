@@ -12,7 +12,7 @@ from jaxtyping import Float, Float64, Int64, UInt8
 from torch import Tensor
 
 from seqtrack_lit.models.encoder import normalise
-from seqtrack_lit.models.lean_decoder import LeanDecoder
+from seqtrack_lit.models.inference_decoder import InferenceDecoder
 from seqtrack_lit.models.seqtrack import Prediction, SeqTrack
 
 _WARM_UP = 3  # runs before recording: libraries choose their kernels and allocate their workspaces in them
@@ -24,7 +24,7 @@ class CapturedGeneration:
     Args:
         model: in evaluation mode on a CUDA device; its weights must stay where they are.
         hann_window: factor on the probabilities of the two position tokens.
-        lean: the model's decoder for generation.
+        decoder: the model's decoder for generation.
         compiled: fuse the kernels by torch.compile before recording: about a minute for each batch size, and rounding
             that differs in the last bits.
     """
@@ -34,10 +34,10 @@ class CapturedGeneration:
         model: SeqTrack,
         *,
         hann_window: Float64[Tensor, "bins"] | None,
-        lean: LeanDecoder | None = None,
+        decoder: InferenceDecoder | None = None,
         compiled: bool = False,
     ) -> None:
-        self.model, self.hann_window, self.lean, self.compiled = model, hann_window, lean, compiled
+        self.model, self.hann_window, self.decoder, self.compiled = model, hann_window, decoder, compiled
         self._graphs: dict[int, _Graph] = {}
 
     @torch.inference_mode()
@@ -81,7 +81,7 @@ class CapturedGeneration:
         def run() -> Prediction:
             search = normalise(pixels).to(templates.dtype)
             return self.model.generate(
-                templates, search, hann_window=self.hann_window, past=past, template_boxes=boxes, lean=self.lean
+                templates, search, hann_window=self.hann_window, past=past, template_boxes=boxes, decoder=self.decoder
             )
 
         if self.compiled:

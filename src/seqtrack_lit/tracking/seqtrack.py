@@ -23,7 +23,7 @@ from seqtrack_lit.checks import flag, number, one_of, path_part, shown, whole
 from seqtrack_lit.crops import Crop, Image, Padding
 from seqtrack_lit.models.checkpoint import load_model
 from seqtrack_lit.models.encoder import normalise
-from seqtrack_lit.models.lean_decoder import LeanDecoder
+from seqtrack_lit.models.inference_decoder import InferenceDecoder
 from seqtrack_lit.models.seqtrack import Prediction, SeqTrack
 from seqtrack_lit.tracking.cuda_graph import CapturedGeneration
 from seqtrack_lit.tracking.tracker import Estimate, check_first_box, check_image, not_started
@@ -126,9 +126,11 @@ class SeqTrackTracker:
             model = copy.deepcopy(model).to(self.device, self.dtype)
         self.model = model
         self.hann_window = model.tokenizer.hann_window().to(self.device) if window else None
-        self._lean = LeanDecoder(model.decoder, model.memory_position)
+        self._decoder = InferenceDecoder(model.decoder, model.memory_position)
         cuda = self.device.type == "cuda"
-        self._captured = CapturedGeneration(model, hann_window=self.hann_window, lean=self._lean) if cuda else None
+        self._captured = (
+            CapturedGeneration(model, hann_window=self.hann_window, decoder=self._decoder) if cuda else None
+        )
         self.box: BoxXywh = (0.0, 0.0, 0.0, 0.0)
         self.frame = -1  # until init
         self.stored: Mapping[str, object] = {}  # the checkpoint's settings, before anything replaced them
@@ -157,7 +159,7 @@ class SeqTrackTracker:
         check_image(image)
         check_first_box(box_xywh, image)
         self.model.eval()
-        self._lean.refresh()  # the model may have been trained since
+        self._decoder.refresh()  # the model may have been trained since
         x, y, w, h = (float(v) for v in np.asarray(box_xywh))
         self.box, self.frame = (x, y, w, h), 0
         template, box = self._template(image)
@@ -220,7 +222,7 @@ class SeqTrackTracker:
                 hann_window=self.hann_window,
                 past=past,
                 template_boxes=self.template_boxes,
-                lean=self._lean,
+                decoder=self._decoder,
                 attention=attention,
                 distributions=distributions,
             )

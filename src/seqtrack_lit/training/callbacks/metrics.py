@@ -25,8 +25,8 @@ _TRAINING = ("train/", "time/", "memory/", "data/")
 
 
 @runtime_checkable
-class Sink(Protocol):
-    """Where what a run tells goes; `step` is the number of optimizer steps done."""
+class RunLogger(Protocol):
+    """Records a run's numbers, pictures, tables, curves and clips; `step` is the number of optimizer steps done."""
 
     def numbers(self, values: Mapping[str, float], step: int) -> None:
         """Take numbers by name."""
@@ -49,7 +49,7 @@ class Sink(Protocol):
         ...
 
 
-class RunFolder:
+class FileLogger:
     """Files in the folder of a run: `metrics.csv`, and `pictures/<name>_<step>` as .png, .mp4, and .csv for tables.
 
     metrics.csv has a row a step and a column a number.
@@ -89,18 +89,23 @@ class RunFolder:
         return folder / f"{name.replace('/', '_')}_{step:07d}{suffix}"
 
 
-class Record(Callback):
-    """Hands what was logged to the sinks: means of training every so many steps, all of validation.
+class LogMetrics(Callback):
+    """Writes what was logged to the loggers: means of training every so many steps, all of validation.
 
     With them go the samples seen so far and the epoch.
-    Must stand between the callbacks that log and `Checkpoints`: a checkpoint then never knows more than the sinks.
+    Must stand between the callbacks that log and `Checkpoints`: a checkpoint then never knows more than the loggers.
     """
 
-    def __init__(self, sinks: Sequence[Sink], *, every: int = 50) -> None:
+    def __init__(self, loggers: Sequence[RunLogger], *, every: int = 50) -> None:
         whole("callbacks", 1, log_every=every)
-        self.sinks, self.every = sinks, every
+        self.loggers, self.every = loggers, every
         self._module: SeqTrackModule | None = None
         self._stored: dict[int, Sums] | None = None
+
+    @property
+    def state_key(self) -> str:
+        """Its key in checkpoints, the name of this class in earlier revisions."""
+        return "Record"
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Go on with the sums of an interval in which the run was stopped."""
@@ -127,11 +132,11 @@ class Record(Callback):
         self._send(trainer, pl_module, _logged(trainer, ("val/",)))
 
     def _send(self, trainer: Trainer, module: SeqTrackModule, values: Mapping[str, float]) -> None:
-        if not (self.sinks and trainer.is_global_zero):
+        if not (self.loggers and trainer.is_global_zero):
             return
         known = {"samples": trainer.global_step * module.budget.global_batch, "epoch": trainer.current_epoch}
-        for sink in self.sinks:
-            sink.numbers({**known, **values}, trainer.global_step)
+        for logger in self.loggers:
+            logger.numbers({**known, **values}, trainer.global_step)
 
     def state_dict(self) -> dict[str, Any]:
         """Sums of the present interval, of all processes."""
@@ -147,7 +152,7 @@ def _logged(trainer: Trainer, kinds: tuple[str, ...]) -> dict[str, float]:
     return {name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith(kinds)}
 
 
-class Meter(Callback):
+class StepTimer(Callback):
     """Measures seconds waiting for data and computing per optimizer step, and memory in GB.
 
     With accumulation a step is all its batches. On a GPU the two times are only roughly apart (work is submitted, not

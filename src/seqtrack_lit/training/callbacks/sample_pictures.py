@@ -9,21 +9,21 @@ from seqtrack_lit.checks import whole
 from seqtrack_lit.crops import Image
 from seqtrack_lit.data.samples.batch import Batch
 from seqtrack_lit.pictures import samples_sheet
-from seqtrack_lit.training.callbacks.metrics import Sink
+from seqtrack_lit.training.callbacks.metrics import RunLogger
 from seqtrack_lit.training.module import SeqTrackModule
 
 
-class Pictures(Callback):
+class SamplePictures(Callback):
     """Pictures of the first training batch with its targets, and of boxes predicted in held-out pairs.
 
     Args:
-        sinks: take the pictures.
+        loggers: take the pictures.
         count: samples in a picture.
     """
 
-    def __init__(self, sinks: Sequence[Sink], *, count: int = 8) -> None:
+    def __init__(self, loggers: Sequence[RunLogger], *, count: int = 8) -> None:
         whole("callbacks", 1, pictures=count)
-        self.sinks, self.count = sinks, count
+        self.loggers, self.count = loggers, count
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Batch, batch_idx: int) -> None:
         """Draw the first batch of a run."""
@@ -51,5 +51,5 @@ class Pictures(Callback):
         )
 
     def _show(self, name: str, image: Image, step: int) -> None:
-        for sink in self.sinks:
-            sink.image(name, image, step)
+        for logger in self.loggers:
+            logger.image(name, image, step)

@@ -21,7 +21,7 @@ from seqtrack_lit.tracking.batched import track_together
 from seqtrack_lit.tracking.seqtrack import SeqTrackTracker
 from seqtrack_lit.tracking.tracker import Track
 from seqtrack_lit.tracking.video_io import write_clip
-from seqtrack_lit.training.callbacks.metrics import Sink
+from seqtrack_lit.training.callbacks.metrics import RunLogger
 from seqtrack_lit.training.module import SeqTrackModule
 
 
@@ -34,7 +34,7 @@ class TrackHeldOut(Callback):
         videos: gives the videos when first needed; the same in all processes.
         tracker: arguments of SeqTrackTracker but the model and the device.
         every: validations between two trackings; the last validation always tracks.
-        sinks: take the table of scores per video, the success and precision curves, and clips.
+        loggers: take the table of scores per video, the success and precision curves, and clips.
         clips: how many of the first videos are shown as clips, the same ones after each validation.
     """
 
@@ -44,12 +44,12 @@ class TrackHeldOut(Callback):
         *,
         tracker: Mapping[str, Any],
         every: int = 1,
-        sinks: Sequence[Sink] = (),
+        loggers: Sequence[RunLogger] = (),
         clips: int = 0,
     ) -> None:
         whole("callbacks", 1, track_every=every)
         whole("callbacks", 0, clips=clips)
-        self.videos, self.tracker, self.sinks = videos, dict(tracker), sinks
+        self.videos, self.tracker, self.loggers = videos, dict(tracker), loggers
         self.every, self.clips = every, clips
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -82,13 +82,13 @@ class TrackHeldOut(Callback):
         pl_module.log_dict(values, sync_dist=several)  # the same in all processes
         shown = videos[: self.clips]
         tracks = _gather({video.name: mine[video.name] for video in shown if video.name in mine}, trainer.world_size)
-        if trainer.is_global_zero and self.sinks:
+        if trainer.is_global_zero and self.loggers:
             assert auc.scores is not None
             assert ao.scores is not None
             self._show(shown, tracks, auc.scores, ao.scores, trainer.global_step)
 
     def _show(self, videos: Sequence[Video], tracks: Mapping[str, Track], auc: Scores, ao: Scores, step: int) -> None:
-        """Hand table, curves and clips to the sinks."""
+        """Hand table, curves and clips to the loggers."""
         rows = [
             {"video": name, **{kind: round(value, 1) for kind, value in {**values, **ao.per_sequence[name]}.items()}}
             for name, values in auc.per_sequence.items()
@@ -100,13 +100,13 @@ class TrackHeldOut(Callback):
                 track, score = tracks[video.name], auc.per_sequence[video.name]["AUC"]
                 path = write_clip(Path(folder) / f"{number}.mp4", video, track.boxes, track.confidences, shrink=True)
                 clips[f"{video.name}, AUC {score:.1f}"] = path
-            for sink in self.sinks:
-                sink.table("val/videos", rows, step)
+            for logger in self.loggers:
+                logger.table("val/videos", rows, step)
                 for kind, (along, thresholds) in curves.items():
                     points = zip(thresholds.tolist(), auc.curves[kind], strict=True)
-                    sink.curve(f"val/{kind}", [{along: round(x, 2), "percent": round(y, 1)} for x, y in points], step)
+                    logger.curve(f"val/{kind}", [{along: round(x, 2), "percent": round(y, 1)} for x, y in points], step)
                 if clips:
-                    sink.clips("val/clips", clips, step)
+                    logger.clips("val/clips", clips, step)
 
 
 def _meta(video: Video) -> dict[str, object]:

@@ -27,7 +27,7 @@ class _Layer(NamedTuple):
     layer: DecoderLayer
 
 
-class LeanDecoderState(NamedTuple):
+class InferenceDecoderState(NamedTuple):
     """Keys and values of the memory [B 2 layers H M E], and of the tokens so far, each [B H S E]."""
 
     memory: Tensor
@@ -35,7 +35,7 @@ class LeanDecoderState(NamedTuple):
     values: list[Tensor]
 
 
-class LeanDecoder:
+class InferenceDecoder:
     """`prefill` and `decode_step` of a Decoder for generation, without its attention weights.
 
     Args:
@@ -84,16 +84,18 @@ class LeanDecoder:
 
     def prefill(
         self, memory: Memory, past: Int64[Tensor, "B P 4"] | None = None
-    ) -> tuple[LeanDecoderState, Int64[Tensor, "B L"]]:
+    ) -> tuple[InferenceDecoderState, Int64[Tensor, "B L"]]:
         """Begin a generation: the memory projected for all layers, and the tokens of the first `decode_step`."""
         projected = F.linear(memory, self.memory_weight) + self.memory_bias
         heads = self.decoder.heads
         memory_heads = projected.view(*memory.shape[:2], 2 * len(self.layers), heads, -1).permute(0, 2, 3, 1, 4)
         empty = memory_heads[:, 0, :, :0]
-        state = LeanDecoderState(memory_heads.contiguous(), [empty] * len(self.layers), [empty] * len(self.layers))
+        state = InferenceDecoderState(memory_heads.contiguous(), [empty] * len(self.layers), [empty] * len(self.layers))
         return state, self.decoder.prompt(past, len(memory))
 
-    def decode_step(self, tokens: Int64[Tensor, "B L"], state: LeanDecoderState) -> tuple[Float[Tensor, "B l V"], None]:
+    def decode_step(
+        self, tokens: Int64[Tensor, "B L"], state: InferenceDecoderState
+    ) -> tuple[Float[Tensor, "B l V"], None]:
         """Logits of the token after the last one; of the bidirectional decoder, of each of its four queries."""
         done, bidirectional = state.keys[0].shape[2], self.decoder.bidirectional
         now = slice(done, done + tokens.shape[1])
@@ -104,7 +106,7 @@ class LeanDecoder:
         return self.decoder.logits(x), None
 
     def _layer(
-        self, x: Float[Tensor, "B L D"], number: int, state: LeanDecoderState, now: slice, *, causal: bool
+        self, x: Float[Tensor, "B L D"], number: int, state: InferenceDecoderState, now: slice, *, causal: bool
     ) -> Float[Tensor, "B L D"]:
         qkv_weight, qkv_position, query_position, layer = self.layers[number]
         heads, before = self.decoder.heads, layer.pre_norm
@@ -115,8 +117,8 @@ class LeanDecoder:
             keys = torch.cat([state.keys[number], keys], dim=2)
             values = torch.cat([state.values[number], values], dim=2)
         state.keys[number], state.values[number] = keys, values
-        visible = torch.ones(x.shape[1], x.shape[1], dtype=torch.bool, device=x.device).tril() if causal else None
-        outputs, _ = attend(queries, keys, values, visible=visible)
+        attn_mask = torch.ones(x.shape[1], x.shape[1], dtype=torch.bool, device=x.device).tril() if causal else None
+        outputs, _ = attend(queries, keys, values, attn_mask=attn_mask)
         x = x + layer.self_attention.out(merge_heads(outputs))
         y = layer.norm2(x) if before else (x := layer.norm1(x))
         queries = F.linear(y, layer.cross_attention.query.weight) + query_position[now]

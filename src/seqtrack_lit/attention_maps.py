@@ -27,7 +27,7 @@ NAMES: dict[Order, tuple[str, str, str, str]] = {
 
 
 @dataclass(frozen=True, eq=False)
-class Look:
+class AttentionMaps:
     """One reading of a search region.
 
     Args:
@@ -45,7 +45,7 @@ class Look:
     distributions: Float64[np.ndarray, "4 bins"]
 
 
-def look_at(tracker: SeqTrackTracker, image: Image) -> Look:
+def predict_attention(tracker: SeqTrackTracker, image: Image) -> AttentionMaps:
     """The tracker's next prediction with attention and distributions; its state stays as it is.
 
     Args:
@@ -58,7 +58,7 @@ def look_at(tracker: SeqTrackTracker, image: Image) -> Look:
     crop, prediction = tracker.predict(image, attention=True, distributions=True)
     assert prediction.attention is not None
     assert prediction.distributions is not None
-    return Look(
+    return AttentionMaps(
         crop=crop.cut(image, padding=tracker.padding),
         box_cxcywh=prediction.boxes[0].double().cpu().numpy(),
         names=NAMES[tracker.model.tokenizer.order],
@@ -122,19 +122,19 @@ def bars(distribution: Float64[np.ndarray, "bins"], *, width: int, height: int) 
     return np.where(filled[..., None], np.uint8(40), np.uint8(255)).repeat(3, axis=-1)
 
 
-def strip(look: Look, *, side: int = 192) -> UInt8[np.ndarray, "height width 3"]:
+def strip(attention: AttentionMaps, *, side: int = 192) -> UInt8[np.ndarray, "height width 3"]:
     """One picture: the search region with the box read, then the attention of each token with its distribution.
 
     Args:
-        look: what `look_at` returned.
+        attention: what `predict_attention` returned.
         side: side of each of the five panels, pixels.
     """
-    crop = cv2.resize(look.crop, (side, side), interpolation=cv2.INTER_LINEAR)
-    center, size = look.box_cxcywh[:2] * side, look.box_cxcywh[2:] * side
+    crop = cv2.resize(attention.crop, (side, side), interpolation=cv2.INTER_LINEAR)
+    center, size = attention.box_cxcywh[:2] * side, attention.box_cxcywh[2:] * side
     boxed = draw_boxes(crop, [np.concatenate([center - size / 2, size])])
     low = side // 6
     panels = [("search region", boxed, np.full((low, side, 3), 255, np.uint8))]
-    for name, weights, distribution in zip(look.names, look.maps, look.distributions, strict=True):
+    for name, weights, distribution in zip(attention.names, attention.maps, attention.distributions, strict=True):
         panels.append((name, overlay(crop, weights), bars(distribution, width=side, height=low)))
     images = [titled(np.vstack([above, below]), name, DARK, WHITE) for name, above, below in panels]
     return pictures.strip(images, gap=max(2, side // 48), ground=WHITE)

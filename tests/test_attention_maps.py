@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from seqtrack_lit.attention import Look, attention_maps, bars, look_at, overlay, strip
+from seqtrack_lit.attention_maps import AttentionMaps, attention_maps, bars, overlay, predict_attention, strip
 from seqtrack_lit.models.decoder import Decoder
 from seqtrack_lit.models.encoder import ViTEncoder
 from seqtrack_lit.models.seqtrack import SeqTrack
@@ -28,17 +28,17 @@ def picture(seed: int) -> np.ndarray:
 @pytest.mark.parametrize("memory", ["search", "both"])
 def test_look_reads_what_the_tracker_reads(memory):
     made = tracker(memory=memory)
-    look = look_at(made, picture(1))
-    assert look.crop.shape == (32, 32, 3)
-    assert look.maps.shape == (4, 4, 4)
-    assert look.distributions.shape == (4, 20)
-    total = look.maps.sum((1, 2))
+    attention = predict_attention(made, picture(1))
+    assert attention.crop.shape == (32, 32, 3)
+    assert attention.maps.shape == (4, 4, 4)
+    assert attention.distributions.shape == (4, 20)
+    total = attention.maps.sum((1, 2))
     if memory == "search":
         np.testing.assert_allclose(total, 1, rtol=1e-5)
     else:
         assert (total < 1).all()  # the templates had their share
     # the same frame read by the tracker itself: its confidence is the mean of the largest probabilities
-    assert made.update(picture(1)).confidence == pytest.approx(look.distributions.max(1).mean())
+    assert made.update(picture(1)).confidence == pytest.approx(attention.distributions.max(1).mean())
 
 
 @pytest.mark.parametrize(
@@ -46,7 +46,7 @@ def test_look_reads_what_the_tracker_reads(memory):
     [("cxcywh", ("cx", "cy", "w", "h")), ("whcxcy", ("w", "h", "cx", "cy")), ("xyxy", ("x1", "y1", "x2", "y2"))],
 )
 def test_names_follow_the_order(order, names):
-    assert look_at(tracker(order), picture(1)).names == names
+    assert predict_attention(tracker(order), picture(1)).names == names
 
 
 def test_maps_are_the_last_layer_row_by_row():
@@ -60,7 +60,7 @@ def test_maps_are_the_last_layer_row_by_row():
 
 def test_one_memory_token_has_no_map():
     with pytest.raises(ValueError, match=r"model\.memory must be search or both"):
-        look_at(tracker(memory="mean"), picture(1))
+        predict_attention(tracker(memory="mean"), picture(1))
 
 
 def test_overlay_covers_where_the_weight_is():
@@ -94,14 +94,16 @@ def test_bars_are_in_proportion():
 
 
 def test_strip_shows_five_panels():
-    look = look_at(tracker(), picture(1))
-    shown = strip(look, side=96)
+    attention = predict_attention(tracker(), picture(1))
+    shown = strip(attention, side=96)
     assert shown.dtype == np.uint8
     assert shown.shape == (LABEL + 96 + 16, 5 * 96 + 4 * 2, 3)
-    assert (strip(look, side=96) == shown).all()
+    assert (strip(attention, side=96) == shown).all()
 
 
 def test_strip_draws_boxes_beyond_the_crop():
-    look = look_at(tracker(), picture(1))
-    wild = Look(look.crop, np.array([0.9, 0.5, 0.8, -0.1]), look.names, look.maps, look.distributions)
+    attention = predict_attention(tracker(), picture(1))
+    wild = AttentionMaps(
+        attention.crop, np.array([0.9, 0.5, 0.8, -0.1]), attention.names, attention.maps, attention.distributions
+    )
     assert strip(wild, side=48).shape[0] > 48
