@@ -1,8 +1,11 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
-from seqtrack_lit.attention_maps import AttentionMaps, attention_maps, bars, overlay, predict_attention, strip
+from seqtrack_lit.attention_maps import bars, overlay, predict_attention, strip, template_attention, template_images
+from seqtrack_lit.crops import Crop
 from seqtrack_lit.models.decoder import Decoder
 from seqtrack_lit.models.encoder import ViTEncoder
 from seqtrack_lit.models.seqtrack import SeqTrack
@@ -11,11 +14,11 @@ from seqtrack_lit.tokens import BoxTokenizer
 from seqtrack_lit.tracking.seqtrack import SeqTrackTracker
 
 
-def tracker(order="cxcywh", memory="search") -> SeqTrackTracker:
+def tracker(order="cxcywh", memory="search", bidirectional=False) -> SeqTrackTracker:
     torch.manual_seed(0)
     tokenizer = BoxTokenizer(bins=20, order=order)
     encoder = ViTEncoder(search_size=32, template_size=16, templates=2, patch=8, width=16, depth=1, heads=2)
-    decoder = Decoder(tokenizer=tokenizer, width=16, heads=2, ffn=16)
+    decoder = Decoder(tokenizer=tokenizer, width=16, heads=2, ffn=16, bidirectional=bidirectional)
     made = SeqTrackTracker(SeqTrack(tokenizer=tokenizer, encoder=encoder, decoder=decoder, memory=memory))
     made.init(picture(0), np.array([20.0, 15, 12, 10]))
     return made
@@ -49,13 +52,69 @@ def test_names_follow_the_order(order, names):
     assert predict_attention(tracker(order), picture(1)).names == names
 
 
-def test_maps_are_the_last_layer_row_by_row():
-    # 1 sample, 4 tokens, 2 layers, 2 heads, 2 x 2 search tokens and one template token
-    attention = torch.zeros(1, 4, 2, 2, 5)
-    attention[:, :, 0, :, 3] = 1.0  # the first layer is left out
-    attention[0, 2, 1, 0] = torch.tensor([0.0, 0.6, 0.0, 0.0, 0.4])
-    attention[0, 2, 1, 1] = torch.tensor([0.0, 0.2, 0.8, 0.0, 0.0])
-    np.testing.assert_allclose(attention_maps(attention, 2)[0, 2], [[0, 0.4], [0.4, 0]], rtol=1e-6)
+def test_maps_of_layers_and_heads_row_by_row():
+    # 4 tokens, 2 layers, 2 heads, 2 x 2 search tokens; the first layer looks elsewhere
+    attention = predict_attention(tracker(), picture(1))
+    cross = np.zeros((4, 2, 2, 2, 2), np.float32)
+    cross[:, 0, :, 1, 1] = 1.0
+    cross[2, 1, 0] = [[0.0, 0.6], [0.0, 0.0]]
+    cross[2, 1, 1] = [[0.0, 0.2], [0.8, 0.0]]
+    attention = replace(attention, cross=cross)
+    np.testing.assert_allclose(attention.maps[2], [[0, 0.4], [0.4, 0]], rtol=1e-6)
+    np.testing.assert_allclose(attention.map(head=0)[2], [[0, 0.6], [0, 0]], rtol=1e-6)
+    np.testing.assert_allclose(attention.map(layer=0)[2], [[0, 0], [0, 1]], rtol=1e-6)
+
+
+def test_a_token_sees_those_before_it():
+    own = predict_attention(tracker(), picture(1)).own  # 4 tokens, 2 layers, 2 heads, START and 4 tokens
+    assert own.shape == (4, 2, 2, 5)
+    np.testing.assert_allclose(own.sum(-1), 1, rtol=1e-5)
+    for position in range(4):
+        assert (own[position, ..., : position + 1] > 0).all()
+        assert (own[position, ..., position + 1 :] == 0).all()
+
+
+def test_distributions_before_and_after_the_window():
+    made = tracker()
+    attention = predict_attention(made, picture(1))
+    window = made.model.tokenizer.hann_window().numpy()
+    np.testing.assert_allclose(attention.distributions[:2], attention.unwindowed[:2] * window, rtol=1e-12)
+    np.testing.assert_array_equal(attention.distributions[2:], attention.unwindowed[2:])
+    assert (attention.distributions.argmax(1) == attention.tokens).all()
+
+
+def test_a_forced_token_changes_those_behind_it():
+    made = tracker()
+    free = predict_attention(made, picture(1))
+    other = int((free.tokens[1] + 7) % 20)
+    forced = predict_attention(made, picture(1), forced=(None, other))
+    assert forced.tokens[1] == other
+    np.testing.assert_array_equal(forced.distributions[:2], free.distributions[:2])
+    assert (np.abs(forced.distributions[2:] - free.distributions[2:]).max(1) > 1e-4).all()
+    assert forced.box_cxcywh[1] == pytest.approx(other / 19)
+
+
+def test_the_bidirectional_decoder_is_not_told_of_a_forced_token():
+    made = tracker(bidirectional=True)
+    free, forced = predict_attention(made, picture(1)), predict_attention(made, picture(1), forced=(3,))
+    assert (free.own > 0).all()
+    assert free.own.shape == (4, 2, 2, 4)
+    np.testing.assert_array_equal(forced.tokens, [3, *free.tokens[1:]])
+
+
+def test_attention_to_the_templates():
+    made = tracker()
+    attention = template_attention(made, picture(1))
+    assert attention.shape == (4, 4, 2, 2, 2)  # 4 x 4 search tokens, 2 templates of 2 x 2
+    assert ((attention.sum((2, 3, 4)) > 0) & (attention.sum((2, 3, 4)) < 1)).all()
+    heads = [template_attention(made, picture(1), head=head) for head in range(2)]
+    np.testing.assert_allclose(np.mean(heads, 0), attention, rtol=1e-5)
+    with pytest.raises(ValueError, match="block 1: there are 1"):
+        template_attention(made, picture(1), block=1)
+    first, second = template_images(made)
+    assert (first == second).all()  # both of the first frame so far
+    crop = Crop.around(made.box, factor=made.template_factor, size=16)
+    assert (first == crop.cut(picture(0))).all()
 
 
 def test_one_memory_token_has_no_map():
@@ -103,7 +162,5 @@ def test_strip_shows_five_panels():
 
 def test_strip_draws_boxes_beyond_the_crop():
     attention = predict_attention(tracker(), picture(1))
-    wild = AttentionMaps(
-        attention.crop, np.array([0.9, 0.5, 0.8, -0.1]), attention.names, attention.maps, attention.distributions
-    )
+    wild = replace(attention, box_cxcywh=np.array([0.9, 0.5, 0.8, -0.1]))
     assert strip(wild, side=48).shape[0] > 48

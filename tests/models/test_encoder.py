@@ -2,6 +2,7 @@ import pytest
 import torch
 from torch import nn
 
+from seqtrack_lit.models.attention import merge_heads, split_heads
 from seqtrack_lit.models.encoder import ViTEncoder
 
 SMALL = {"search_size": 32, "template_size": 16, "templates": 2, "patch": 8, "width": 24, "depth": 2, "heads": 2}
@@ -36,6 +37,33 @@ def test_search_features_know_the_templates_only_in_joint_encoding(joint):
     before, after = net(templates, search), net(templates + 1, search)
     assert torch.equal(before[:, : net.search_tokens], after[:, : net.search_tokens]) is not joint
     assert not torch.equal(before[:, net.search_tokens :], after[:, net.search_tokens :])
+
+
+@pytest.mark.parametrize("block", [0, -1])
+def test_search_attention_is_that_of_the_fused_block(block):
+    """Values weighted by it are what the block's own attention gives."""
+    net = encoder()
+    for one in net.parameters():
+        torch.nn.init.normal_(one, std=0.2)
+    images_ = images(net)
+    weights = net.search_attention(*images_, block=block)
+    assert weights.shape == (2, 2, net.search_tokens, net.tokens)
+    torch.testing.assert_close(weights.sum(-1), torch.ones(2, 2, net.search_tokens))
+    tokens = net._tokens(*images_)
+    for one in net.blocks[: block % 2]:
+        tokens = one(tokens)
+    chosen = net.blocks[block]
+    tokens = chosen.norm1(tokens)
+    values = split_heads(chosen.attn.qkv(tokens)[..., 48:], 2)
+    wanted = chosen.attn(tokens, net.search_tokens)
+    torch.testing.assert_close(chosen.attn.proj(merge_heads(weights @ values)), wanted, rtol=0, atol=1e-5)
+
+
+def test_search_attention_where_there_is_none():
+    with pytest.raises(ValueError, match="joint=false: the search region never attends"):
+        encoder(joint=False).search_attention(*images(encoder()))
+    with pytest.raises(ValueError, match="block 2: there are 2"):
+        encoder().search_attention(*images(encoder()), block=2)
 
 
 def test_separate_templates_know_nothing_of_each_other():

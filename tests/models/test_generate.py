@@ -112,11 +112,12 @@ def test_attention_on_request(build, inputs, memory, decoder):
     asked = net.generate(templates, search, past=past, attention=True)
     assert plain.attention is None
     assert torch.equal(plain.tokens, asked.tokens)
+    torch.testing.assert_close(asked.likelihoods, plain.likelihoods, rtol=0, atol=1e-5)  # fused there, written out here
     memory_tokens = net.memory_position.shape[1]
-    assert asked.attention.shape == (2, 4, 2, 4, memory_tokens)  # B, tokens, layers, heads, M
-    torch.testing.assert_close(asked.attention.sum(-1), torch.ones(2, 4, 2, 4))
+    assert asked.attention.cross.shape == (2, 4, 2, 4, memory_tokens)  # B, tokens, layers, heads, M
+    torch.testing.assert_close(asked.attention.cross.sum(-1), torch.ones(2, 4, 2, 4))
     if memory_tokens > 1:
-        assert (asked.attention.std(1).amax((1, 2, 3)) > 1e-4).all()  # the four tokens look at different places
+        assert (asked.attention.cross.std(1).amax((1, 2, 3)) > 1e-4).all()  # the four tokens look at different places
 
 
 def test_attention_rows_belong_to_their_tokens(build, inputs):
@@ -132,7 +133,7 @@ def test_attention_rows_belong_to_their_tokens(build, inputs):
             state.length = position
             token = torch.cat([start, prediction.tokens], 1)[:, position : position + 1]
             _, attention = net.decoder.decode_step(token, state, weights=True)
-            torch.testing.assert_close(attention[:, 0], prediction.attention[:, position])
+            torch.testing.assert_close(attention.cross[:, 0], prediction.attention.cross[:, position])
 
 
 @pytest.mark.parametrize("order", ["cxcywh", "whcxcy"])

@@ -37,6 +37,16 @@ def test_features_are_those_of_the_search_region_alone():
     assert encoder.tokens == encoder.search_tokens == 9
 
 
+def test_search_attention_of_the_blocks_where_both_meet():
+    encoder = SplitEncoder(**SMALL, templates=2)
+    weights = encoder.search_attention(*crops(templates=2), block=1)
+    assert weights.shape == (2, 2, 9, 9 + 2 * 4)
+    torch.testing.assert_close(weights.sum(-1), torch.ones(2, 2, 9))
+    torch.testing.assert_close(weights, encoder.search_attention(*crops(templates=2)))  # the last of two
+    with pytest.raises(ValueError, match="block 2: there are 2"):
+        encoder.search_attention(*crops(templates=2), block=2)
+
+
 def test_the_mark_of_a_box_that_covers_a_quarter_of_the_tokens():
     encoder = SplitEncoder(**SMALL)
     with torch.no_grad():

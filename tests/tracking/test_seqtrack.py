@@ -239,7 +239,7 @@ def test_looking_does_not_move_the_tracker(video: Video) -> None:
         each.init(video.frames[0], video.boxes[0])
     prediction = tracker.predict(video.frames[5], attention=True, distributions=True)[1]
     assert prediction.attention is not None
-    assert prediction.attention.shape == (1, 4, 1, 2, 4)
+    assert prediction.attention.cross.shape == (1, 4, 1, 2, 4)
     assert prediction.distributions is not None
     assert prediction.distributions.shape == (1, 4, 40)
     np.testing.assert_array_equal(tracker.update(video.frames[1]).box_xywh, plain.update(video.frames[1]).box_xywh)

@@ -48,7 +48,8 @@ def test_steps_of_every_kind_of_model(
     losses = module.losses(net, batch)
     losses["loss"].backward()
     assert net.decoder.embedding.weight.grad is not None
-    assert len(losses) == (5 if net.decoder.bidirectional else 6)
+    assert len(losses) == (6 if net.decoder.bidirectional else 7)
+    assert float(losses["samples"].mean()) == pytest.approx(float(losses["loss"].detach()))
     assert {f"loss_{name}" for name in ("x1", "x2") if settings.get("order") == "xyxy"} <= losses.keys()
     assert module.boxes(batch).shape == (size, 4)
 

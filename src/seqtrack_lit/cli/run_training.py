@@ -188,6 +188,7 @@ def _parts(
     numbers = {"batch": budget.batch, "epoch_samples": budget.samples_per_epoch, "total_samples": budget.total}
     data: TrackingData = instantiate(config.data, **numbers)
     data.setup()
+    module.datasets = tuple(data.summary())
     return module, data
 
 

@@ -21,6 +21,16 @@ from seqtrack_lit.checks import flag, number, whole
 from seqtrack_lit.models.attention import Heads, attend, merge_heads, split_heads
 from seqtrack_lit.tokens import BoxTokenizer
 
+
+class Attended(NamedTuple):
+    """Attention weights behind logits, each row sums to 1: `cross` [B l layers H M] over the memory, `own`
+    [B l layers H S] over the token sequence itself, 0 on tokens not yet written.
+    """
+
+    cross: Tensor
+    own: Tensor
+
+
 Memory = Float[Tensor, "B M D"]
 MemoryPosition = Float[Tensor, "1 M D"]
 Weights = Float[Tensor, "B H Q K"]
@@ -103,8 +113,8 @@ class DecoderLayer(nn.Module):
         cache: KVCache | None,
         positions: Int64[Tensor, "L"],
         weights: bool,
-    ) -> tuple[Float[Tensor, "B L D"], Weights | None]:
-        """The tokens at `positions` of the sequence through the layer, and the cross-attention if `weights`.
+    ) -> tuple[Float[Tensor, "B L D"], Float[Tensor, "B H L M"] | None, Float[Tensor, "B H L S"] | None]:
+        """The tokens at `positions` of the sequence through the layer; if `weights`, cross- and self-attention.
 
         Without a cache the tokens are the whole sequence; with one, their keys and values are written into it.
         """
@@ -114,7 +124,7 @@ class DecoderLayer(nn.Module):
             cache.keys.index_copy_(2, positions, keys_values.keys)
             cache.values.index_copy_(2, positions, keys_values.values)
             keys_values = cache
-        output, _ = self.self_attention(y + position, keys_values, attn_mask)
+        output, own = self.self_attention(y + position, keys_values, attn_mask, weights=weights)
         x = x + self.dropout(output)
         if not self.pre_norm:
             x = self.norm1(x)
@@ -126,7 +136,7 @@ class DecoderLayer(nn.Module):
             x = self.norm2(x)
 
         x = x + self.dropout(self.ffn(self.norm3(x) if self.pre_norm else x))
-        return x if self.pre_norm else self.norm3(x), attention
+        return x if self.pre_norm else self.norm3(x), attention, own
 
 
 @runtime_checkable
@@ -248,12 +258,12 @@ class Decoder(nn.Module):
 
     def decode_step(
         self, tokens: Int64[Tensor, "B L"], state: DecoderState, *, weights: bool = False
-    ) -> tuple[Float[Tensor, "B l V"], Float[Tensor, "B l layers H M"] | None]:
+    ) -> tuple[Float[Tensor, "B l V"], Attended | None]:
         """Process the next tokens of a sequence; keys and values of earlier ones are in the state.
 
         Returns:
             Logits of the token after the last one (bidirectional: of each of the four queries) and, if `weights`, the
-            cross-attention behind them: each row over the memory sums to 1.
+            attention behind them.
         """
         states, attention = self._run_layers(tokens, state.memory, state.cache, state.length, weights=weights)
         state.length += tokens.shape[1]
@@ -261,7 +271,10 @@ class Decoder(nn.Module):
         logits = self.logits(states[:, -outputs:])
         if not weights:
             return logits, None
-        return logits, torch.stack(attention, dim=1)[..., -outputs:, :].permute(0, 3, 1, 2, 4)  # B layers H l M
+        cross, own = (
+            torch.stack(one, 1)[..., -outputs:, :].permute(0, 3, 1, 2, 4) for one in zip(*attention, strict=True)
+        )
+        return logits, Attended(cross, own)  # from B layers H l M and B layers H l S
 
     def logits(self, states: Float[Tensor, "B l D"]) -> Float[Tensor, "B l V"]:
         """The vocabulary head, its last layer in float32.
@@ -300,7 +313,7 @@ class Decoder(nn.Module):
         done: int,
         *,
         weights: bool,
-    ) -> tuple[Float[Tensor, "B L D"], list[Tensor]]:
+    ) -> tuple[Float[Tensor, "B L D"], list[tuple[Tensor, Tensor]]]:
         """The tokens at positions done, done + 1, ... of the sequence through all layers and the final norm."""
         positions = torch.arange(done, done + tokens.shape[1], device=tokens.device)
         position = self.position if self.past_position is None else torch.cat([self.past_position, self.position], 1)
@@ -310,11 +323,11 @@ class Decoder(nn.Module):
             seen = torch.arange(self.sequence_length if cache else tokens.shape[1], device=tokens.device)
             attn_mask = seen <= positions[:, None]
         x = self.embedding_dropout(self.embedding_norm(self.embedding(tokens)))
-        attention: list[Tensor] = []
+        attention: list[tuple[Tensor, Tensor]] = []
         for i, layer in enumerate(self.layers):
-            x, attended = layer(x, position, memory[i], attn_mask, cache[i] if cache else None, positions, weights)
-            if attended is not None:
-                attention.append(attended)
+            x, cross, own = layer(x, position, memory[i], attn_mask, cache[i] if cache else None, positions, weights)
+            if weights:
+                attention.append((cross, own))
         return self.norm(x), attention
 
     @torch.no_grad()

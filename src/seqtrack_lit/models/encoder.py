@@ -88,6 +88,27 @@ class Encoder(nn.Module):
         """The features of the search region alone; overridden where the others need not be computed."""
         return cast(Tensor, self(templates, search))[:, : self.search_tokens]
 
+    def search_attention(
+        self,
+        templates: Templates,
+        search: Search,
+        template_boxes: Float[Tensor, "B T 4"] | None = None,
+        *,
+        block: int = -1,
+    ) -> Float[Tensor, "B heads N A"]:
+        """The attention of the search tokens to all tokens in a block, by head; each row sums to 1.
+
+        Args:
+            templates: normalised template crops.
+            search: normalised search crop.
+            template_boxes: the target in each template, for encoders with `reads_boxes`.
+            block: number of the block, from 0, or -1 for the last one.
+
+        Raises:
+            ValueError: this encoder does not compute it, or there is no such block.
+        """
+        raise ValueError("attention weights are returned by the encoders ViTEncoder and SplitEncoder, not by timm's")
+
 
 class Attention(nn.Module):
     """Self-attention with one matrix for queries, keys and values, as in timm."""
@@ -105,6 +126,13 @@ class Attention(nn.Module):
         outputs, _ = attend(queries[:, :, :first], keys, values)
         return cast(Tensor, self.proj(merge_heads(outputs)))
 
+    def weights(self, tokens: Float[Tensor, "B N C"], first: int) -> Float[Tensor, "B H n N"]:
+        """The attention of the first n tokens to all tokens; each row sums to 1."""
+        qkv = self.qkv(tokens).view(*tokens.shape[:2], 3, self.heads, -1).permute(2, 0, 3, 1, 4)  # 3 B H N E
+        _, weights = attend(qkv[0, :, :, :first], qkv[1], qkv[2], weights=True)
+        assert weights is not None
+        return weights
+
 
 class Block(nn.Module):
     """Attention and a two-layer MLP, each after a norm and around a residual."""
@@ -121,6 +149,23 @@ class Block(nn.Module):
         """Tokens to tokens; only the first n come out where the others are not needed."""
         tokens = tokens[:, :first] + self.attn(self.norm1(tokens), first)
         return cast(Tensor, tokens + self.mlp(self.norm2(tokens)))
+
+
+def attention_in(
+    blocks: nn.ModuleList, tokens: Float[Tensor, "B N C"], block: int, first: int
+) -> Float[Tensor, "B H n N"]:
+    """The attention of the first n tokens in one of some blocks.
+
+    Raises:
+        ValueError: there is no such block.
+    """
+    if not -len(blocks) <= block < len(blocks):
+        raise ValueError(f"block {block}: there are {len(blocks)} in which search region and templates meet")
+    number = block % len(blocks)
+    for one in blocks[:number]:
+        tokens = one(tokens, None)
+    last = cast(Block, blocks[number])
+    return last.attn.weights(last.norm1(tokens), first)
 
 
 def check_sizes(patch: int, **sizes: int) -> None:
@@ -214,22 +259,37 @@ class ViTEncoder(Encoder):
 
     def forward(self, templates: Templates, search: Search) -> Float[Tensor, "B A C"]:
         """Normalised images to features: search region first, then the templates one after another."""
+        if self.joint:
+            return self._run_blocks(self._tokens(templates, search))
         search_tokens = self._embed(search) + self.search_position
         template_tokens = self._embed(templates.flatten(0, 1)) + self.template_position  # BT M C
-        if self.joint:
-            return self._run_blocks(torch.cat([search_tokens, _concat_templates(template_tokens, len(search))], dim=1))
         return torch.cat(
             [self._run_blocks(search_tokens), _concat_templates(self._run_blocks(template_tokens), len(search))], dim=1
         )
 
     def search_features(self, templates: Templates, search: Search) -> Float[Tensor, "B N C"]:
         """The features of the search region alone: the last block computes no others."""
-        search_tokens = self._embed(search) + self.search_position
         if not self.joint:
-            return self._run_blocks(search_tokens)
-        template_tokens = self._embed(templates.flatten(0, 1)) + self.template_position
-        tokens = torch.cat([search_tokens, _concat_templates(template_tokens, len(search))], dim=1)
-        return self._run_blocks(tokens, self.search_tokens)
+            return self._run_blocks(self._embed(search) + self.search_position)
+        return self._run_blocks(self._tokens(templates, search), self.search_tokens)
+
+    def search_attention(
+        self,
+        templates: Templates,
+        search: Search,
+        template_boxes: Float[Tensor, "B T 4"] | None = None,
+        *,
+        block: int = -1,
+    ) -> Float[Tensor, "B heads N A"]:
+        """See `Encoder`."""
+        if not self.joint:
+            raise ValueError("model.encoder.joint=false: the search region never attends to the templates")
+        return attention_in(self.blocks, self._tokens(templates, search), block, self.search_tokens)
+
+    def _tokens(self, templates: Templates, search: Search) -> Float[Tensor, "B A C"]:
+        search_tokens = self._embed(search) + self.search_position
+        template_tokens = self._embed(templates.flatten(0, 1)) + self.template_position  # BT M C
+        return torch.cat([search_tokens, _concat_templates(template_tokens, len(search))], dim=1)
 
     def _embed(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b n C"]:
         return cast(Tensor, self.patch_embed(images)).flatten(2).transpose(1, 2)  # b C y x -> b (y x) C

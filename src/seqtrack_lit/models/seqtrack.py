@@ -6,7 +6,7 @@ Letters: B batch, T templates, N search tokens, A all tokens, M memory tokens, C
 V vocabulary, P past boxes, L input tokens.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Literal, NamedTuple, Protocol, cast, get_args, runtime_checkable
 
@@ -15,12 +15,13 @@ from jaxtyping import Float, Float64, Int64
 from torch import Tensor, nn
 
 from seqtrack_lit.checks import flag
-from seqtrack_lit.models.decoder import Decoder
+from seqtrack_lit.models.decoder import Attended, Decoder
 from seqtrack_lit.models.encoder import Encoder, Search, Templates
 from seqtrack_lit.models.inference_decoder import InferenceDecoder
 from seqtrack_lit.tokens import BoxTokenizer
 
 MemoryKind = Literal["search", "both", "mean"]
+Forced = Sequence[int | None]
 
 
 class Logits(NamedTuple):
@@ -35,15 +36,16 @@ class Prediction(NamedTuple):
 
     `tokens` [B 4] in the tokenizer's order; `boxes` [B 4] cxcywh, fractions of the search crop, float32;
     `likelihoods` [B 4] of the tokens, after the Hann window (float64 with it, else float32); where asked for,
-    `attention` [B 4 layers heads M], cross-attention behind each token, and `distributions` [B 4 bins], the
-    probabilities each token was chosen from, after the Hann window.
+    `attention`, what each token attended to, and `distributions` [B 4 bins], the probabilities each token was chosen
+    from, after the Hann window; `unwindowed` [B 4 bins] are those before it.
     """
 
     tokens: Tensor
     boxes: Tensor
     likelihoods: Tensor
-    attention: Tensor | None
-    distributions: Tensor | None
+    attention: Attended | None = None
+    distributions: Tensor | None = None
+    unwindowed: Tensor | None = None
 
 
 @runtime_checkable
@@ -178,6 +180,7 @@ class SeqTrack(nn.Module):
         decoder: InferenceDecoder | None = None,
         attention: bool = False,
         distributions: bool = False,
+        forced: Forced = (),
     ) -> Prediction:
         """Greedy generation of the four tokens; call it in eval mode.
 
@@ -188,8 +191,10 @@ class SeqTrack(nn.Module):
             past: tokens of the last P boxes in the coordinates of this search crop, oldest first.
             template_boxes: the target in each template (cxcywh, fractions), for encoders with `reads_boxes`.
             decoder: made of this model; takes the place of its decoder unless `attention`.
-            attention: return the cross-attention behind each token.
+            attention: return the attention behind each token.
             distributions: return the probabilities each token was chosen from.
+            forced: tokens to go on from in the place of the chosen ones, None where nothing is forced: forced=(12,)
+                writes token 12 first and lets the model choose the other three.
         """
         features = self.features(templates, search, template_boxes)
         return self.generate_from(
@@ -199,6 +204,7 @@ class SeqTrack(nn.Module):
             decoder=decoder,
             attention=attention,
             distributions=distributions,
+            forced=forced,
         )
 
     @torch.no_grad()
@@ -211,10 +217,11 @@ class SeqTrack(nn.Module):
         decoder: InferenceDecoder | None = None,
         attention: bool = False,
         distributions: bool = False,
+        forced: Forced = (),
     ) -> Prediction:
         """The second half of `generate`, for `features` of the images."""
         memory = self._to_memory(features)
-        step: Callable[[Tensor], tuple[Tensor, Tensor | None]]
+        step: Callable[[Tensor], tuple[Tensor, Attended | None]]
         if decoder is None or attention:
             state, tokens = self.decoder.prefill(memory, self.memory_position, past)
             step = partial(self.decoder.decode_step, state=state, weights=attention)
@@ -222,11 +229,12 @@ class SeqTrack(nn.Module):
             inference_state, tokens = decoder.prefill(memory, past)
             step = partial(decoder.decode_step, state=inference_state)
         chosen: list[_Token] = []
-        attended: list[Tensor] = []
+        attended: list[Attended] = []
         while len(chosen) < 4:  # causal: four steps of one token; bidirectional: one step of four
             logits, weights = step(tokens)
             for next_logits in logits.unbind(1):
-                chosen.append(self._choose(next_logits, len(chosen), hann_window))
+                wanted = forced[len(chosen)] if len(chosen) < len(forced) else None
+                chosen.append(self._choose(next_logits, len(chosen), hann_window, wanted))
             attended += [] if weights is None else [weights]
             tokens = chosen[-1].token[:, None]
         box_tokens = torch.stack([one.token for one in chosen], dim=1)
@@ -234,19 +242,27 @@ class SeqTrack(nn.Module):
             tokens=box_tokens,
             boxes=self.tokenizer.decode(box_tokens),
             likelihoods=torch.cat([one.likelihood[:, None] for one in chosen], dim=1),  # cat: float64 wins
-            attention=torch.cat(attended, dim=1) if attention else None,
+            attention=Attended(*(torch.cat(one, dim=1) for one in zip(*attended, strict=True))) if attention else None,
             distributions=torch.cat([one.distribution[:, None] for one in chosen], dim=1) if distributions else None,
+            unwindowed=torch.stack([one.unwindowed for one in chosen], dim=1) if distributions else None,
         )
 
     def _choose(
-        self, logits: Float[Tensor, "B V"], position: int, hann_window: Float64[Tensor, "bins"] | None
+        self,
+        logits: Float[Tensor, "B V"],
+        position: int,
+        hann_window: Float64[Tensor, "bins"] | None,
+        forced: int | None,
     ) -> "_Token":
         """The likeliest coordinate token: softmax over the whole vocabulary, cut, not normalised again, windowed."""
-        probabilities = logits.float().softmax(-1)[:, : self.tokenizer.bins]
+        unwindowed = probabilities = logits.float().softmax(-1)[:, : self.tokenizer.bins]
         if hann_window is not None and position in self.tokenizer.window_positions:
             probabilities = probabilities * hann_window  # float64, which decides the argmax
-        likelihood, token = probabilities.max(-1)
-        return _Token(token, likelihood, probabilities)
+        if forced is None:
+            likelihood, token = probabilities.max(-1)
+        else:
+            likelihood, token = probabilities[:, forced], torch.full_like(logits[:, 0], forced, dtype=torch.long)
+        return _Token(token, likelihood, probabilities, unwindowed)
 
     def features(
         self, templates: Templates, search: Search, template_boxes: Float[Tensor, "B T 4"] | None = None
@@ -278,6 +294,7 @@ class _Token(NamedTuple):
     token: Int64[Tensor, "B"]
     likelihood: Float[Tensor, "B"]
     distribution: Float[Tensor, "B bins"]
+    unwindowed: Float[Tensor, "B bins"]
 
 
 def check_memory(memory: str, *, joint: bool) -> None:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from seqtrack_lit.boxes import Boxes, cxcywh_to_xyxy
 from seqtrack_lit.checks import flag, number, whole
-from seqtrack_lit.models.encoder import Block, Encoder, Search, Templates
+from seqtrack_lit.models.encoder import Block, Encoder, Search, Templates, attention_in
 
 
 class ScaledBlock(Block):
@@ -125,16 +125,26 @@ class SplitEncoder(Encoder):
             search: search crop.
             template_boxes: the target in each template (cxcywh, fractions); None: a central square.
         """
-        count = self.search_tokens
+        tokens = self._tokens(templates, search, template_boxes)
+        for block in self.blocks[self.apart : -1]:
+            tokens = block(tokens)
+        features: Tensor = self.norm(self.blocks[-1](tokens, self.search_tokens))
+        return features
+
+    def search_attention(
+        self, templates: Templates, search: Search, template_boxes: Boxes | None = None, *, block: int = -1
+    ) -> Float[Tensor, "B heads N A"]:
+        """See `Encoder`; blocks are counted from the first one in which search region and template meet."""
+        tokens = self._tokens(templates, search, template_boxes)
+        return attention_in(self.blocks[self.apart :], tokens, block, self.search_tokens)
+
+    def _tokens(self, templates: Templates, search: Search, template_boxes: Boxes | None) -> Float[Tensor, "B A C"]:
+        """What the blocks apart make of search region and templates, the target marked."""
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
             search_tokens = self._apart(search, self.search_position)
             template_tokens = self._apart(templates.flatten(0, 1), self.template_position)  # BT M C
         template_tokens = template_tokens.reshape(len(search), -1, self.width)  # BT M C -> B (T M) C
-        tokens = torch.cat([search_tokens, template_tokens + self._marks(template_boxes, template_tokens)], dim=1)
-        for block in self.blocks[self.apart : -1]:
-            tokens = block(tokens)
-        features: Tensor = self.norm(self.blocks[-1](tokens, count))
-        return features
+        return torch.cat([search_tokens, template_tokens + self._marks(template_boxes, template_tokens)], dim=1)
 
     def _apart(self, images: Float[Tensor, "b 3 h w"], position: Float[Tensor, "1 n C"]) -> Float[Tensor, "b n C"]:
         tokens: Tensor = self.patch_embed(images).flatten(2).transpose(1, 2) + position  # b C y x -> b (y x) C

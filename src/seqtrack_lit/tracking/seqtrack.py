@@ -24,7 +24,7 @@ from seqtrack_lit.crops import Crop, Image, Padding
 from seqtrack_lit.models.checkpoint import load_model
 from seqtrack_lit.models.encoder import normalise
 from seqtrack_lit.models.inference_decoder import InferenceDecoder
-from seqtrack_lit.models.seqtrack import Prediction, SeqTrack
+from seqtrack_lit.models.seqtrack import Forced, Prediction, SeqTrack
 from seqtrack_lit.tracking.cuda_graph import CapturedGeneration
 from seqtrack_lit.tracking.tracker import Estimate, check_first_box, check_image, not_started
 from seqtrack_lit.weights import SMALL
@@ -205,16 +205,18 @@ class SeqTrackTracker:
             self.template_boxes = torch.cat([self.template_boxes[:, :1], self.template_boxes[:, 2:], box], dim=1)
         return Estimate(np.asarray(self.box), float(likelihoods.mean()), updated)
 
-    def predict(self, image: Image, *, attention: bool = False, distributions: bool = False) -> tuple[Crop, Prediction]:
-        """The box in the search region around the present one, which stays; intermediates on request."""
+    def predict(
+        self, image: Image, *, attention: bool = False, distributions: bool = False, forced: Forced = ()
+    ) -> tuple[Crop, Prediction]:
+        """The box in the search region around the present one, which stays; see `SeqTrack.generate` for the rest."""
         if self.frame < 0:
             raise not_started()
         crop = self.search_crop()
         past = self.past_tokens(crop) if self.model.past else None
-        if self._captured is not None and not (attention or distributions):
+        if self._captured is not None and not (attention or distributions or forced):
             found = self._captured(self.templates, self._crop(crop, image), past, self.template_boxes)
             tokens, boxes, likelihoods = (part.clone() for part in (found.tokens, found.boxes, found.likelihoods))
-            return crop, Prediction(tokens, boxes, likelihoods, attention=None, distributions=None)
+            return crop, Prediction(tokens, boxes, likelihoods)
         with torch.inference_mode():
             prediction = self.model.generate(
                 self.templates,
@@ -225,8 +227,13 @@ class SeqTrackTracker:
                 decoder=self._decoder,
                 attention=attention,
                 distributions=distributions,
+                forced=forced,
             )
         return crop, prediction
+
+    def search_pixels(self, image: Image) -> Float[Tensor, "1 3 S S"]:
+        """The search region around the present box, as the network takes it."""
+        return self._pixels(self.search_crop(), image)
 
     def search_crop(self) -> Crop:
         """The search region around the present box."""

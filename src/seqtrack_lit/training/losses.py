@@ -16,10 +16,14 @@ from seqtrack_lit.tokens import BoxTokenizer
 
 
 class TokenLoss(NamedTuple):
-    """`total`, a scalar; `tokens` [L], the plain mean cross-entropy of each position (for looking, no gradient)."""
+    """`total`, a scalar, the mean of `samples` [B]; `tokens` [L], the plain mean cross-entropy of each position.
+
+    `samples` and `tokens` are for looking and have no gradient.
+    """
 
     total: Tensor
     tokens: Tensor
+    samples: Tensor
 
 
 def token_loss(
@@ -51,7 +55,9 @@ def token_loss(
         loss = torch.cat([soft, hard[:, 4:]], dim=1)
     weight = torch.ones(loss.shape[1], device=loss.device)
     weight[4:] = end_weight
-    return TokenLoss((loss * weight).sum() / (weight.sum() * len(loss)), hard.detach().mean(0))
+    weighted = loss * weight
+    total = weighted.sum() / (weight.sum() * len(loss))
+    return TokenLoss(total, hard.detach().mean(0), weighted.detach().sum(1) / weight.sum())
 
 
 def _gaussian(boxes_cxcywh: Boxes, tokenizer: BoxTokenizer, sigma: float) -> Float[Tensor, "B 4 bins"]:

@@ -5,11 +5,12 @@ clipping), all means over the logged interval and over processes; `train/lr_<gro
 in percent `val/pair_iou` (boxes generated for held-out pairs), `val/pair_iou_other` (the same with another sample's
 templates) and `val/reliance`, their difference: a model that finds "the blob near the centre" without ever looking at
 its template has a reliance of 0, whatever its loss says. The second validation loader, pairs with the narrow jitter of
-tracking, logs the same names with `_narrow`. Tracking of whole videos: callbacks/track_videos.py.
+tracking, logs the same names with `_narrow`. Of a mix of several data sets also `data/loss_<set>`, the tokens' loss of
+its samples, and `data/share_<set>`, their percentage. Tracking of whole videos: callbacks/track_videos.py.
 """
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -47,7 +48,7 @@ class Means:
     def __init__(self) -> None:
         self._sums: dict[str, Tensor] = {}  # pairs as in Sums, float64
 
-    def add(self, values: Mapping[str, Tensor | float], weight: float = 1.0) -> None:
+    def add(self, values: Mapping[str, Tensor | float], weight: Tensor | float = 1.0) -> None:
         """Add a number by name, counted `weight` times."""
         for name, value in values.items():
             value = torch.as_tensor(value, dtype=torch.float64).detach()
@@ -140,12 +141,13 @@ class SeqTrackModule(LightningModule):
                 module.requires_grad_(used)
         self.net, self.optim, self.budget = net, optim, budget
         self.description = dict(description or {})
+        self.datasets: Sequence[str] = ()  # names in the mix, by their number in a batch
         # no submodule: its weights belong under ckpt["ema"], not into the state dict
         self._average = [Ema(net, ema_decay)] if ema_decay else []
         self.means = Means()  # numbers of training since they were last recorded
         self.latest: dict[str, float] = {}  # numbers whose last value is recorded
+        self.nonfinite = 0  # steps in a row whose loss or gradient was no number
         self._validated = Means()
-        self._nonfinite = 0
         self._step: list[tuple[Batch, Tensor]] = []  # batches of the present step and their losses
 
     @property
@@ -163,7 +165,7 @@ class SeqTrackModule(LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def losses(self, net: SeqTrack, batch: Batch, features: Tensor | None = None) -> dict[str, Tensor]:
-        """The loss of a batch as "loss", and its parts: "loss_<coordinate>" per token, "loss_dense".
+        """The loss of a batch as "loss", its parts "loss_<coordinate>" and "loss_dense", "samples" [B] of the tokens.
 
         Args:
             net: the network.
@@ -182,11 +184,13 @@ class SeqTrackModule(LightningModule):
         if logits.dense is not None and self.dense_weight:
             parts["loss_dense"] = dense_loss(logits.dense, batch.box)
             total = total + self.dense_weight * parts["loss_dense"]
-        return {"loss": total, **{name: part.detach() for name, part in parts.items()}}
+        parts = {name: part.detach() for name, part in parts.items()}
+        return {"loss": total, **parts, "samples": tokens.samples}
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Loss of a batch."""
         losses = self.losses(self.net, batch)
+        self._add_datasets(batch, losses.pop("samples"))
         self._step.append((batch, losses["loss"].detach()))
         self.means.add({f"train/{name}": loss.detach() for name, loss in losses.items()})
         size, several = len(batch.box), self.trainer.world_size > 1
@@ -196,6 +200,14 @@ class SeqTrackModule(LightningModule):
         )
         # a loss that is no number makes the gradient none, so that all processes see it in the norm
         return losses["loss"] * torch.where(losses["loss"].isfinite(), 1.0, torch.nan)
+
+    def _add_datasets(self, batch: Batch, losses: Tensor) -> None:
+        """Count the samples of each data set, with their losses [B]."""
+        for place, name in enumerate(self.datasets if len(self.datasets) > 1 else ()):
+            own = batch.dataset == place
+            self.means.add({f"data/share_{name}": 100 * own.double().mean()}, len(own))
+            mean = torch.where(own, losses, 0.0).sum() / own.sum()  # of none: NaN, left out
+            self.means.add({f"data/loss_{name}": mean}, own.sum())
 
     def configure_gradient_clipping(
         self,
@@ -209,7 +221,7 @@ class SeqTrackModule(LightningModule):
         self.latest |= {f"train/lr_{group['name']}": float(group["lr"]) for group in optimizer.param_groups}
         scaler = getattr(self.trainer.precision_plugin, "scaler", None)
         if bool(norm.isfinite()):
-            self._nonfinite = 0
+            self.nonfinite = 0
         elif scaler is None or scaler.get_scale() <= 1:
             self._leave_out()
         # else the scaler leaves the step out, and halves the scale at which fp16 overflowed
@@ -217,11 +229,11 @@ class SeqTrackModule(LightningModule):
 
     def _leave_out(self) -> None:
         """Take no step; stop, with the batches kept, when it is the last one in a row that is allowed."""
-        self._nonfinite += 1
+        self.nonfinite += 1
         for parameter in self.net.parameters():
             parameter.grad = None  # optimizers pass over parameters without a gradient
-        text = f"loss or gradient was not finite in {self._nonfinite} steps in a row, last in step {self.global_step}"
-        if self._nonfinite < self.nonfinite_limit:
+        text = f"loss or gradient was not finite in {self.nonfinite} steps in a row, last in step {self.global_step}"
+        if self.nonfinite < self.nonfinite_limit:
             if self.trainer.is_global_zero:
                 log.warning("%s: left out; training stops at train.nonfinite_limit=%d", text, self.nonfinite_limit)
             return
