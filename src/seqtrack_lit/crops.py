@@ -56,11 +56,13 @@ class Crop:
         """Crop pixels per image pixel."""
         return self.size / self.side
 
-    def cut(self, image: Image, *, padding: Padding = "exact") -> UInt8[np.ndarray, "size size 3"]:
+    def cut(
+        self, image: Image, *, padding: Padding = "exact", mirrored: bool = False
+    ) -> UInt8[np.ndarray, "size size 3"]:
         """The window's pixels, resized bilinearly; see `cut_window`."""
         # Python's round is half-to-even, as in the official code.
         x1, y1 = (round(c - self.side * 0.5) for c in self.center)
-        return cut_window(image, (x1, y1, self.side, self.side), self.size, padding)
+        return cut_window(image, (x1, y1, self.side, self.side), self.size, padding, mirrored)
 
     def to_crop(
         self, boxes_xywh: Float64[np.ndarray, "rows 4"], normaliser: Normaliser = "S-1"
@@ -96,7 +98,7 @@ class Crop:
 
 
 def cut_window(
-    image: Image, window_xywh: tuple[int, int, int, int], size: int, padding: Padding
+    image: Image, window_xywh: tuple[int, int, int, int], size: int, padding: Padding, mirrored: bool = False
 ) -> UInt8[np.ndarray, "{size} {size} 3"]:
     """A window's pixels, resized bilinearly to a square; black outside the image.
 
@@ -106,15 +108,19 @@ def cut_window(
         size: side of the result, pixels.
         padding: "official" repeats a quirk of the official code: a window that reaches the image's right (bottom)
             edge loses the image's last column (row) to black. Needed for equal pixels with official checkpoints.
+        mirrored: the window lies in the image mirrored left to right; only what it shows is mirrored.
     """
     height, width = image.shape[:2]
     x1, y1, x2, y2 = *window_xywh[:2], window_xywh[0] + window_xywh[2], window_xywh[1] + window_xywh[3]
     shift = 1 if padding == "official" else 0
     left, top = max(0, -x1), max(0, -y1)
     right, bottom = max(x2 - width + shift, 0), max(y2 - height + shift, 0)
-    inside = image[y1 + top : y2 - bottom, x1 + left : x2 - right] if y2 > 0 and x2 > 0 else image[:0, :0]
+    columns = (width - x2 + right, max(0, width - x1 - left)) if mirrored else (x1 + left, x2 - right)
+    inside = image[y1 + top : y2 - bottom, slice(*columns)] if y2 > 0 and x2 > 0 else image[:0, :0]
     if inside.size == 0:
         return np.zeros((size, size, 3), np.uint8)
+    if mirrored:  # before it is resized: OpenCV's rounding is not symmetric for windows of 2048 pixels and others
+        inside = cv2.flip(inside, 1)
     if left or top or right or bottom:
         inside = cv2.copyMakeBorder(inside, top, bottom, left, right, cv2.BORDER_CONSTANT, value=(0, 0, 0))
     return np.asarray(cv2.resize(inside, (size, size)), np.uint8)

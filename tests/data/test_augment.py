@@ -1,13 +1,16 @@
 """Geometry and colours of a sample; crops and boxes against recorded outputs of the official training code."""
 
 import pickle
+import random
 from pathlib import Path
 
+import albumentations
 import numpy as np
 import pytest
 import torch
 
 from seqtrack_lit.boxes import cxcywh_to_xywh
+from seqtrack_lit.crops import Crop, Padding
 from seqtrack_lit.data.samples.augment import (
     Augmentation,
     CropSettings,
@@ -41,7 +44,8 @@ def test_shared_flip_moves_the_target_with_its_pixels() -> None:
     image = np.zeros((6, 10, 3), np.uint8)
     image[1:3, 2:5] = 255
     shared = SharedAugmentation(grayscale=False, flip=True)
-    flipped = shared.image(image)
+    # side 10, of which 2 rows above and below the image are black, at a size that changes no pixel
+    flipped = CropSettings().cut(Crop((5.0, 3.0), 10, 10), shared.image(image), mirrored=shared.flip)[2:8]
     y, x = np.nonzero(flipped[..., 0])
     # mirrored: pixel x goes to 9 - x, so 5..7; the box is 10 - 2 - 3 = 5, 1, 3, 2
     assert (x.min(), x.max(), y.min(), y.max()) == (5, 7, 1, 2)
@@ -50,6 +54,16 @@ def test_shared_flip_moves_the_target_with_its_pixels() -> None:
     assert shared.boxes(box, 10, 1.0).tolist() == [[4, 1, 3, 2]]  # official: one pixel too far left
     assert box.tolist() == [[2, 1, 3, 2]]
     assert SharedAugmentation(grayscale=False, flip=False).boxes(box, 10) is box
+
+
+@pytest.mark.parametrize("padding", ["exact", "official"])
+def test_a_mirrored_cut_is_a_cut_of_the_mirrored_image(padding: Padding) -> None:
+    rng = np.random.default_rng(0)
+    image = rng.integers(0, 256, (60, 90, 3), np.uint8)
+    for _ in range(100):
+        crop = Crop((rng.uniform(-10, 100), rng.uniform(-10, 70)), int(rng.integers(1, 150)), 48)
+        expected = crop.cut(np.ascontiguousarray(image[:, ::-1]), padding=padding)
+        assert np.array_equal(crop.cut(image, padding=padding, mirrored=True), expected)
 
 
 def test_grey_keeps_three_channels() -> None:
@@ -116,6 +130,17 @@ def test_brightness_is_a_pure_function_of_the_generator() -> None:
     assert (augmentation.colors(np.random.default_rng(0))(np.full((2, 2, 3), 255, np.uint8)) >= 204).all()  # clamped
 
 
+def test_brightness_is_that_of_albumentations() -> None:
+    noise = albumentations.MultiplicativeNoise(multiplier=(0.8, 1.2), per_channel=False, elementwise=False, p=1.0)
+    ours, theirs = brightness(), albumentations.Compose([noise], strict=True)
+    image = np.arange(256, dtype=np.uint8).reshape(16, 16)[..., None].repeat(3, 2)
+    for seed in range(200):
+        for transform in (ours, theirs):
+            transform.set_random_state(np.random.default_rng(seed), random.Random(seed))
+        for _ in range(2):
+            assert np.array_equal(ours(image=image)["image"], theirs(image=image)["image"])
+
+
 def test_channel_gain_is_about_mid_grey() -> None:
     rng = np.random.default_rng(0)
     image = np.full((2, 2, 3), 40, np.uint8)
@@ -144,6 +169,7 @@ def test_a_window_that_shows_nothing_is_an_error() -> None:
         (lambda: CropSettings(template_factor=0.0), "data.crops.template_factor"),
         (lambda: Augmentation(flip=1.5), "data.augmentation.flip must be a number >= 0 and <= 1, got 1.5"),
         (lambda: Augmentation(channel_gain=-1.0), "data.augmentation.channel_gain"),
+        (lambda: brightness(1.2, 0.8), "photometric needs 0 <= low <= high"),
         (lambda: JitterSchedule(center=-1.0), "data.jitter.center"),
         (lambda: JitterSchedule(begin=0.9, finish=0.5), "begin <= finish"),
     ],

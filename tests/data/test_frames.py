@@ -8,6 +8,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 from tests.data.clips import bomb
 from tests.data.fixtures import image, write_image
 
@@ -38,6 +39,28 @@ def test_depths_and_channels(tmp_path: Path, stored: np.ndarray, expected: np.nd
     read = read_image(tmp_path / "a.png")
     assert read.dtype == np.uint8
     np.testing.assert_array_equal(read, expected)
+
+
+@pytest.mark.parametrize("progressive", [0, 1])
+@pytest.mark.parametrize("sampling", [0x411111, 0x221111, 0x211111, 0x121111, 0x111111])
+def test_a_jpeg_is_what_opencv_makes_of_it(tmp_path: Path, sampling: int, progressive: int) -> None:
+    smooth = cv2.resize(COLOUR, (83, 61), interpolation=cv2.INTER_CUBIC)
+    options = [cv2.IMWRITE_JPEG_SAMPLING_FACTOR, sampling, cv2.IMWRITE_JPEG_PROGRESSIVE, progressive]
+    for number, stored in enumerate((smooth, smooth[..., 0])):
+        data = cv2.imencode(".jpg", stored, options)[1]
+        (tmp_path / f"{number}.jpg").write_bytes(data.tobytes())
+        expected = cv2.imdecode(data, cv2.IMREAD_COLOR_RGB)
+        np.testing.assert_array_equal(read_image(tmp_path / f"{number}.jpg"), expected)
+
+
+def test_a_jpeg_is_turned_as_its_exif_says_and_may_be_cmyk(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # shown turned a quarter clockwise
+    image = Image.fromarray(cv2.resize(COLOUR, (70, 90)))
+    image.save(tmp_path / "turned.jpg", exif=exif)
+    image.convert("CMYK").save(tmp_path / "cmyk.jpg")
+    assert read_image(tmp_path / "turned.jpg").shape == (70, 90, 3)
+    np.testing.assert_allclose(read_image(tmp_path / "cmyk.jpg"), np.asarray(image), atol=60)
 
 
 @pytest.mark.parametrize("keep", [0, 10, 500, -5])

@@ -32,7 +32,7 @@ METADATA, CONFIG, METRICS, PICTURES = "run.json", "config.yaml", "metrics.csv", 
 
 PACKAGES = (
     "seqtrack-lit", "torch", "torchvision", "lightning", "timm", "numpy", "opencv-contrib-python-headless",
-    "albumentations", "hydra-core", "omegaconf", "wandb",
+    "simplejpeg", "albumentations", "hydra-core", "omegaconf", "wandb",
 )  # fmt: skip
 
 _LARGEST = 1 << 20  # bytes of run.json

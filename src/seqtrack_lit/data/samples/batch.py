@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import cv2
 import numpy as np
 import torch
 from jaxtyping import Float32, Int64, UInt8
@@ -43,6 +44,9 @@ def collate(samples: Sequence[Sample]) -> Batch:
     return Batch(*(torch.stack(parts) for parts in zip(*samples, strict=True)))
 
 
-def to_chw(images: UInt8[np.ndarray, "*stack H W 3"]) -> UInt8[Tensor, "*stack 3 H W"]:
-    """Images as a tensor, channels first."""
-    return torch.from_numpy(np.ascontiguousarray(np.einsum("...hwc->...chw", images)))
+def to_chw(images: Sequence[UInt8[np.ndarray, "H W 3"]]) -> UInt8[Tensor, "N 3 H W"]:
+    """Images of one size as a tensor, channels first."""
+    planes = np.empty((len(images), 3, *images[0].shape[:2]), np.uint8)
+    for image, channels in zip(images, planes, strict=True):
+        cv2.split(image, list(channels))  # into them
+    return torch.from_numpy(planes)

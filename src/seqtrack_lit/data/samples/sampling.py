@@ -281,8 +281,8 @@ class TrainingSamples(torch.utils.data.Dataset[tuple[Sample, list[str]]]):
         boxes = np.concatenate([plan.around[None], plan.boxes[last : last + 1], self._past(plan)])
         search, inside = self._cut(self.crops.search, boxes, images[last], plan.shared, colors, rng)
         return Sample(
-            templates=to_chw(np.stack([image for image, _ in shown])),
-            search=to_chw(self.augmentation.gain(search, rng)),
+            templates=to_chw([image for image, _ in shown]),
+            search=to_chw([self.augmentation.gain(search, rng)])[0],
             box=inside[1],
             template_boxes=torch.cat([boxes for _, boxes in shown]),
             past=inside[2:],
@@ -307,8 +307,8 @@ class TrainingSamples(torch.utils.data.Dataset[tuple[Sample, list[str]]]):
         """A crop of the frame around the first of some image boxes, and all of them in its coordinates."""
         boxes = shared.boxes(boxes, image.shape[1], self.augmentation.flip_offset)
         crop = region(boxes[0])
-        pixels, inside = colors(self.crops.cut(crop, shared.image(image))), self.crops.to_crop(crop, boxes)
-        return self.augmentation.crop(pixels, inside, rng)
+        pixels = self.crops.cut(crop, shared.image(image), mirrored=shared.flip)
+        return self.augmentation.crop(colors(pixels), self.crops.to_crop(crop, boxes), rng)
 
     def _past(self, plan: Plan) -> Float64[np.ndarray, "P 4"]:
         """Image boxes before the search frame, shifted and scaled so that the last one is that of the search region."""

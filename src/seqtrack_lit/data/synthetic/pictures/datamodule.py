@@ -57,8 +57,8 @@ class PictureSamples(Samples):
             self._last = scene, self.scenes.draw(rng, self.wide * narrowed(progress))
         pair = self._last[1][index % 2]
         sample = Sample(
-            templates=to_chw(pair.template[None]),
-            search=to_chw(pair.search),
+            templates=to_chw([pair.template]),
+            search=to_chw([pair.search])[0],
             box=_fractions(pair.box, self.crops.search_size),
             template_boxes=_fractions(pair.template_box, self.crops.template_size)[None],
             past=torch.zeros(0, 4),
