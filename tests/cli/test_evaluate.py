@@ -107,10 +107,12 @@ def test_a_bad_video_is_reported_and_costs_no_other(tmp_path: Path, run, capsys:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "nothing to evaluate: give checkpoint=FILE, run=FOLDER or baseline=static|kcf|csrt"),
+        ([], "nothing to evaluate: give checkpoint=FILE, run=FOLDER or baseline=static|kcf|csrt|nano|vit"),
         (["checkpoint=nowhere/é.ckpt"], "checkpoint=nowhere/é.ckpt: no such file"),
         (["run=runs/gone"], "run=runs/gone: there is no runs/gone/checkpoints/best.ckpt"),
-        (["baseline=mosse"], "baseline=mosse: no such baseline; allowed: static, kcf, csrt"),
+        (["baseline=mosse"], "baseline=mosse: no such baseline; allowed: static, kcf, csrt, nano, vit"),
+        (["baseline=[kcf,nano]"], "baseline=nano: give baseline_files=FOLDER with its ONNX files; take nano"),
+        (["baseline=vit", "baseline_files=gone"], "baseline=vit: baseline_files=gone: no such folder; take object_"),
         (["baseline=kcf", "benchmark=lasot"], "benchmark.root=data/lasot: no such file or folder"),
         (["baseline=kcf", "benchmark=losat"], "allowed:"),
         (["checkpoint=small", "device=mps"], "device=mps: trackers run on cpu and cuda only"),

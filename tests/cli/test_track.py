@@ -231,7 +231,7 @@ def test_a_camera_is_read_until_the_number_of_frames(tmp_path: Path, run, monkey
     [
         (["baseline=kcf"], "source must be given"),
         (["source=gone/é.mp4", "baseline=kcf", "box=[1,2,3,4]"], "source=gone/é.mp4: no such file or folder"),
-        (["source=CLIP", "box=[1,2,3,4]", "checkpoint=small", "baseline=kcf"], "baseline=static|kcf|csrt, not both"),
+        (["source=CLIP", "box=[1,2,3,4]", "checkpoint=small", "baseline=kcf"], "static|kcf|csrt|nano|vit, not both"),
         (["source=CLIP", "box=[1,2,3,4]", "baseline=mosse"], "baseline=mosse: no such baseline"),
         (["source=CLIP", "box=[1,2,3,4]", "checkpoint=gone.ckpt"], "checkpoint=gone.ckpt: no such file"),
         (["source=CLIP", "box=[200,2,30,40]", "baseline=kcf"], "lies outside the first frame of 176 x 144 pixels"),

@@ -26,6 +26,7 @@ CEILINGS = {  # IoU 1 is not above the last threshold, 1: 20 of 21 points
     "pysot": {"AUC": 2000 / 21, "PNorm": 100, "P": 100, "OP50": 100, "OP75": 100},
     "got10k_otb": {"AUC": 2000 / 21, "PNorm": 100, "P": 100, "OP50": 100, "OP75": 100, "PNormAUC": 100},
     "got10k_ao": {"AO": 100, "SR50": 100, "SR75": 100},
+    "mean_iou": {"IoU": 100, "OP50": 100, "OP75": 100},
     "trackingnet": {"AUC": 100, "PNorm": 100, "P": 100, "coverage": 100},
 }
 
@@ -143,3 +144,14 @@ def test_copy_forward_is_the_loop(bad: np.ndarray, seed: int):
         if bad[i]:
             expected[i] = expected[i - 1]
     np.testing.assert_array_equal(overlap.copy_forward(pred, bad), expected)
+
+
+def test_mean_iou_counts_frames_after_the_first_that_show_the_target():
+    """Of 5 frames: the first is given, IoU 1, 60 / 100 = 0.6, hidden, without ground truth: (1 + 0.6) / 2."""
+    gt = np.array([[10.0, 10, 10, 10]] * 4 + [[0.0, 0, 0, 0]])
+    pred = np.array([[10.0, 10, 10, 10]] * 2 + [[10.0, 10, 10, 6]] + [[90.0, 90, 10, 10]] * 2)
+    visible = np.array([True, True, True, False, True])
+    truth = GroundTruth("a", gt, visible=visible)
+    assert values("mean_iou", truth, pred) == pytest.approx({"IoU": 80, "OP50": 100, "OP75": 50})
+    alone = GroundTruth("b", gt[:1])
+    assert CONVENTIONS["mean_iou"].measure(alone, gt[:1]).weights["overlap"] == 0  # nothing to count

@@ -1,13 +1,16 @@
 """The trackers to compare with, through the same protocol."""
 
+from pathlib import Path
+
 import cv2
 import numpy as np
 import pytest
 import torch
+from tests.tracking.networks import write_nano, write_vit
 
 from seqtrack_lit.boxes import iou
 from seqtrack_lit.data.video.sequence import Video
-from seqtrack_lit.tracking.baselines import OpenCVTracker, StaticBox, make_baseline
+from seqtrack_lit.tracking.baselines import OpenCVTracker, StaticBox, baseline_files, make_baseline
 from seqtrack_lit.tracking.tracker import Tracker, run_tracker
 
 
@@ -98,3 +101,62 @@ def test_frames_of_changing_size(method: str) -> None:
 
 def test_all_are_trackers() -> None:
     assert all(isinstance(make_baseline(name), Tracker) for name in ("static", "kcf", "csrt"))
+
+
+@pytest.fixture(params=["nano", "vit"])
+def with_network(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[str, Path]:
+    """The method and the folder of a network that finds the target."""
+    {"nano": write_nano, "vit": write_vit}[request.param](tmp_path)
+    return request.param, tmp_path
+
+
+def test_networks_follow_and_repeat_themselves(with_network: tuple[str, Path], capfd: pytest.CaptureFixture) -> None:
+    method, folder = with_network
+    video = smooth_video(15)
+    tracker = make_baseline(method, files=folder)
+    first, second = run_tracker(tracker, video), run_tracker(tracker, video)
+    np.testing.assert_array_equal(first.boxes, second.boxes)
+    assert overlap(first.boxes, video.boxes) > 0.6 > overlap(run_tracker(StaticBox(), video).boxes, video.boxes)
+    assert (first.confidences[1:] > 0.3).all()
+    assert (first.confidences <= 1).all()
+    assert capfd.readouterr().err == ""
+
+
+def test_a_network_on_boxes_it_would_not_take(with_network: tuple[str, Path]) -> None:
+    video = smooth_video(4)
+    for box in ([159.5, 119.5, 1, 1], [-30, -20, 31, 21], [0, 0, 160, 120]):
+        track = run_tracker(
+            make_baseline(with_network[0], files=with_network[1]),
+            Video("odd", video.frames, np.array([box], float), np.ones(1, bool)),
+        )
+        np.testing.assert_array_equal(track.boxes[0], box)
+        assert np.isfinite(track.boxes).all()
+
+
+def test_a_network_that_finds_nothing_has_no_confidence(tmp_path: Path) -> None:
+    write_vit(tmp_path)
+    video = smooth_video(3)
+    tracker = make_baseline("vit", files=tmp_path)
+    tracker.init(video.frames[0], video.boxes[0])
+    lost = tracker.update(np.full_like(video.frames[0], 255))
+    np.testing.assert_array_equal(lost.box_xywh, video.boxes[0])
+    assert lost.confidence == 0
+
+
+def test_files_of_networks(tmp_path: Path) -> None:
+    assert baseline_files("csrt", None) == {}
+    with pytest.raises(
+        FileNotFoundError, match=r"baseline=vit: give baseline_files=FOLDER .*_vittrack_2023sep.onnx of"
+    ):
+        make_baseline("vit")
+    with pytest.raises(FileNotFoundError, match=r"gone: no such folder; take nanotrack_backbone_sim.onnx and"):
+        make_baseline("nano", files=tmp_path / "gone")
+    (tmp_path / "v2.backbone.onnx").write_bytes(b"no network")
+    with pytest.raises(FileNotFoundError, match=r"holds no \*head\*.onnx; take .*HonglinChu/SiamTrackers"):
+        make_baseline("nano", files=tmp_path)
+    (tmp_path / "v2.head.onnx").write_bytes(b"no network")
+    with pytest.raises(ValueError, match=r"OpenCV cannot read .*v2.head.onnx as nano: Failed to parse ONNX model"):
+        make_baseline("nano", files=tmp_path)
+    (tmp_path / "head_sim.onnx").write_bytes(b"no network")
+    with pytest.raises(ValueError, match=r"several \*head\*.onnx \(head_sim.onnx, v2.head.onnx\); keep one"):
+        make_baseline("nano", files=tmp_path)

@@ -13,7 +13,7 @@ from seqtrack_lit.weights import SMALL
 if TYPE_CHECKING:
     from seqtrack_lit.tracking.seqtrack import SeqTrackTracker
 
-BASELINES = ("static", "kcf", "csrt")
+BASELINES = ("static", "kcf", "csrt", "nano", "vit")
 
 
 def named_checkpoint(given: str) -> Path:

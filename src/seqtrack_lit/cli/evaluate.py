@@ -4,6 +4,7 @@
     seqtrack-evaluate checkpoint=SEQTRACK_ep0500.pth.tar benchmark=lasot paths.data=/data workers=4
     seqtrack-evaluate checkpoint=FILE benchmark=folder benchmark.root=MY_VIDEOS benchmark.name=mine
     seqtrack-evaluate checkpoint=small benchmark=got10k_val     the tracker that comes with the package
+    seqtrack-evaluate checkpoint=small 'baseline=[csrt,nano]' baseline_files=NANOTRACK benchmark=got10k_val
     seqtrack-evaluate checkpoint=FILE benchmark=vot2020    baseline, realtime, unsupervised; EAO without the VOT toolkit
     seqtrack-evaluate -m checkpoint=FILE 'benchmark=glob(*)'
     seqtrack-evaluate -m checkpoint=FILE inference=likelihood_update,naive_update,no_window
@@ -52,10 +53,13 @@ def body(config: DictConfig) -> None:
 
     from seqtrack_lit.evaluation.metrics import convention_of
     from seqtrack_lit.evaluation.tables import compare
-    from seqtrack_lit.tracking.baselines import make_baseline
+    from seqtrack_lit.tracking.baselines import baseline_files, make_baseline
 
     cv2.setNumThreads(0)  # frames are small; the network's threads have the processor
     vot = config.get("vot") is not None
+    makes = {method: partial(make_baseline, method, files=config.baseline_files) for method in baselines}
+    for make in makes.values():
+        make()  # files that are missing or broken cost no tracking
     if not vot:
         convention_of(config.convention)
     benchmark = Benchmark(config)
@@ -81,8 +85,10 @@ def body(config: DictConfig) -> None:
         )
         if config.media and scores and not vot:
             benchmark.show(tracker, scores[0])
-    for method in baselines:
-        unfinished += benchmark.run(method, partial(make_baseline, method), {"baseline": method}, ["cpu"], scores)
+    for method, make in makes.items():
+        files = baseline_files(method, config.baseline_files)
+        identity = {"baseline": method, **{part: _digest(path) for part, path in files.items()}}
+        unfinished += benchmark.run(method, make, identity, ["cpu"], scores)
     for convention in dict.fromkeys(one.convention for one in scores):  # VOT's experiments are one each
         same = [one for one in scores if one.convention == convention]
         Console().print(compare(same, paper_rows="seqtrack" if vot else "none").rich())

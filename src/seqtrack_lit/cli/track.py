@@ -320,7 +320,7 @@ def _trackers(config: DictConfig, count: int) -> "list[Tracker]":
     from seqtrack_lit.tracking.baselines import make_baseline
 
     if config.baseline is not None:
-        return [make_baseline(config.baseline) for _ in range(count)]
+        return [make_baseline(config.baseline, files=config.baseline_files) for _ in range(count)]
     tracker = load_on(str(named_checkpoint(config.checkpoint)), tracker_options(config), devices_of(config.device)[0])
     return [tracker, *(copy.copy(tracker) for _ in range(count - 1))]
 

@@ -50,6 +50,15 @@ CONVENTIONS: dict[str, Convention] = {
             "SR75": lambda curves: float(curves["success"][75]),
         },
     ),
+    # IoU: the mean of the videos' mean IoU without the first frame, the number that small comparisons state.
+    "mean_iou": Convention(
+        ope.mean_iou,
+        {
+            "IoU": lambda curves: float(curves["overlap"][0]),
+            "OP50": lambda curves: float(curves["success"][10]),
+            "OP75": lambda curves: float(curves["success"][15]),
+        },
+    ),
     # All three are areas under 21 points, P too.
     "trackingnet": Convention(
         trackingnet.trackingnet,

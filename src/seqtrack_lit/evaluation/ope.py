@@ -178,3 +178,19 @@ def seqtrack(truth: GroundTruth, pred: Float64[np.ndarray, "M 4"]) -> SequenceCu
 def pytracking(truth: GroundTruth, pred: Float64[np.ndarray, "M 4"]) -> SequenceCurves:
     """The convention of pytracking's master: a ground truth with x or y at or below 0 is invalid, too."""
     return _measure(truth, pred, "all")
+
+
+def mean_iou(truth: GroundTruth, pred: Float64[np.ndarray, "M 4"]) -> SequenceCurves:
+    """Mean IoU over the frames after the first whose target is there and can be seen; every such video counts the same.
+
+    Of no toolkit: it needs nothing but boxes, which suits videos of one's own.
+    """
+    errors = robust_errors(truth, pred, positive="size")
+    counted = errors.valid if truth.visible is None else errors.valid & truth.visible
+    overlap = errors.iou[1:][counted[1:]]
+    frames = len(overlap)
+    curves = {
+        "overlap": np.array([overlap.mean() if frames else 0.0]),
+        "success": above(overlap, SUCCESS_THRESHOLDS, max(frames, 1)),
+    }
+    return SequenceCurves(curves, dict.fromkeys(curves, float(frames > 0)))
