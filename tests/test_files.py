@@ -153,7 +153,7 @@ def test_fields_of_a_json_have_their_type(tmp_path: Path, text: str, message: st
     ("text", "message"),
     [
         ('{"a": 1, "environment": {"versions": [1, {"torch": NaN}]}}', "environment.versions.1.torch: .* got nan"),
-        ('{"budget": {"steps": -Infinity}}', "budget.steps: .* got -inf"),
+        ('{"length": {"steps": -Infinity}}', "length.steps: .* got -inf"),
         ('{"else": 1e999}', "else: .* got inf"),
         ('{"else\\u001b": NaN}', r"else\\x1b: .* got nan"),
     ],

@@ -82,7 +82,7 @@ def a_run(place: Path) -> None:
     rows = [f"{i},{64 * i},{i // 4},{40 + i}.5,{1 / (1 + i):.4f}" for i in range(8)]
     (place / "metrics.csv").write_text("\n".join(["step,samples,epoch,val/auc,lr", *rows]) + "\n")
     (place / "config.yaml").write_text("seed: 3\nname: mine\nmodel: {depth: 4, parts: [a, b]}\ntracker: {name: tiny}\n")
-    facts = {"status": "finished", "seconds": 61.5, "best": 47.5, "parameters": 3_000_000, "budget": {"total": 512}}
+    facts = {"status": "finished", "seconds": 61.5, "best": 47.5, "parameters": 3_000_000, "length": {"total": 512}}
     facts |= {"device": "cpu", "environment": {"revision": {"commit": "0123456789"}, "versions": {"torch": "2.15.0"}}}
     (place / "run.json").write_text(json.dumps(facts))
 

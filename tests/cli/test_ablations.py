@@ -176,7 +176,7 @@ def test_a_row_learns_and_tracks(row: str) -> None:
     assert batch.templates.shape[1] == net.templates
     assert batch.past.shape == (4, net.past, 4)
     module = SeqTrackModule(
-        net, optim=AdamWSettings(lr=1e-2), budget=TrainingLength(8, 4, 4), soft_bins=1.5, dense_weight=3.0
+        net, optim=AdamWSettings(lr=1e-2), length=TrainingLength(8, 4, 4), soft_bins=1.5, dense_weight=3.0
     )
     optimizer = module.optim.build(net, 4)
     losses = []
@@ -210,7 +210,7 @@ def test_rounds_of_the_decoder(row: str, rounds: int, monkeypatch: pytest.Monkey
         return step(tokens, state, **rest)
 
     monkeypatch.setattr(net.decoder, "decode_step", counted)
-    SeqTrackModule(net, optim=AdamWSettings(), budget=TrainingLength(8, 4, 4)).boxes(batch)
+    SeqTrackModule(net, optim=AdamWSettings(), length=TrainingLength(8, 4, 4)).boxes(batch)
     first = {"baseline": 1, "bidirectional": 4, "temporal": 17}[row]  # temporal: 4 boxes x 4 tokens and START
     assert calls == [first, 1, 1, 1][:rounds]
 
@@ -229,7 +229,7 @@ def test_separate_search_features_know_nothing_of_the_template() -> None:
 def test_past_boxes_of_a_batch_reach_the_loss() -> None:
     net, data, _ = small("temporal")
     batch = next(iter(data.train_dataloader()))
-    module = SeqTrackModule(net, optim=AdamWSettings(), budget=TrainingLength(8, 4, 4))
+    module = SeqTrackModule(net, optim=AdamWSettings(), length=TrainingLength(8, 4, 4))
     for place in range(4):
         other = batch._replace(past=batch.past.clone())
         other.past[:, place] = torch.tensor([0.2, 0.2, 0.1, 0.1])

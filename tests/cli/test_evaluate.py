@@ -305,18 +305,18 @@ def test_which_checkpoint_of_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         (folder / "checkpoints" / f"{name}.ckpt").touch()
 
     def found(which: str | None) -> str:
-        config = {"checkpoint": None, "run": str(folder), "which": which, "paths": {"runs": "runs"}}
+        config = {"checkpoint": None, "run": str(folder), "eval_checkpoint": which, "paths": {"runs": "runs"}}
         path = evaluate.checkpoint_of(OmegaConf.create(config))
         assert path is not None
         return path.name
 
     assert found(None) == "best.ckpt"
     assert found("last") == "last.ckpt"
-    (folder / "run.json").write_text('{"which": "last"}')
+    (folder / "run.json").write_text('{"eval_checkpoint": "last"}')
     assert found(None) == "last.ckpt"
     assert found("best") == "best.ckpt"
     (folder / "checkpoints/last.ckpt").unlink()
-    with pytest.raises(FileNotFoundError, match=r"there is no .*last\.ckpt; which=best takes the other one"):
+    with pytest.raises(FileNotFoundError, match=r"there is no .*last\.ckpt; eval_checkpoint=best takes the other one"):
         found(None)
-    with pytest.raises(ValueError, match="which must be one of best, last, got 'newest'"):
+    with pytest.raises(ValueError, match="eval_checkpoint must be one of best, last, got 'newest'"):
         found("newest")

@@ -183,7 +183,7 @@ def test_a_step_is_the_same_however_it_is_shared(tmp_path: Path) -> None:
         assert code == 0, screen
     (folder,) = (tmp_path / "runs/nodes").iterdir()
     assert json.loads((folder / "run.json").read_text())["status"] == "finished"
-    assert json.loads((folder / "run.json").read_text())["budget"]["devices"] == 2
+    assert json.loads((folder / "run.json").read_text())["length"]["devices"] == 2
     for step in (0, 1):
         one, parts, both = (
             torch.load(tmp_path / f"{n}_{step}.pt", weights_only=True) for n in ("one", "parts", "nodes")

@@ -101,8 +101,8 @@ def test_a_signal_while_a_library_starts_is_one_line(number: int, code: int, tex
 
 
 LIGHT = [
-    "train.smaples=1", "model=nothing", "resume=/no/such/run", "train.tf32=yes", "train.precision=fp8", "which=newest",
-    "seed=x", "--help",
+    "train.smaples=1", "model=nothing", "resume=/no/such/run", "train.tf32=yes", "train.precision=fp8",
+    "eval_checkpoint=newest", "seed=x", "--help",
 ]  # fmt: skip
 
 

@@ -49,7 +49,7 @@ def test_a_run_leaves_everything_behind(run: Callable[..., int], tmp_path: Path,
     facts = json.loads((out / "run.json").read_text())
     assert facts["status"] == "finished"
     assert is_own(facts)
-    assert facts["budget"]["steps"] == 8
+    assert facts["length"]["steps"] == 8
     assert facts["environment"]["versions"]["torch"] == torch.__version__.partition("+")[0]
     assert len(facts["environment"]["revision"]["commit"]) == 40
     assert facts["data"]["generated"]["videos"] == 4
@@ -259,7 +259,7 @@ def test_the_first_validation_of_a_training_on_got10k(
     assert "a batch of pairs and 1 video of 10 frames in" in capsys.readouterr().out
     assert run(*arguments) == 0
     facts = read_metadata(tmp_path / "out")
-    assert facts["which"] == "last"
+    assert facts["eval_checkpoint"] == "last"
     assert facts["best"] >= 0
     assert "checkpoints/last.ckpt, best val/auc" in capsys.readouterr().out
 

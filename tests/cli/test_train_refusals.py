@@ -38,7 +38,7 @@ WRONG = {
     "train.tf32=yes": "train.tf32 must be true or false, got 'yes'",
     "train.dense_weight=3 model.dense_head=false": "train.dense_weight = 3 needs model.dense_head=true",
     "tracker.update_interval=-1": "update_interval",
-    "which=newest": "which must be one of best, last, got 'newest'",
+    "eval_checkpoint=newest": "eval_checkpoint must be one of best, last, got 'newest'",
     "trainer.accelerator=mps": "trainer.accelerator=mps: Apple's GPUs (MPS) have no float64",
     "seed=x": "seed must be a whole number >= 0, got 'x'",
     "model.encoder.search_size=50": "model.encoder.search_size must be a multiple of the patch size 8, got 50",

@@ -120,8 +120,8 @@ def test_the_whole_configuration_and_what_follows(folder: Path, logged: Mapping[
         assert config.items() <= {**part.config, **later}.items()
         derived = part.config["derived"]
         assert derived.items() <= facts.items()
-        assert derived.keys() == {"start", "precision", "parameters", "device", "budget", "learning_rates", "data"}
-        assert derived["budget"]["steps"] == 8
+        assert derived.keys() == {"start", "precision", "parameters", "device", "length", "learning_rates", "data"}
+        assert derived["length"]["steps"] == 8
 
 
 @pytest.mark.parametrize("name", ["stopped", "sweep/good", "sweep/other"])

@@ -39,7 +39,7 @@ def missing() -> Videos:
 def data(**options: Any) -> TrackingData:
     values: dict[str, Any] = {
         "train": {"pool": WeightedDataset(partial(GeneratedVideos, 8, kept_frames=6))},
-        "validation": Validation(VALIDATION, pairs=6, batch=4, narrow=Jitter(1.3, 0.2), tracks=3),
+        "validation": Validation(VALIDATION, pairs=6, batch=4, narrow_jitter=Jitter(1.3, 0.2), tracks=3),
         "crops": CropSettings(48, 32, 3.0, 2.0, "S"),
         "frame_sampling": SceneSampling(1, min_length=6, distinct=True, any_object=0.5, distractor_pairs=0.5),
         "augmentation": Augmentation(photometric=brightness()),

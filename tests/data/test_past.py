@@ -23,7 +23,7 @@ TOKENIZER = BoxTokenizer(bins=1000, rounding="nearest")
 
 
 def test_errors_are_a_walk_at_the_scale_of_a_tracker() -> None:
-    rng, walk = np.random.default_rng(0), PastErrors(strides=1, wide=0, start=0)
+    rng, walk = np.random.default_rng(0), PastErrors(strides=1, shared=0, start=0)
     drawn = np.stack([walk.draw(4, rng).errors for _ in range(6000)])
     # the same spread at all times: 4 % of the size for the centre, 3 % for the size
     np.testing.assert_allclose(drawn.std(0), np.tile([0.04, 0.04, 0.03, 0.03], (4, 1)), rtol=0.05)
@@ -39,8 +39,8 @@ def test_strides_starts_and_wide_errors_have_their_shares() -> None:
     drawn = [PastErrors().draw(4, rng) for _ in range(6000)]
     started = [past for past in drawn if len(set(past.back)) < 4 or not past.errors[0].any()]
     assert len(started) / 6000 == pytest.approx(0.1, abs=0.02)
-    assert np.mean([past.wide for past in drawn]) == pytest.approx(0.3, abs=0.02)
-    assert not any(past.wide for past in started)
+    assert np.mean([past.shared for past in drawn]) == pytest.approx(0.3, abs=0.02)
+    assert not any(past.shared for past in started)
     steady = [past.back for past in drawn if past.errors[0].any()]
     for stride in (1, 2, 3):
         share = np.mean([back == [4 * stride, 3 * stride, 2 * stride, stride] for back in steady])
@@ -64,7 +64,7 @@ def test_still_images_move_at_a_constant_velocity() -> None:
 
 def test_boxes_with_errors_and_with_the_shared_one() -> None:
     # of 20 x 5 px the size is 10: the centre goes 1 px right and 2 px up; twice as wide
-    past = Past([2, 1], np.array([[0.1, -0.2, np.log(2), 0], [0, 0, 0, 0]]), wide=False)
+    past = Past([2, 1], np.array([[0.1, -0.2, np.log(2), 0], [0, 0, 0, 0]]), shared=False)
     true = np.array([[0.0, 0, 20, 5], [40, 0, 20, 5]])
     first, last = past.boxes(true)
     np.testing.assert_allclose(first, [-9, -2, 40, 5])  # centre 10, 2.5 -> 11, .5
@@ -119,7 +119,7 @@ def tracked(monkeypatch: pytest.MonkeyPatch) -> tuple[Table, Table]:
         crop = Crop.around(tracker.box, factor=3.0, size=48)
         error = 0.95 * error + np.sqrt(1 - 0.95**2) * rng.normal(size=4) * [0.04, 0.04, 0.03, 0.03]
         rows.append((TOKENIZER.decode(past).flatten(), TINY.to_crop(crop, truth[None])[0]))
-        found = TINY.to_crop(crop, Past([1], error[None], wide=False).boxes(truth[None]))
+        found = TINY.to_crop(crop, Past([1], error[None], shared=False).boxes(truth[None]))
         return Prediction(TOKENIZER.encode(found), found, torch.ones(1, 4), None, None)
 
     monkeypatch.setattr(model, "generate", generate)
@@ -149,7 +149,7 @@ def test_the_past_is_worth_as_much_in_training_as_in_tracking(monkeypatch: pytes
     own = explained(fit(past, box), past, box)[:2]
     assert (own > 0.35).all()
     # samples at the stride of a tracker and without wide errors: the same share, and the same map
-    narrow = trained(PastErrors(strides=1, wide=0))
+    narrow = trained(PastErrors(strides=1, shared=0))
     learnt = fit(*narrow)
     np.testing.assert_allclose(explained(learnt, *narrow)[:2], own, atol=0.2)
     np.testing.assert_allclose(explained(learnt, past, box)[:2], own, atol=0.05)
@@ -167,7 +167,7 @@ def test_the_past_is_worth_as_much_in_training_as_in_tracking(monkeypatch: pytes
         ({"center": -1.0}, "data.frame_sampling.past_errors.center"),
         ({"correlation": 1.5}, "data.frame_sampling.past_errors.correlation"),
         ({"strides": 0}, "data.frame_sampling.past_errors.strides must be a whole number >= 1"),
-        ({"wide": 0.9, "start": 0.2}, r"wide \+ start must be at most 1, got 0.9 \+ 0.2"),
+        ({"shared": 0.9, "start": 0.2}, r"shared \+ start must be at most 1, got 0.9 \+ 0.2"),
     ],
 )
 def test_wrong_values(options: dict[str, Any], message: str) -> None:

@@ -18,8 +18,8 @@ from seqtrack_lit.data.synthetic.videos import GeneratedVideos
 
 PLAIN = Augmentation(grayscale=0.0, flip=0.0)
 TINY = CropSettings(48, 32, 3.0, 2.0, "S")
-EXACT = PastErrors(center=0, size=0, strides=1, wide=0, start=0, still_center=0, still_size=0)
-WIDE = replace(EXACT, wide=1.0)  # no error but the one that all past boxes and the window share
+EXACT = PastErrors(center=0, size=0, strides=1, shared=0, start=0, still_center=0, still_size=0)
+WIDE = replace(EXACT, shared=1.0)  # no error but the one that all past boxes and the window share
 
 
 def make(videos: dict[str, Videos] | Videos, weights: list[float] | None = None, **options: Any) -> TrainingSamples:

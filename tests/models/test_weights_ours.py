@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 from tests.models.test_weights import TINY, tiny, yaml_of
 
 from seqtrack_lit.models.checkpoint import load_model, read_checkpoint
-from seqtrack_lit.models.description import build_model
+from seqtrack_lit.models.description import FORMAT, build_model
 from seqtrack_lit.models.official_names import to_official
 from seqtrack_lit.models.seqtrack import SeqTrack
 from seqtrack_lit.tracking.seqtrack import load_tracker
@@ -24,7 +24,7 @@ def lightning(model: SeqTrack, **more: object) -> dict[str, object]:
     encoder |= {"width": 24, "depth": 1, "heads": 2}
     decoder = {"_target_": "seqtrack_lit.models.decoder.Decoder", "tokenizer": tokenizer, "width": 16, "heads": 4}
     description = {
-        "format": 2,
+        "format": FORMAT,
         "tokenizer": tokenizer,
         "model": {"_target_": "seqtrack_lit.models.seqtrack.SeqTrack", "_convert_": "all", "tokenizer": tokenizer}
         | {"encoder": encoder, "decoder": decoder | {"ffn": 24}},
@@ -88,9 +88,9 @@ def test_a_checkpoint_of_ours_without_weights(tmp_path):
 def test_a_description_of_the_future_or_with_wrong_arguments(tmp_path):
     path = tmp_path / "x.ckpt"
     content = lightning(tiny())
-    content["seqtrack"]["format"] = 3
+    content["seqtrack"]["format"] = FORMAT + 1
     torch.save(content, path)
-    with pytest.raises(ValueError, match="format 3, this version reads formats 1 to 2"):
+    with pytest.raises(ValueError, match=f"format {FORMAT + 1}, this version reads formats 1 to {FORMAT}"):
         load_model(path)
     content = lightning(tiny())
     content["seqtrack"]["model"]["encoder"]["breadth"] = 5

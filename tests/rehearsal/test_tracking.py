@@ -51,7 +51,7 @@ def test_the_last_checkpoint_can_be_evaluated(trained: dict[str, Path], run: Run
     few = ["benchmark.count=1", "+benchmark.length=5", "media=false", "device=cpu"]
     for which in ("last", "best"):
         named = f"tracker.name={which}"
-        done = run("seqtrack-evaluate", f"run={trained['xyxy']}", f"which={which}", named, *few)
+        done = run("seqtrack-evaluate", f"run={trained['xyxy']}", f"eval_checkpoint={which}", named, *few)
         assert done.code == 0, done.screen
         kept = json.loads((trained["xyxy"] / f"results/{which}/generated/identity.json").read_text())
         path = trained["xyxy"] / f"checkpoints/{which}.ckpt"

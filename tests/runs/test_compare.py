@@ -22,7 +22,7 @@ FACTS: dict[str, Any] = {
     "precision": "bf16",
     "parameters": 1426243,
     "device": "cpu",
-    "budget": {"total": 960},
+    "length": {"total": 960},
     "data": {"lasot": {"videos": 1120, "share": 1.0, "hash": "abcd"}},
     "environment": {
         "revision": {"commit": "0123456789abcdef", "changed": False},
@@ -172,8 +172,8 @@ BROKEN = {
     "results/x/y/scores.json": ("[]", "results/x/y/scores.json: Input should be an object"),
 }
 OTHER_KINDS = {
-    "environment": ("a machine", "run.json: environment: Input should be an object, got 'a machine'"),
-    "budget": (3, "run.json: budget: Input should be an object, got 3"),
+    "environment": ("a machine", "run.json: environment: Input should be a valid dictionary, got 'a machine'"),
+    "length": (3, "run.json: length: Input should be a valid dictionary, got 3"),
     "parameters": ("many", "run.json: parameters: Input should be a valid number, got 'many'"),
     "seconds": (1e300, "run.json: seconds: Input should be less than or equal to"),
     "status": ({"a": 1}, "run.json: status: Input should be a valid string, got an object of 1"),
@@ -238,7 +238,7 @@ def test_foreign_and_unfinished_folders(make: Make, tmp_path: Path):
 @pytest.mark.usefixtures("undrawn")
 def test_means_are_of_finished_runs(make: Make):
     for seed, (auc, status) in enumerate([(50, "finished"), (53, "finished"), (44, "stopped"), (45, "running")]):
-        make(f"x__seed-{seed}", auc, seed=seed, status=status, budget={"total": 1920})
+        make(f"x__seed-{seed}", auc, seed=seed, status=status, length={"total": 1920})
     found = read_runs([make("y", 60, "lr: 3").parent])
     rows = {row[0]: row[1:3] for row in summary(found).rows}
     # mean 103 / 2, squared distances 2.25 + 2.25 over one: 4.5

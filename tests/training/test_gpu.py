@@ -24,7 +24,7 @@ PLAIN: dict[str, Any] = {
 
 def gradients(net: SeqTrack, batch: Any) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
     """Losses of a batch and the gradient, back on the CPU."""
-    module = SeqTrackModule(net, optim=AdamWSettings(), budget=TrainingLength(8, 8, 8), dense_weight=1.0, soft_bins=1.0)
+    module = SeqTrackModule(net, optim=AdamWSettings(), length=TrainingLength(8, 8, 8), dense_weight=1.0, soft_bins=1.0)
     losses = module.losses(net, batch)
     losses["loss"].backward()
     found = {name: parameter.grad.cpu() for name, parameter in net.named_parameters() if parameter.grad is not None}
@@ -77,9 +77,9 @@ def test_learns_without_growing(
     make_net: Callable[..., SeqTrack], squares: Any, tmp_path: Path, precision: Any
 ) -> None:
     """200 steps with averaged weights: the loss falls, and memory after the last step is that after the tenth."""
-    budget = TrainingLength(200 * 16, 200 * 16, 16)
+    length = TrainingLength(200 * 16, 200 * 16, 16)
     net = make_net(dense=True)
-    module = SeqTrackModule(net, optim=MuonSettings(lr=3e-3), budget=budget, dense_weight=1.0, ema_decay=0.9)
+    module = SeqTrackModule(net, optim=MuonSettings(lr=3e-3), length=length, dense_weight=1.0, ema_decay=0.9)
     losses, memory = [], Memory()
     kept = module.losses
 

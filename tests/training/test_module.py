@@ -25,11 +25,11 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*many workers.*", "ignore:.*log
 FAST = AdamWSettings(lr=3e-3, encoder_lr=3e-3, clip=1.0)
 
 
-def trainer(folder: Path, budget: TrainingLength, **settings: Any) -> Trainer:
+def trainer(folder: Path, length: TrainingLength, **settings: Any) -> Trainer:
     plain = {
         "enable_checkpointing": False, "enable_progress_bar": False, "enable_model_summary": False, "logger": False,
         "num_sanity_val_steps": 0, "log_every_n_steps": 1, "accelerator": "cpu", "devices": 1,
-        "max_epochs": budget.epochs, "accumulate_grad_batches": budget.accumulate, "default_root_dir": folder,
+        "max_epochs": length.epochs, "accumulate_grad_batches": length.accumulate, "default_root_dir": folder,
     }  # fmt: skip
     return Trainer(**{**plain, **settings})
 
@@ -42,7 +42,7 @@ def test_steps_of_every_kind_of_model(
     make_net: Callable[..., SeqTrack], squares: Any, settings: dict[str, Any], size: int
 ) -> None:
     net = make_net(**settings)
-    module = SeqTrackModule(net, optim=FAST, budget=TrainingLength(8, 8, 4), soft_bins=1.0)
+    module = SeqTrackModule(net, optim=FAST, length=TrainingLength(8, 8, 4), soft_bins=1.0)
     batch = next(iter(squares(size=size).train_dataloader()))
     batch = batch._replace(past=torch.rand(size, net.past, 4))
     losses = module.losses(net, batch)
@@ -56,16 +56,16 @@ def test_steps_of_every_kind_of_model(
 
 def test_untrained_loss_is_that_of_ignorance(make_net: Callable[..., SeqTrack], squares: Any) -> None:
     net = make_net(bins=400)
-    module = SeqTrackModule(net, optim=FAST, budget=TrainingLength(8, 8, 4))
+    module = SeqTrackModule(net, optim=FAST, length=TrainingLength(8, 8, 4))
     loss = module.losses(net, next(iter(squares(size=16).train_dataloader())))["loss"]
     assert float(loss.detach()) == pytest.approx(math.log(net.tokenizer.vocab_size), rel=0.03)
 
 
 def test_learns_and_reports(make_net: Callable[..., SeqTrack], squares: Any, videos: Any, tmp_path: Path) -> None:
     """80 steps on squares: the loss falls, boxes overlap, and every promised number is in metrics.csv."""
-    budget = TrainingLength(80 * 16, 40 * 16, 16)
+    length = TrainingLength(80 * 16, 40 * 16, 16)
     module = SeqTrackModule(
-        make_net(dense=True), optim=MuonSettings(lr=3e-3), budget=budget, dense_weight=1.0, ema_decay=0.9, soft_bins=0.7
+        make_net(dense=True), optim=MuonSettings(lr=3e-3), length=length, dense_weight=1.0, ema_decay=0.9, soft_bins=0.7
     )
     files = FileLogger(tmp_path)
     shown: list[str] = []
@@ -97,7 +97,7 @@ def test_learns_and_reports(make_net: Callable[..., SeqTrack], squares: Any, vid
         LogMetrics([files], every=1),
         Checkpoints(tmp_path / "checkpoints"),
     ]
-    fit = trainer(tmp_path, budget, callbacks=callbacks)
+    fit = trainer(tmp_path, length, callbacks=callbacks)
     fit.fit(module, datamodule=squares(batches=40, size=16))
     rows = read_rows(tmp_path / "metrics.csv")
     assert len(rows) == 80
@@ -125,7 +125,7 @@ def test_learns_and_reports(make_net: Callable[..., SeqTrack], squares: Any, vid
 
 def test_overfits_one_batch(make_net: Callable[..., SeqTrack], squares: Any) -> None:
     net = make_net()
-    module = SeqTrackModule(net, optim=FAST, budget=TrainingLength(8, 8, 4))
+    module = SeqTrackModule(net, optim=FAST, length=TrainingLength(8, 8, 4))
     batch = next(iter(squares(size=3).train_dataloader()))
     optimizer = torch.optim.AdamW(net.parameters(), lr=1e-2)
     for _ in range(120):
@@ -149,13 +149,13 @@ def test_accumulation_gives_the_same_weights(
             parts = [type(batch)(*(field[i : i + step] for field in batch)) for i in range(0, 8, step)]
             return torch.utils.data.DataLoader(parts * 4, batch_size=None)
 
-    budget = TrainingLength(32, 32, 8, device_batch=8 // accumulate)
-    assert budget.accumulate == accumulate
-    module = SeqTrackModule(make_net(), optim=FAST, budget=budget, ema_decay=0.5)
-    fit = trainer(tmp_path, budget, limit_val_batches=0)
+    length = TrainingLength(32, 32, 8, device_batch=8 // accumulate)
+    assert length.accumulate == accumulate
+    module = SeqTrackModule(make_net(), optim=FAST, length=length, ema_decay=0.5)
+    fit = trainer(tmp_path, length, limit_val_batches=0)
     fit.fit(module, datamodule=Halves())
     assert fit.global_step == 4
-    reference = SeqTrackModule(make_net(), optim=FAST, budget=budget, ema_decay=0.5)
+    reference = SeqTrackModule(make_net(), optim=FAST, length=length, ema_decay=0.5)
     optimizer = FAST.build(reference.net, 8)
     average = Ema(reference.net, 0.5)
     batch = next(iter(squares(size=8).train_dataloader()))
@@ -216,8 +216,8 @@ def test_guard_stops_and_keeps_the_batch(
 ) -> None:
     """From step 2 on the gradient is no number: these steps are left out, the third in a row stops training."""
     spoil, accumulate, precision, kept_samples = GUARDED[name]
-    budget = TrainingLength(40, 40, 4, device_batch=4 // accumulate)
-    module = SeqTrackModule(make_net(dense=True), optim=FAST, budget=budget, dense_weight=1.0, nonfinite_limit=3)
+    length = TrainingLength(40, 40, 4, device_batch=4 // accumulate)
+    module = SeqTrackModule(make_net(dense=True), optim=FAST, length=length, dense_weight=1.0, nonfinite_limit=3)
     losses, weights = module.losses, []
 
     def broken(net: SeqTrack, batch: Any, *_: Any) -> Any:
@@ -225,9 +225,9 @@ def test_guard_stops_and_keeps_the_batch(
         return spoil(losses(net, batch), len(weights) - 1)
 
     module.losses = broken  # type: ignore[method-assign]
-    fit = trainer(tmp_path, budget, limit_val_batches=0, precision=precision)
+    fit = trainer(tmp_path, length, limit_val_batches=0, precision=precision)
     with pytest.raises(NonFiniteError, match=r"3 steps in a row, last in step 4; .*nonfinite_batch_rank0.pt"):
-        fit.fit(module, datamodule=squares(batches=20, size=budget.batch))
+        fit.fit(module, datamodule=squares(batches=20, size=length.batch))
     assert len(weights) == 10
     assert not torch.equal(weights[0], weights[2])
     assert not torch.equal(weights[2], weights[4])
@@ -264,7 +264,7 @@ def test_wrong_settings(make_net: Callable[..., SeqTrack]) -> None:
         ({"nonfinite_limit": 0}, r"train\.nonfinite_limit"),
     ]:
         with pytest.raises(ValueError, match=text):
-            SeqTrackModule(make_net(), optim=FAST, budget=TrainingLength(8, 8, 4), **settings)  # type: ignore[arg-type]
+            SeqTrackModule(make_net(), optim=FAST, length=TrainingLength(8, 8, 4), **settings)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("optim", [FAST, MuonSettings(lr=3e-3)], ids=["adamw", "muon"])
@@ -272,13 +272,13 @@ def test_mixed_precision_keeps_float32_weights(
     make_net: Callable[..., SeqTrack], squares: Any, tmp_path: Path, optim: Any
 ) -> None:
     """bf16, and fp16 with its scale: steps as in fp32, up to the precision."""
-    budget = TrainingLength(12, 12, 4)
+    length = TrainingLength(12, 12, 4)
 
     def after(precision: Any) -> torch.Tensor:
         net = make_net()
         plugins = [precision] if precision is not None else []
-        fit = trainer(tmp_path, budget, plugins=plugins, limit_val_batches=0)
-        fit.fit(SeqTrackModule(net, optim=optim, budget=budget), datamodule=squares(batches=3))
+        fit = trainer(tmp_path, length, plugins=plugins, limit_val_batches=0)
+        fit.fit(SeqTrackModule(net, optim=optim, length=length), datamodule=squares(batches=3))
         assert net.linear.weight.dtype == torch.float32
         return net.decoder.head[0].weight.detach()
 
@@ -295,16 +295,16 @@ def test_an_overflow_of_fp16_lowers_the_scale_and_stops_nothing(
     make_net: Callable[..., SeqTrack], squares: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """2^36 overflows in the first steps; a loss that stays infinite stops training once the scale is down at 1."""
-    budget = TrainingLength(40 * 4, 40 * 4, 4)
+    length = TrainingLength(40 * 4, 40 * 4, 4)
 
     def fit(spoiled: bool) -> tuple[SeqTrackModule, torch.amp.GradScaler]:
         scaler = torch.amp.GradScaler("cpu", init_scale=2.0**36 if not spoiled else 16.0, growth_interval=1000)
-        module = SeqTrackModule(make_net(), optim=FAST, budget=budget, nonfinite_limit=2)
+        module = SeqTrackModule(make_net(), optim=FAST, length=length, nonfinite_limit=2)
         losses = module.losses
         if spoiled:
             module.losses = lambda net, batch, *_: spoil_loss(float("inf"))(losses(net, batch), 9)  # type: ignore[method-assign]
         plugin = MixedPrecision("16-mixed", "cpu", scaler)
-        trainer(tmp_path, budget, plugins=[plugin], limit_val_batches=0).fit(module, datamodule=squares(batches=40))
+        trainer(tmp_path, length, plugins=[plugin], limit_val_batches=0).fit(module, datamodule=squares(batches=40))
         return module, scaler
 
     start = make_net().decoder.head[0].weight.detach()
@@ -321,7 +321,7 @@ def test_best_checkpoint(
     make_net: Callable[..., SeqTrack], squares: Any, videos: Any, tmp_path: Path, tracked: bool, steps: set[int]
 ) -> None:
     """By tracking: the larger AUC, here made up as 50 then 40; without videos to track: the last one."""
-    budget = TrainingLength(8, 4, 4)
+    length = TrainingLength(8, 4, 4)
     tracking = TrackHeldOut(lambda: videos[:1] if tracked else [], tracker={})
 
     class Falling(Callback):
@@ -329,9 +329,9 @@ def test_best_checkpoint(
             if tracked:
                 pl_module.log("val/auc", 50.0 - 10 * trainer.current_epoch)
 
-    module = SeqTrackModule(make_net(), optim=FAST, budget=budget)
+    module = SeqTrackModule(make_net(), optim=FAST, length=length)
     callbacks = [Falling() if tracked else tracking, Checkpoints(tmp_path)]
-    trainer(tmp_path, budget, callbacks=callbacks).fit(module, datamodule=squares(batches=1))
+    trainer(tmp_path, length, callbacks=callbacks).fit(module, datamodule=squares(batches=1))
     best, last = (torch.load(tmp_path / name, weights_only=True) for name in ("best.ckpt", "last.ckpt"))
     assert {best["global_step"]} == steps
     assert last["global_step"] == 2
@@ -347,7 +347,7 @@ def test_compiled_blocks_compute_the_same(make_net, squares):
     found = []
     for compiled in (False, True):
         net = make_net(bins=64)
-        module = SeqTrackModule(net, optim=AdamWSettings(), budget=TrainingLength(8, 8, 8), compile=compiled)
+        module = SeqTrackModule(net, optim=AdamWSettings(), length=TrainingLength(8, 8, 8), compile=compiled)
         losses = module.losses(net, batch)
         losses["loss"].backward()
         found.append((losses["loss"].detach(), net.encoder.patch_embed.weight.grad, net.state_dict().keys()))

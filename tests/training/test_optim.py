@@ -1,4 +1,4 @@
-"""Budgets, schedules and optimizers."""
+"""Training lengths, schedules and optimizers."""
 
 import copy
 from collections.abc import Callable
@@ -30,12 +30,12 @@ BUDGETS = {
 
 
 @pytest.mark.parametrize("name", BUDGETS)
-def test_budget(name: str) -> None:
+def test_length(name: str) -> None:
     (samples, epoch, batch, devices, device), expected = BUDGETS[name]
-    budget = TrainingLength(samples, epoch, batch, devices, device)
-    assert (budget.steps_per_epoch, budget.epochs, budget.batch, budget.accumulate, budget.total) == expected
-    assert budget.batch * budget.devices * budget.accumulate == batch
-    assert f"{expected[-1]:,} samples" in str(budget)
+    length = TrainingLength(samples, epoch, batch, devices, device)
+    assert (length.steps_per_epoch, length.epochs, length.batch, length.accumulate, length.total) == expected
+    assert length.batch * length.devices * length.accumulate == batch
+    assert f"{expected[-1]:,} samples" in str(length)
 
 
 @pytest.mark.parametrize(
@@ -49,7 +49,7 @@ def test_budget(name: str) -> None:
         ({"devices": 3}, "3 device"),
     ],
 )
-def test_wrong_budgets(values: dict[str, Any], text: str) -> None:
+def test_wrong_lengths(values: dict[str, Any], text: str) -> None:
     with pytest.raises(ValueError, match=text):
         TrainingLength(**{"samples": 1000, "epoch_samples": 100, "global_batch": 64, **values})
 

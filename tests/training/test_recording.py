@@ -77,7 +77,7 @@ class Clock(Trainer):
             accelerator="cpu", accumulate_grad_batches=2, logger=False, enable_checkpointing=False,
             enable_progress_bar=False, enable_model_summary=False,
         )  # fmt: skip
-        self.now, self.module = 0.0, SeqTrackModule(net, optim=AdamWSettings(), budget=TrainingLength(160, 160, 16))
+        self.now, self.module = 0.0, SeqTrackModule(net, optim=AdamWSettings(), length=TrainingLength(160, 160, 16))
         self.datamodule = SimpleNamespace(skipped=3)
         monkeypatch.setattr(recording.time, "perf_counter", lambda: self.now)
 
@@ -143,13 +143,13 @@ def test_sums_of_other_processes_go_to_the_first() -> None:
 def test_dry_run_counts_whole_steps(monkeypatch: pytest.MonkeyPatch, make_net: Any) -> None:
     """The first step takes 50 s, three more 2 x 2 s each: 3 x 16 samples in 12 s, 4 samples/s."""
     fake, dry = Clock(monkeypatch, make_net()), dry_run._Watch()
-    budget = TrainingLength(samples=16 * 900, epoch_samples=160, global_batch=16, devices=2, device_batch=4)
+    length = TrainingLength(samples=16 * 900, epoch_samples=160, global_batch=16, devices=2, device_batch=4)
     for seconds in (25, 25, 2, 2, 2, 2, 2, 2):
         fake.batch(dry, 0.0, seconds)
         if fake.global_step == 1:
-            assert "too little" in dry.report(budget)
-    assert "4.0 samples/s, 1.0 h for 14,400 samples" in dry.report(budget)
-    assert "without its data workers" in dry.report(budget)
+            assert "too little" in dry.report(length)
+    assert "4.0 samples/s, 1.0 h for 14,400 samples" in dry.report(length)
+    assert "without its data workers" in dry.report(length)
 
 
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="Linux forgets a peak of memory, others do not")

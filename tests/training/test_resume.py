@@ -69,10 +69,10 @@ class Experiment:
         torch.manual_seed(1)
         np.random.seed(1)  # noqa: NPY002
         random.seed(1)
-        budget = TrainingLength(18 * 4, BATCHES * 4, 4, device_batch=4 // self.accumulate)
+        length = TrainingLength(18 * 4, BATCHES * 4, 4, device_batch=4 // self.accumulate)
         net = self.make_net(dropout=0.1)
         torch.manual_seed(2)
-        module = SeqTrackModule(net, optim=MuonSettings(), budget=budget, ema_decay=0.9)
+        module = SeqTrackModule(net, optim=MuonSettings(), length=length, ema_decay=0.9)
         losses = module.losses
 
         def noisy(net: SeqTrack, batch: Any, *features: Any) -> Any:
@@ -94,14 +94,14 @@ class Experiment:
         ]
         trainer = Trainer(
             enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False, num_sanity_val_steps=0,
-            log_every_n_steps=1, accelerator="cpu", devices=1, max_epochs=budget.epochs, default_root_dir=folder,
+            log_every_n_steps=1, accelerator="cpu", devices=1, max_epochs=length.epochs, default_root_dir=folder,
             accumulate_grad_batches=self.accumulate, logger=False, callbacks=callbacks, use_distributed_sampler=False,
         )  # fmt: skip
         path = resumable(folder)[0] if resume else None
         assert resume == (path is not None)
         if path is not None:
             files.metrics.cut(torch.load(path, weights_only=True)["global_step"])
-        data = self.squares(batches=BATCHES * self.accumulate, size=budget.batch, workers=self.workers)
+        data = self.squares(batches=BATCHES * self.accumulate, size=length.batch, workers=self.workers)
         trainer.fit(module, datamodule=data, ckpt_path=path, weights_only=True)
         assert trainer.global_step == 18
         return module
@@ -189,7 +189,7 @@ def test_checkpoints_are_written_when_due(make_net: Any, squares: Any, tmp_path:
             steps.append((trainer.global_step, best))
             super().save(trainer, best=best)
 
-    budget = TrainingLength(20 * 4, 4 * 4, 4)
+    length = TrainingLength(20 * 4, 4 * 4, 4)
     settings: Any = {
         "enable_checkpointing": False, "enable_progress_bar": False, "enable_model_summary": False, "logger": False,
         "num_sanity_val_steps": 0, "accelerator": "cpu", "devices": 1, "default_root_dir": tmp_path,
@@ -201,8 +201,8 @@ def test_checkpoints_are_written_when_due(make_net: Any, squares: Any, tmp_path:
             if trainer.current_epoch == 2:
                 pl_module.log("val/auc", 50.0)
 
-    trainer = Trainer(max_epochs=budget.epochs, callbacks=[Third(), Writes(tmp_path, every_steps=8)], **settings)
-    module = SeqTrackModule(make_net(), optim=MuonSettings(), budget=budget)
+    trainer = Trainer(max_epochs=length.epochs, callbacks=[Third(), Writes(tmp_path, every_steps=8)], **settings)
+    module = SeqTrackModule(make_net(), optim=MuonSettings(), length=length)
     trainer.fit(module, datamodule=squares(batches=4, size=4))
     assert steps == [(3, False), (7, False), (8, False), (11, False), (12, True), (16, False), (20, False)]
 

@@ -32,21 +32,21 @@ def checkpoint_of(config: DictConfig) -> Path | None:
 
     Raises:
         FileNotFoundError: it does not exist.
-        ValueError: `which` is neither best nor last.
+        ValueError: `eval_checkpoint` is neither best nor last.
     """
     if config.checkpoint is not None:
         return named_checkpoint(config.checkpoint)
     run = Path(config.run).expanduser()
-    which = config.which or read_metadata(run).get("which") or "best"
-    one_of("", ("best", "last"), which=which)
-    path = run / "checkpoints" / f"{which}.ckpt"
+    chosen = config.eval_checkpoint or read_metadata(run).get("eval_checkpoint") or "best"
+    one_of("", ("best", "last"), eval_checkpoint=chosen)
+    path = run / "checkpoints" / f"{chosen}.ckpt"
     if path.is_file():
         return path
     if config.run == config.paths.runs:
         return None
-    other = "last" if which == "best" else "best"
+    other = "last" if chosen == "best" else "best"
     there = (path.parent / f"{other}.ckpt").is_file()
-    remedy = f"which={other} takes the other one" if there else "train first, or give checkpoint=FILE"
+    remedy = f"eval_checkpoint={other} takes the other one" if there else "train first, or give checkpoint=FILE"
     raise FileNotFoundError(f"run={config.run}: there is no {path}; {remedy}")
 
 

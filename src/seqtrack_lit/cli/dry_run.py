@@ -28,15 +28,15 @@ def dry_run(trainer: Trainer, module: SeqTrackModule, data: TrackingData, tracke
     videos = data.val_sequences()[:1]
     watch = _Watch()
     trainer.callbacks += [TrackHeldOut(lambda: videos, tracker=tracker), watch]  # type: ignore[attr-defined]
-    trainer.limit_train_batches = STEPS * module.budget.accumulate
+    trainer.limit_train_batches = STEPS * module.length.accumulate
     trainer.limit_val_batches = 1
     trainer.fit_loop.max_epochs = 1
     trainer.fit(module, datamodule=data)
     if trainer.is_global_zero:
         tracked = f"1 video of {len(videos[0])} frames" if videos else "no video"
         log.info(
-            "budget   %s\nfits     %s\n         validation: a batch of pairs and %s in %.1f s",
-            module.budget, watch.report(module.budget), tracked, watch.validation,
+            "length   %s\nfits     %s\n         validation: a batch of pairs and %s in %.1f s",
+            module.length, watch.report(module.length), tracked, watch.validation,
         )  # fmt: skip
 
 
@@ -64,7 +64,7 @@ class _Watch(Callback):
         """Stop it."""
         self.validation = time.perf_counter() - self._validated
 
-    def report(self, budget: TrainingLength) -> str:
+    def report(self, length: TrainingLength) -> str:
         """Peak memory, speed, and how long the training would take without validations."""
         memory = f"peak memory {peak_memory(self._device):.2f} GB"
         if self._device.type == "cuda":
@@ -73,5 +73,5 @@ class _Watch(Callback):
             memory += " (all of this process, without its data workers)"
         if not self._steps:
             return f"{memory}; one step is too little to tell the speed"
-        speed = self._steps * budget.global_batch / self._seconds
-        return f"{memory}, {speed:.1f} samples/s, {budget.total / speed / 3600:.1f} h for {budget.total:,} samples"
+        speed = self._steps * length.global_batch / self._seconds
+        return f"{memory}, {speed:.1f} samples/s, {length.total / speed / 3600:.1f} h for {length.total:,} samples"

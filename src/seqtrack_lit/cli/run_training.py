@@ -47,7 +47,7 @@ log = logging.getLogger(__name__)
 _TINY = 5_000_000  # parameters below which threads on a CPU wait for each other longer than they compute
 _THREADS = torch.get_num_threads()
 _WRITTEN = ("checkpoints", "pictures", "metrics.csv", "run.json", "wandb_id.txt", "wandb", "tensorboard", "nonfinite_*")
-_BUDGET = ("samples", "epoch_samples", "global_batch", "device_batch")
+_LENGTH = ("samples", "epoch_samples", "global_batch", "device_batch")
 
 
 def fit(config: DictConfig, folder: Path, *, group: str | None) -> float | None:
@@ -123,11 +123,17 @@ def _fit(run: _Run) -> float | None:
     config, folder, trainer, checkpoint = run.config, run.folder, run.trainer, run.checkpoint
     derived = {"start": _start(config, run.plain), **_derived(run)}
     overrides = [str(item) for item in HydraConfig.get().overrides.task]
-    facts = {"group": run.group, "seed": config.seed, "which": config.which, **derived, "overrides": overrides}
+    facts = {
+        "group": run.group,
+        "seed": config.seed,
+        "eval_checkpoint": config.eval_checkpoint,
+        **derived,
+        "overrides": overrides,
+    }
     facts |= {"seal": seal_of(overrides), "environment": environment()}
     first = trainer.is_global_zero
     if checkpoint is not None:  # in every process: one that failed alone would leave the others waiting
-        _check_going_on(folder, checkpoint, run.module.budget, facts)
+        _check_going_on(folder, checkpoint, run.module.length, facts)
     loggers: list[RunLogger] = []  # filled by `_open`; stays empty in all processes but the first
     service: Service | None = None
     checkpoints = Checkpoints(folder / "checkpoints", every_steps=config.callbacks.checkpoint_steps)
@@ -163,7 +169,7 @@ def _fit(run: _Run) -> float | None:
             write_metadata(folder, outcome)
     if first:
         best = "none" if checkpoints.best is None else f"{checkpoints.best:.1f}"
-        log.info("done     %s, best val/auc %s", folder / "checkpoints" / f"{config.which}.ckpt", best)
+        log.info("done     %s, best val/auc %s", folder / "checkpoints" / f"{config.eval_checkpoint}.ckpt", best)
     if stopping.asked is not None and HydraConfig.get().mode == RunMode.MULTIRUN:
         late = StoppedError(stopping.asked)  # in the last epoch: this job is finished, the sweep is not
         log.info("%s after its last step; the sweep ends here, the same command goes on", late)
@@ -175,17 +181,17 @@ def _fit(run: _Run) -> float | None:
 def _parts(
     config: DictConfig, plain: Mapping[str, Any], net: SeqTrack, trainer: Trainer
 ) -> tuple[SeqTrackModule, TrackingData]:
-    """What is trained and what with, by the budget for as many devices as the trainer has."""
+    """What is trained and what with, by the length for as many devices as the trainer has."""
     settings = dict(plain["train"])
     for name in ("precision", "tf32"):
         settings.pop(name)
-    budget = TrainingLength(**{name: settings.pop(name) for name in _BUDGET}, devices=trainer.world_size)
-    trainer.accumulate_grad_batches = budget.accumulate
-    trainer.fit_loop.max_epochs = budget.epochs
+    length = TrainingLength(**{name: settings.pop(name) for name in _LENGTH}, devices=trainer.world_size)
+    trainer.accumulate_grad_batches = length.accumulate
+    trainer.fit_loop.max_epochs = length.epochs
     description = {"format": FORMAT, **{name: plain[name] for name in ("tokenizer", "model", "tracker")}}
     optim = instantiate(config.optimizer)
-    module = SeqTrackModule(net, optim=optim, budget=budget, description=description, **settings)
-    numbers = {"batch": budget.batch, "epoch_samples": budget.samples_per_epoch, "total_samples": budget.total}
+    module = SeqTrackModule(net, optim=optim, length=length, description=description, **settings)
+    numbers = {"batch": length.batch, "epoch_samples": length.samples_per_epoch, "total_samples": length.total}
     data: TrackingData = instantiate(config.data, **numbers)
     data.setup()
     module.datasets = tuple(data.summary())
@@ -281,15 +287,15 @@ def _precision(wanted: str, facts: Mapping[str, Any], sweep: Path | None, *, gpu
 
 def _derived(run: _Run) -> dict[str, Any]:
     """What follows from the configuration on this machine."""
-    module, budget = run.module, run.module.budget
-    groups = module.optim.build(module.net, budget.global_batch).param_groups
+    module, length = run.module, run.module.length
+    groups = module.optim.build(module.net, length.global_batch).param_groups
     return {
         "precision": run.precision,
         "parameters": sum(parameter.numel() for parameter in module.net.parameters()),
         "device": torch.cuda.get_device_name() if _on_gpu(run.trainer) else "cpu",
-        "budget": {
-            **asdict(budget), "steps": budget.steps, "epochs": budget.epochs, "device_batch": budget.batch,
-            "accumulate": budget.accumulate, "total": budget.total,
+        "length": {
+            **asdict(length), "steps": length.steps, "epochs": length.epochs, "device_batch": length.batch,
+            "accumulate": length.accumulate, "total": length.total,
         },
         "learning_rates": {str(group["name"]): float(group["lr"]) for group in groups},
         "data": run.data.summary(),
@@ -319,7 +325,7 @@ def _on_gpu(trainer: Trainer) -> bool:
 def _summary(run: _Run) -> list[str]:
     facts, module = read_metadata(run.folder), run.module
     rates = ", ".join(f"{name} {rate:.3g}" for name, rate in facts["learning_rates"].items())
-    scaled = module.optim.scale(module.budget.global_batch)
+    scaled = module.optim.scale(module.length.global_batch)
     mix = ", ".join(f"{name} {part['share']:.0%} ({part['videos']:,})" for name, part in facts["data"].items())
     return [
         f"run      {run.folder}"
@@ -328,7 +334,7 @@ def _summary(run: _Run) -> list[str]:
         f"start    {facts['start']}",
         f"model    {facts['parameters']:,} parameters on {facts['device']}, {run.precision}{_device_text(run.trainer)}",
         f"data     {mix}",
-        f"budget   {module.budget}",
+        f"length   {module.length}",
         f"rates    {rates} (stated for a batch of {module.optim.base_batch}, here x {scaled:.3g})",
     ]
 
@@ -347,17 +353,17 @@ def _out_of_memory(error: Exception) -> str:
     )
 
 
-def _check_going_on(folder: Path, checkpoint: Path, budget: TrainingLength, now: Mapping[str, Any]) -> None:
+def _check_going_on(folder: Path, checkpoint: Path, length: TrainingLength, now: Mapping[str, Any]) -> None:
     """Refuse other batches inside an epoch, whose batches are counted; say what may make a difference.
 
     Raises:
         ValueError: other devices or another device_batch inside an epoch.
     """
     known = read_metadata(folder)
-    then = known.get("budget", {})
-    before, after = (then.get("devices"), then.get("device_batch")), (budget.devices, budget.batch)
+    then = known.get("length", {})
+    before, after = (then.get("devices"), then.get("device_batch")), (length.devices, length.batch)
     steps = _steps_of(checkpoint)
-    if then and before != after and steps % budget.steps_per_epoch:
+    if then and before != after and steps % length.steps_per_epoch:
         raise ValueError(
             f"{folder} stopped inside an epoch (step {steps}) on {before[0]} device(s) x train.device_batch={before[1]}"
             f" and cannot go on with {after[0]} x {after[1]}; go on as before to the epoch's end at least"

@@ -21,10 +21,10 @@ Main keys:
   init_from             a checkpoint of any kind whose weights to start from
   resume                auto, or the folder of a run
   overwrite             true: delete a former run in the same folder
-  which                 best (by val/auc) or last: the checkpoint that evaluation takes; data=paper and the like: last
+  eval_checkpoint       best (by val/auc) or last: the checkpoint that evaluation takes; data=paper and the like: last
   dry_run               true: a few steps and one validation, then peak memory and speed; nothing is kept
 
-The folder of a run holds config.yaml, run.json (revision, versions, data, budget), metrics.csv, pictures/ and
+The folder of a run holds config.yaml, run.json (revision, versions, data, length), metrics.csv, pictures/ and
 checkpoints/ (best.ckpt by val/auc, last.ckpt, previous.ckpt). Ctrl-C or SIGTERM save and stop; resume goes on,
 only with the settings the run was begun with.
 """
@@ -105,7 +105,7 @@ def body(config: DictConfig) -> float | None:
     flag("", dry_run=config.dry_run, overwrite=config.overwrite)
     flag("train", tf32=config.train.tf32)
     one_of("train", _PRECISIONS, precision=config.train.precision)
-    one_of("", ("best", "last"), which=config.which)
+    one_of("", ("best", "last"), eval_checkpoint=config.eval_checkpoint)
     whole("", 0, seed=config.seed)
     sweep = settings.mode == RunMode.MULTIRUN
     if not str(config.name or "").strip("./ "):

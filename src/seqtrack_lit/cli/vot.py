@@ -127,7 +127,16 @@ def identifier(config: DictConfig) -> str:
 
 def _tracker(config: DictConfig, checkpoint: Path) -> str:
     """trackers.ini: this program with the settings of this command line, paths absolute."""
-    replaced = {"checkpoint", "run", "which", "official_config", "mask_checkpoint", "init", "sequences", "eao_lengths"}
+    replaced = {
+        "checkpoint",
+        "run",
+        "eval_checkpoint",
+        "official_config",
+        "mask_checkpoint",
+        "init",
+        "sequences",
+        "eao_lengths",
+    }
     kept = [item for item in HydraConfig.get().overrides.task if key_of(item) not in replaced]
     kept.append(f"checkpoint={_quoted(checkpoint)}")
     for key in ("official_config", "mask_checkpoint"):

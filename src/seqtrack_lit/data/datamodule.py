@@ -26,8 +26,8 @@ class Validation:
         open: opens the videos.
         pairs: samples with wide jitter, and as many with narrow jitter.
         batch: samples in a validation batch.
-        wide: jitter that makes finding the target hard.
-        narrow: jitter as in tracking, or None: no narrow pairs.
+        wide_jitter: jitter that makes finding the target hard.
+        narrow_jitter: jitter as in tracking, or None: no narrow pairs.
         tracks: how many videos are tracked.
         track_frames: of each, at most this many first frames; None: all.
     """
@@ -35,8 +35,8 @@ class Validation:
     open: Callable[[], Videos]
     pairs: int = 200
     batch: int = 50
-    wide: Jitter = Jitter(3.5, 0.5)  # noqa: RUF009 - a NamedTuple does not change
-    narrow: Jitter | None = None
+    wide_jitter: Jitter = Jitter(3.5, 0.5)  # noqa: RUF009 - a NamedTuple does not change
+    narrow_jitter: Jitter | None = None
     tracks: int = 10
     track_frames: int | None = None
 
@@ -214,7 +214,7 @@ class TrackingData(DataModule):
         """Fixed pairs: with wide jitter and, where asked for, with narrow jitter."""
         own = self.frame_sampling
         sampling = FrameSampling(own.templates, own.past, own.past_errors)
-        jitters = (self.validation.wide, self.validation.narrow)
+        jitters = (self.validation.wide_jitter, self.validation.narrow_jitter)
         return [self.video_pairs(sampling, jitter) for jitter in jitters if jitter is not None]
 
     def summary(self) -> dict[str, dict[str, Any]]:

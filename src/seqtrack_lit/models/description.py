@@ -19,15 +19,16 @@ from seqtrack_lit.files import flatten, typed
 from seqtrack_lit.models.safe_read import StoredTensor, kind_of
 from seqtrack_lit.models.seqtrack import SeqTrack
 
-#: Of the description in our checkpoints. 1: until the initial weights got an argument of their own, `init`.
-FORMAT = 2
+#: Of the description in our checkpoints. 1: until the initial weights got an argument of their own, `init`. 2: until
+#: SplitEncoder(apart=) was renamed to TwoStageEncoder(separate_blocks=).
+FORMAT = 3
 #: All that a checkpoint may ask to be built.
 CLASSES = (
     "seqtrack_lit.tokens.BoxTokenizer",
     "seqtrack_lit.models.seqtrack.SeqTrack",
     "seqtrack_lit.models.decoder.Decoder",
     "seqtrack_lit.models.encoder.ViTEncoder",
-    "seqtrack_lit.models.split_encoder.SplitEncoder",
+    "seqtrack_lit.models.two_stage_encoder.TwoStageEncoder",
     "seqtrack_lit.models.timm_encoder.TimmEncoder",
 )
 _LARGEST_SIDE = 2048  # pixels of a crop, and
@@ -78,16 +79,20 @@ def read_description(saved: object, path: str | Path) -> Description:
     plain = _plain(saved, where, [_MOST_VALUES])
     known = typed(plain, _Saved, where, "the checkpoint was changed, or written by another version")
     description = Description(known["tokenizer"], known["model"], known["tracker"])
-    return migrate(description) if number == 1 else description
+    return migrate(description) if number < FORMAT else description
 
 
 def migrate(description: Description) -> Description:
-    """The description of format 2 for one of format 1: without the arguments for initial weights."""
+    """The description of today's format for an older one: no arguments for initial weights, today's names."""
     model = {key: value for key, value in description.model.items() if key not in _STARTS["model"]}
     for part, target in (("encoder", "ViTEncoder"), ("decoder", "Decoder")):
         arguments = model.get(part)
         if isinstance(arguments, Mapping) and str(arguments.get("_target_")).endswith(f".{target}"):
             model[part] = {key: value for key, value in arguments.items() if key not in _STARTS[part]}
+    encoder = model.get("encoder")
+    if isinstance(encoder, Mapping) and encoder.get("_target_") == "seqtrack_lit.models.split_encoder.SplitEncoder":
+        renamed = {{"apart": "separate_blocks"}.get(str(key), key): value for key, value in encoder.items()}
+        model["encoder"] = {**renamed, "_target_": "seqtrack_lit.models.two_stage_encoder.TwoStageEncoder"}
     return description._replace(model=model)
 
 

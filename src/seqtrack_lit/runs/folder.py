@@ -26,7 +26,7 @@ from typing_extensions import TypedDict
 
 from seqtrack_lit.checks import shown
 from seqtrack_lit.files import flatten, read_json, read_text, read_yaml, typed, write_atomic
-from seqtrack_lit.runs.migrate import migrate_settings
+from seqtrack_lit.runs.migrate import migrate_metadata, migrate_settings
 
 METADATA, CONFIG, METRICS, PICTURES = "run.json", "config.yaml", "metrics.csv", "pictures"
 
@@ -49,8 +49,8 @@ class Metadata(TypedDict, total=False):
     seconds: float
     precision: str
     start: str
-    which: str
-    budget: dict[str, object]
+    eval_checkpoint: str
+    length: dict[str, object]
     environment: dict[str, object]
     data: dict[str, object]
     learning_rates: dict[str, object]
@@ -125,7 +125,7 @@ def read_metadata(folder: Path) -> dict[str, Any]:
     """
     path, remedy = folder / METADATA, "the file was changed, or is not a run's"
     try:
-        metadata: dict[str, Any] = read_json(path, dict, remedy, largest=_LARGEST)
+        metadata = migrate_metadata(read_json(path, dict, remedy, largest=_LARGEST))
     except FileNotFoundError:
         return {}
     typed(metadata, Metadata, str(path), remedy)

@@ -1,4 +1,4 @@
-"""Settings of runs begun by earlier revisions, in today's words: config.yaml and the overrides in run.json."""
+"""Settings of runs begun by earlier revisions, in today's words: config.yaml and run.json."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -10,6 +10,12 @@ KEYS: dict[str, str | None] = {
     "data.frame_sampling.contrast": "data.frame_sampling.distractor_pairs",
     "data.windows": "data.crops",
     "data.augmentation.grey": "data.augmentation.grayscale",
+    "data.validation.wide": "data.validation.wide_jitter",
+    "data.validation.narrow": "data.validation.narrow_jitter",
+    "data.wide": "data.jitter",
+    "data.frame_sampling.past_errors.wide": "data.frame_sampling.past_errors.shared",
+    "model.encoder.apart": "model.encoder.separate_blocks",
+    "which": "eval_checkpoint",
     "model.xavier": None,
     "model.encoder.xavier": None,
     "model.decoder.xavier": None,
@@ -23,10 +29,13 @@ KEYS: dict[str, str | None] = {
     "model.encoder.target_std": "model.init.target_std",
     "model.encoder.target_bias": "model.init.target_bias",
 }
+# Of run.json, too.
+METADATA = {"which": "eval_checkpoint", "budget": "length"}
 # Keys that came later, with the value by which runs without them were trained.
 ADDED: dict[str, Any] = {"train.compile": False}
 # `_target_`s: classes that have another name, then modules that lie elsewhere.
 CLASSES = {
+    "seqtrack_lit.models.split_encoder.SplitEncoder": "seqtrack_lit.models.two_stage_encoder.TwoStageEncoder",
     "seqtrack_lit.data.samples.augment.Windows": "seqtrack_lit.data.samples.augment.CropSettings",
     "seqtrack_lit.data.samples.sampling.Frameset": "seqtrack_lit.data.samples.sampling.FrameSampling",
     "seqtrack_lit.data.samples.sampling.Source": "seqtrack_lit.data.samples.sampling.WeightedDataset",
@@ -45,7 +54,7 @@ MODULES = {
     "seqtrack_lit.training.schedules": "seqtrack_lit.training.optim",
 }
 # arguments that an encoder of two stages keeps, and how overrides name it
-_SPLIT, _OF_SPLIT = "seqtrack_lit.models.split_encoder.SplitEncoder", ("target_share", "target_std")
+_SPLIT, _OF_SPLIT = "seqtrack_lit.models.two_stage_encoder.TwoStageEncoder", ("target_share", "target_std")
 _NAMES_SPLIT = re.compile(r"experiment=small|model=seqtrack_small|model/encoder=dinov2_s14")
 _TAKE_INIT = ("seqtrack_lit.models.decoder.Decoder", "seqtrack_lit.models.encoder.ViTEncoder")
 # A part of the settings that needs another class where it has one of these keys.
@@ -55,6 +64,11 @@ CLASSES_BY_KEY = {
         "seqtrack_lit.data.synthetic.sampling.SceneSampling",
     ),
 }
+
+
+def migrate_metadata(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """A run.json by today's names."""
+    return {METADATA.get(name, name): value for name, value in metadata.items()}
 
 
 def migrate_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -118,7 +132,7 @@ def migrate_overrides(overrides: Sequence[str]) -> list[str]:
 def _part(settings: dict[str, Any], key: str, *, make: bool = False) -> dict[str, Any] | None:
     """The mapping below a dotted key; None where there is none, unless it is to be made."""
     found: Any = settings
-    for name in key.split("."):
+    for name in key.split(".") if key else ():
         if make and name not in found:
             found[name] = {}
         found = found.get(name) if isinstance(found, dict) else None

@@ -21,8 +21,9 @@ from typing_extensions import TypedDict
 
 from seqtrack_lit.checks import printable, shown
 from seqtrack_lit.evaluation.scores import Scores
-from seqtrack_lit.files import inside, read_json, read_text
+from seqtrack_lit.files import inside, read_json, read_text, typed
 from seqtrack_lit.runs.folder import CONFIG, METADATA, METRICS, read_rows
+from seqtrack_lit.runs.migrate import migrate_metadata
 
 Curve = tuple[Float64[np.ndarray, "rows"], Float64[np.ndarray, "rows"]]
 Columns = Mapping[str, Curve]
@@ -64,7 +65,7 @@ class Metadata(TypedDict, total=False):
 
     status: str | None
     environment: dict[str, object] | None
-    budget: dict[str, object] | None
+    length: dict[str, object] | None
     seconds: Number | None
     best: Number | None
     parameters: Number | None
@@ -136,12 +137,18 @@ def read_run(folder: Path) -> Run:
         media[path.parts[-4], path.parts[-3]] = (path.parent, read_json(listed, Media, "evaluate again"))
     return Run(
         folder=folder,
-        metadata=read_json(metadata, Metadata, "delete it, or train again") if metadata else {},
+        metadata=_read_metadata(metadata) if metadata else {},
         config=read_text(config, largest=1_000_000) if config else "",
         metrics=read_metrics(metrics) if metrics else {},
         scores=tuple(sorted(scores, key=lambda one: one.tracker in BASELINES)),
         media=media,
     )
+
+
+def _read_metadata(path: Path) -> Metadata:
+    remedy = "delete it, or train again"
+    metadata: Metadata = typed(migrate_metadata(read_json(path, dict, remedy)), Metadata, str(path), remedy)
+    return metadata
 
 
 def own_file(folder: Path, name: str) -> Path | None:

@@ -7,7 +7,7 @@ from seqtrack_lit.checks import whole
 
 @dataclass(frozen=True)
 class TrainingLength:
-    """A training budget in samples, independent of the machine.
+    """The length of a training in samples, independent of the machine.
 
     Args:
         samples: samples of the whole training.

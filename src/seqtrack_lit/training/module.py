@@ -95,7 +95,7 @@ class SeqTrackModule(LightningModule):
     Args:
         net: the network.
         optim: optimizer, learning rates, schedule and clipping.
-        budget: number of steps and batch.
+        length: number of steps and batch.
         description: plain dictionary to rebuild the network and its tracker from, stored as ckpt["seqtrack"].
         compile: fuse the kernels of the encoder's blocks by torch.compile; rounding differs in the last bits.
         end_weight: weight of END in the loss (official 0.01).
@@ -114,7 +114,7 @@ class SeqTrackModule(LightningModule):
         net: SeqTrack,
         *,
         optim: OptimizerSettings,
-        budget: TrainingLength,
+        length: TrainingLength,
         description: Mapping[str, Any] | None = None,
         compile: bool = False,
         end_weight: float = 1.0,
@@ -139,7 +139,7 @@ class SeqTrackModule(LightningModule):
         for module, used in ((net.dense, self.dense_weight > 0), (net.linear, net.apply_linear)):
             if module is not None:
                 module.requires_grad_(used)
-        self.net, self.optim, self.budget = net, optim, budget
+        self.net, self.optim, self.length = net, optim, length
         self.description = dict(description or {})
         self.datasets: Sequence[str] = ()  # names in the mix, by their number in a batch
         # no submodule: its weights belong under ckpt["ema"], not into the state dict
@@ -157,10 +157,10 @@ class SeqTrackModule(LightningModule):
 
     def configure_optimizers(self) -> Any:
         """The optimizer, its learning rates a function of the step."""
-        optimizer = self.optim.build(self.net, self.budget.global_batch)
+        optimizer = self.optim.build(self.net, self.length.global_batch)
         # a fused optimizer would undo fp16's scale by itself, after the norm of the gradient was taken
         optimizer._step_supports_amp_scaling = False  # type: ignore[attr-defined]
-        schedule, steps = self.optim.schedule, self.budget.steps
+        schedule, steps = self.optim.schedule, self.length.steps
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: schedule(step, steps))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 

@@ -7,18 +7,18 @@ import pytest
 
 from seqtrack_lit.data.synthetic.pictures.camera import cut_off, photograph
 from seqtrack_lit.data.synthetic.pictures.cutouts import (
+    Appearance,
     Change,
     Cutout,
-    Look,
     blob,
     covered,
+    draw_appearance,
     draw_change,
-    draw_look,
     paint,
     place,
 )
 
-PLAIN = Look(0.0, 0.0, False, np.ones(3, np.float32), 0.0, False, False)
+PLAIN = Appearance(0.0, 0.0, False, np.ones(3, np.float32), 0.0, False, False)
 STILL = Change(0.0, 0.0, 0.0, False, 0.0)
 
 
@@ -29,9 +29,9 @@ def slab(width, height, color=200):
     return Cutout(picture)
 
 
-def painted(cutout, look=PLAIN, change=STILL, *, size, center, side=140, seed=0):
+def painted(cutout, appearance=PLAIN, change=STILL, *, size, center, side=140, seed=0):
     canvas = np.zeros((side, side, 3), np.float32)
-    placed = place(cutout, look, change, np.random.default_rng(seed), size=size, center=np.asarray(center, float))
+    placed = place(cutout, appearance, change, np.random.default_rng(seed), size=size, center=np.asarray(center, float))
     return canvas, paint(canvas, placed), placed
 
 
@@ -128,4 +128,4 @@ def test_shapes_touch_all_sides(seed):
 
 def test_looks_and_changes_are_of_the_generator():
     rng, same = np.random.default_rng(3), np.random.default_rng(3)
-    assert repr((draw_look(rng), draw_change(rng))) == repr((draw_look(same), draw_change(same)))
+    assert repr((draw_appearance(rng), draw_change(rng))) == repr((draw_appearance(same), draw_change(same)))

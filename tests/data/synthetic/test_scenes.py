@@ -11,7 +11,7 @@ from seqtrack_lit.data.samples.augment import CropSettings, Jitter
 from seqtrack_lit.data.synthetic.pictures.cutouts import covered
 from seqtrack_lit.data.synthetic.pictures.datamodule import PictureData, PictureSamples
 from seqtrack_lit.data.synthetic.pictures.pool import PicturePool, Seen, part_of
-from seqtrack_lit.data.synthetic.pictures.scenes import Mix, Scenes, _cut
+from seqtrack_lit.data.synthetic.pictures.scenes import Mix, SceneDrawer, _cut
 from seqtrack_lit.data.synthetic.videos import GeneratedVideos
 
 CROPS = CropSettings(140, 70, 3.5, 1.75, normaliser="S")
@@ -105,7 +105,7 @@ def test_a_pool_that_is_none(tmp_path):
 
 def test_crops_of_different_scale_are_refused(pool):
     with pytest.raises(ValueError, match=r"template_factor must be 1\.75"):
-        Scenes(pool, CropSettings(140, 70, 3.5, 2.0), Mix())
+        SceneDrawer(pool, CropSettings(140, 70, 3.5, 2.0), Mix())
 
 
 def test_the_data_of_a_run(pool_folder):
@@ -113,7 +113,7 @@ def test_the_data_of_a_run(pool_folder):
         return PicturePool(pool_folder, part="train" if part == "validation" else part)
 
     videos = GeneratedVideos(2, stream="validation", width=96, height=72, length=8)
-    validation = Validation(lambda: videos, pairs=6, batch=4, narrow=Jitter(0.3, 0.1), tracks=1, track_frames=5)
+    validation = Validation(lambda: videos, pairs=6, batch=4, narrow_jitter=Jitter(0.3, 0.1), tracks=1, track_frames=5)
     data = PictureData(
         pool=opened,
         validation=validation,

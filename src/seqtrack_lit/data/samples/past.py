@@ -24,12 +24,12 @@ class Past(NamedTuple):
 
     back: how many frames before the search frame each of them was seen; equal numbers: a box that is repeated.
     errors: shift of the centre in x and y over sqrt(w * h), and of log w and log h.
-    wide: whether all of them and the region share one more error, as wide as without past boxes.
+    shared: whether all of them and the region share one more error, as wide as without past boxes.
     """
 
     back: list[int]
     errors: Float64[np.ndarray, "P 4"]
-    wide: bool
+    shared: bool
 
     def frames(self, search: int, step: int, visible: Bool[np.ndarray, "F"]) -> list[int]:
         """Frames of the past boxes for a search frame; step: 1, or -1 where time runs backwards.
@@ -42,7 +42,7 @@ class Past(NamedTuple):
         return [known[max(bisect_right(known, step * t, key=lambda t: step * t) - 1, 0)] for t in wanted]
 
     def boxes(self, true: ImageBoxes) -> Float64[np.ndarray, "P 4"]:
-        """The boxes (xywh, pixels) with their errors but without the wide one."""
+        """The boxes (xywh, pixels) with their errors but without the shared one."""
         sizes = true[:, 2:] * np.exp(self.errors[:, 2:])
         shift = self.errors[:, :2] * np.sqrt(true[:, 2:].prod(1, keepdims=True))
         return np.concatenate([true[:, :2] + true[:, 2:] / 2 + shift - sizes / 2, sizes], axis=1)
@@ -60,7 +60,7 @@ class PastErrors:
         size: standard deviation of the logarithm of width and height.
         correlation: of the errors of neighbouring frames, in [0, 1].
         strides: distance of past boxes (and of the search frame from the last) is drawn from 1 to this many frames.
-        wide: share of samples in which all past boxes and the search region share one error of the configured jitter.
+        shared: share of samples in which all past boxes and the search region share one error of the configured jitter.
         start: share of samples as in a tracker's first frames: the first box, which is given and has no error,
             repeated until enough frames have been tracked.
         still_center, still_size: images that do not move get a constant velocity, so much in each frame (standard
@@ -74,7 +74,7 @@ class PastErrors:
     size: float = 0.03
     correlation: float = 0.95
     strides: int = 3
-    wide: float = 0.3
+    shared: float = 0.3
     start: float = 0.1
     still_center: float = 0.06
     still_size: float = 0.02
@@ -82,7 +82,7 @@ class PastErrors:
     def __post_init__(self) -> None:
         group = "data.frame_sampling.past_errors"
         whole(group, 1, strides=self.strides)
-        number(group, high=1, correlation=self.correlation, wide=self.wide, start=self.start)
+        number(group, high=1, correlation=self.correlation, shared=self.shared, start=self.start)
         number(
             group,
             center=self.center,
@@ -90,8 +90,8 @@ class PastErrors:
             still_center=self.still_center,
             still_size=self.still_size,
         )
-        if self.wide + self.start > 1:
-            raise ValueError(f"{group}: wide + start must be at most 1, got {self.wide} + {self.start}")
+        if self.shared + self.start > 1:
+            raise ValueError(f"{group}: shared + start must be at most 1, got {self.shared} + {self.start}")
 
     def draw(self, count: int, rng: np.random.Generator, *, still: bool = False) -> Past:
         """Draw times and errors of `count` past boxes; still: of an image that does not move."""
@@ -104,7 +104,7 @@ class PastErrors:
         if still:
             velocity = rng.normal(size=4) * ([self.still_center] * 2 + [self.still_size] * 2)
             errors -= np.outer(back, velocity)
-        return Past(back, errors, wide=kind < self.wide)
+        return Past(back, errors, shared=kind < self.shared)
 
     def _walk(self, count: int, correlation: float, exact: int, rng: np.random.Generator) -> Float64[np.ndarray, "P 4"]:
         """Errors of one frame after the other, those of the first `exact` rows 0."""

@@ -263,7 +263,7 @@ class TrainingSamples(torch.utils.data.Dataset[tuple[Sample, list[str]]]):
             return plan._replace(around=jitter.apply(plan.around, rng))
         past = self.frame_sampling.past_errors.draw(self.frame_sampling.past, rng, still=videos.repeats_image)
         last = past.boxes(self._before(plan, past))[-1]
-        return plan._replace(past=past, around=jitter.apply(last, rng) if past.wide else last)
+        return plan._replace(past=past, around=jitter.apply(last, rng) if past.shared else last)
 
     def _target(self, source: int, video: int, frames: list[int], rng: np.random.Generator) -> Target:
         """Number, image boxes and visibility of the object that is the target in these frames."""

@@ -21,7 +21,7 @@ PAIR_INSIDE = 0.6  # share of the second object that the search crop must show
 
 
 @runtime_checkable
-class Scenes(Videos, Protocol):
+class SceneVideos(Videos, Protocol):
     """A data set with the boxes of all objects of a video, not only of the target."""
 
     def objects(self, index: int) -> Objects:
@@ -81,7 +81,7 @@ class SceneSamples(TrainingSamples):
         self, videos: Mapping[str, Videos], weights: Sequence[float], *, frame_sampling: SceneSampling, **settings: Any
     ) -> None:
         super().__init__(videos, weights, frame_sampling=frame_sampling, **settings)
-        self._scenes = {number: v for number, v in enumerate(self.videos) if isinstance(v, Scenes)}
+        self._scenes = {number: v for number, v in enumerate(self.videos) if isinstance(v, SceneVideos)}
         if (frame_sampling.any_object or frame_sampling.distractor_pairs) and not self._scenes:
             raise ValueError(
                 "data.frame_sampling.any_object and .distractor_pairs need generated videos, in which all objects of a "

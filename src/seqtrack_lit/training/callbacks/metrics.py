@@ -123,7 +123,7 @@ class LogMetrics(Callback):
         values = {**_logged(trainer, _TRAINING), **pl_module.latest, **pl_module.means.take()}
         if {"time/data", "time/step"} <= values.keys():
             seconds = values["time/data"] + values["time/step"]
-            values["time/samples_per_second"] = pl_module.budget.global_batch / seconds
+            values["time/samples_per_second"] = pl_module.length.global_batch / seconds
         self._send(trainer, pl_module, values)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -134,7 +134,7 @@ class LogMetrics(Callback):
     def _send(self, trainer: Trainer, module: SeqTrackModule, values: Mapping[str, float]) -> None:
         if not (self.loggers and trainer.is_global_zero):
             return
-        known = {"samples": trainer.global_step * module.budget.global_batch, "epoch": trainer.current_epoch}
+        known = {"samples": trainer.global_step * module.length.global_batch, "epoch": trainer.current_epoch}
         for logger in self.loggers:
             logger.numbers({**known, **values}, trainer.global_step)
 

@@ -1,4 +1,4 @@
-"""Objects to paint: cut-outs with alpha, how they look in a scene, how they are bent, and the box they cover.
+"""Objects to paint: cut-outs with alpha, how they appear in a scene, how they are bent, and the box they cover.
 
 Coordinates are continuous: pixel i of an image covers [i, i + 1], its centre is i + 0.5. A box is what the painted
 alpha covers, measured where it crosses one half, so that it follows every warp and every blur.
@@ -68,7 +68,7 @@ class Cutout:
         return np.asarray(centered + 0.5 * np.sign(centered), np.float32)  # from the centres of pixels to their rims
 
 
-class Look(NamedTuple):
+class Appearance(NamedTuple):
     """What an object keeps from the template to the search crop."""
 
     angle: float  # radians
@@ -80,16 +80,18 @@ class Look(NamedTuple):
     lit: bool  # takes on the brightness of what is behind it
 
 
-def draw_look(rng: Rng) -> Look:
-    """A look at random."""
+def draw_appearance(rng: Rng) -> Appearance:
+    """An appearance at random."""
     turned = rng.normal(0, 0.15) if rng.random() < 0.75 else rng.uniform(-math.pi, math.pi)
     soft, lit, mirrored = rng.random(3) < (0.6, 0.5, 0.5)
     gain = np.exp(rng.normal(0, 0.12, 3) * rng.random()).astype(np.float32)
-    return Look(float(turned), rng.normal(0, 0.15), bool(mirrored), gain, rng.normal(0, 12), bool(soft), bool(lit))
+    return Appearance(
+        float(turned), rng.normal(0, 0.15), bool(mirrored), gain, rng.normal(0, 12), bool(soft), bool(lit)
+    )
 
 
 class Change(NamedTuple):
-    """How an object differs from its look in one crop."""
+    """How an object differs from its appearance in one crop."""
 
     angle: float
     aspect: float
@@ -130,7 +132,7 @@ class Placed(NamedTuple):
     """A cut-out in a canvas: canvas = matrix @ picture + shift, after bending."""
 
     cutout: Cutout
-    look: Look
+    appearance: Appearance
     matrix: Matrix
     shift: Float64[np.ndarray, "2"]
     bend: Bend
@@ -138,13 +140,13 @@ class Placed(NamedTuple):
 
 
 def place(
-    cutout: Cutout, look: Look, change: Change, rng: Rng, *, size: float, center: Float64[np.ndarray, "2"]
+    cutout: Cutout, appearance: Appearance, change: Change, rng: Rng, *, size: float, center: Float64[np.ndarray, "2"]
 ) -> Placed:
     """Turn and bend a cut-out so that the box around it has sqrt(width * height) = size and the given centre."""
-    angle, aspect = look.angle + change.angle, math.exp(0.5 * (look.aspect + change.aspect))
+    angle, aspect = appearance.angle + change.angle, math.exp(0.5 * (appearance.aspect + change.aspect))
     cos, sin = math.cos(angle), math.sin(angle)
     matrix = np.array([[cos, -sin], [sin, cos]]) @ np.array([[aspect, change.shear], [0, 1 / aspect]])
-    if look.mirrored ^ change.mirrored:
+    if appearance.mirrored ^ change.mirrored:
         matrix[:, 0] *= -1
     bend = Bend(rng, cutout.half, change.bending)
     points = bend.inverse(cutout.outline) @ matrix.T
@@ -152,7 +154,7 @@ def place(
     scale = size / math.sqrt(float(np.prod(np.maximum(high - low, 1e-3))))
     shift = center - scale * (low + high) / 2
     return Placed(
-        cutout, look, matrix * scale, shift, bend, np.concatenate([scale * low + shift, scale * high + shift])
+        cutout, appearance, matrix * scale, shift, bend, np.concatenate([scale * low + shift, scale * high + shift])
     )
 
 
@@ -173,7 +175,7 @@ class Painted(NamedTuple):
 
 def paint(canvas: Canvas, placed: Placed) -> Painted | None:
     """Paint an object into a canvas; None where it covers nothing of it."""
-    cutout, look, matrix, shift, bend, box = placed
+    cutout, appearance, matrix, shift, bend, box = placed
     size = len(canvas)
     x1, y1 = np.maximum(np.floor(box[:2] - 3), 0).astype(int)
     x2, y2 = np.minimum(np.ceil(box[2:] + 3), size).astype(int)
@@ -191,17 +193,17 @@ def paint(canvas: Canvas, placed: Placed) -> Painted | None:
     points -= np.float32(0.5)  # cv2 counts from the centre of the first pixel
     seen = cv2.remap(source, points, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=0)
     alpha = seen[..., 3].astype(np.float32) / 255
-    if look.soft:
+    if appearance.soft:
         alpha = np.asarray(cv2.GaussianBlur(alpha, (3, 3), 0))
     edges = covered(alpha)
     if edges is None:
         return None
     behind, cover = canvas[y1:y2, x1:x2], alpha[..., None]
     color = seen[..., :3].astype(np.float32)
-    if look.lit:
+    if appearance.lit:
         own = float((color * cover).sum()) / (3 * float(alpha.sum()) + 1)
         color *= 1 + 0.5 * (min(max((float(behind.mean()) + 20) / (own + 20), 0.4), 1.6) - 1)
-    color = color * look.gain + np.float32(look.offset)
+    color = color * appearance.gain + np.float32(appearance.offset)
     behind += cover * (color.clip(0, 255) - behind)
     return Painted(edges + np.array([x1, y1, x1, y1]), alpha, int(x1), int(y1))
 

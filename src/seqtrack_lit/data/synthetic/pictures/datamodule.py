@@ -13,10 +13,10 @@ from seqtrack_lit.data.samples.batch import Sample, to_chw
 from seqtrack_lit.data.samples.loader import PairLoader, Samples
 from seqtrack_lit.data.samples.sampling import FrameSampling
 from seqtrack_lit.data.synthetic.pictures.pool import PicturePool
-from seqtrack_lit.data.synthetic.pictures.scenes import Mix, Pair, Scenes
+from seqtrack_lit.data.synthetic.pictures.scenes import Mix, Pair, SceneDrawer
 
 _WIDE_UNTIL = 0.5  # share of the training after which targets begin to come nearer to the middle
-_NARROWEST = 0.25  # of `wide`, at the end
+_NARROWEST = 0.25  # of `jitter`, at the end
 
 
 class PictureSamples(Samples):
@@ -24,9 +24,9 @@ class PictureSamples(Samples):
 
     Args:
         pool: the pictures.
-        crops, mix: see `Scenes`.
+        crops, mix: see `SceneDrawer`.
         seed: of all random numbers.
-        wide: offset and change of size of targets at first, 0 to 1; a quarter of it at the end.
+        jitter: offset and change of size of targets at first, 0 to 1; a quarter of it at the end.
         epoch_samples, total_samples: samples of an epoch and of the whole training, for that.
     """
 
@@ -37,12 +37,12 @@ class PictureSamples(Samples):
         crops: CropSettings,
         mix: Mix,
         seed: int = 0,
-        wide: float = 0.7,
+        jitter: float = 0.7,
         epoch_samples: int,
         total_samples: int,
     ) -> None:
-        number("data", high=1, wide=wide)
-        self.scenes, self.crops, self.seed, self.wide = Scenes(pool, crops, mix), crops, seed, wide
+        number("data", high=1, jitter=jitter)
+        self.scenes, self.crops, self.seed, self.jitter = SceneDrawer(pool, crops, mix), crops, seed, jitter
         self.epoch_samples, self.total_samples = epoch_samples, total_samples
         self._last: tuple[tuple[int, int], list[Pair]] | None = (
             None  # the scene drawn last; its two pairs are samples in turn
@@ -54,7 +54,7 @@ class PictureSamples(Samples):
         if self._last is None or self._last[0] != scene:
             progress = (epoch * self.epoch_samples + index - index % 2) / self.total_samples
             rng = np.random.default_rng((self.seed, epoch, index // 2))
-            self._last = scene, self.scenes.draw(rng, self.wide * narrowed(progress))
+            self._last = scene, self.scenes.draw(rng, self.jitter * narrowed(progress))
         pair = self._last[1][index % 2]
         sample = Sample(
             templates=to_chw([pair.template]),
@@ -69,7 +69,7 @@ class PictureSamples(Samples):
 
 
 def narrowed(progress: float) -> float:
-    """Factor on `wide` when a share of the training is done.
+    """Factor on `jitter` when a share of the training is done.
 
     >>> narrowed(0.4), narrowed(0.75), narrowed(1.0)
     (1.0, 0.625, 0.25)
@@ -87,7 +87,7 @@ class PictureData(DataModule):
 
     Args:
         pool: opens the pictures of a part: training uses "train", validation "validation".
-        mix, wide: see `PictureSamples`.
+        mix, jitter: see `PictureSamples`.
         settings: see `DataModule`; `open` of its validation opens the videos to track and, with narrow jitter, to take
             pairs of frames from.
 
@@ -96,9 +96,9 @@ class PictureData(DataModule):
         FileNotFoundError: in `setup`, no pool.
     """
 
-    def __init__(self, *, pool: Callable[..., PicturePool], mix: Mix, wide: float = 0.7, **settings: Any) -> None:
+    def __init__(self, *, pool: Callable[..., PicturePool], mix: Mix, jitter: float = 0.7, **settings: Any) -> None:
         super().__init__(**settings)
-        self.pool, self.mix, self.wide = pool, mix, wide
+        self.pool, self.mix, self.jitter = pool, mix, jitter
         self._pools: dict[str, PicturePool] = {}
 
     def setup(self, stage: str = "fit") -> None:
@@ -110,12 +110,12 @@ class PictureData(DataModule):
 
     def samples(self) -> PictureSamples:
         """Training samples by (epoch, index)."""
-        return self._samples("train", self.seed, self.wide, self.epoch_samples, self.total_samples)
+        return self._samples("train", self.seed, self.jitter, self.epoch_samples, self.total_samples)
 
     def val_dataloader(self) -> list[PairLoader]:
-        """Fixed pairs: of kept-back pictures and, where asked for (`narrow`), of frames of the videos."""
-        pairs, jitter = self.validation.pairs, self.validation.narrow
-        loaders = [self.pairs(self._samples("validation", 0, self.wide * _NARROWEST, pairs, pairs))]
+        """Fixed pairs: of kept-back pictures and, where asked for (`narrow_jitter`), of frames of the videos."""
+        pairs, jitter = self.validation.pairs, self.validation.narrow_jitter
+        loaders = [self.pairs(self._samples("validation", 0, self.jitter * _NARROWEST, pairs, pairs))]
         if jitter is not None:
             loaders.append(self.video_pairs(FrameSampling(templates=1, min_length=2), jitter))
         return loaders
@@ -127,14 +127,14 @@ class PictureData(DataModule):
         objects = sum(map(len, pool.objects.values()))
         return {"pictures": {"videos": len(pool.backgrounds) + objects, "share": 1.0, "hash": pool.hash}}
 
-    def _samples(self, part: str, seed: int, wide: float, epoch: int, total: int) -> PictureSamples:
+    def _samples(self, part: str, seed: int, jitter: float, epoch: int, total: int) -> PictureSamples:
         self.setup()
         return PictureSamples(
             self._pools[part],
             crops=self.crops,
             mix=self.mix,
             seed=seed,
-            wide=wide,
+            jitter=jitter,
             epoch_samples=epoch,
             total_samples=total,
         )

@@ -17,15 +17,15 @@ from seqtrack_lit.crops import Image
 from seqtrack_lit.data.samples.augment import CropSettings
 from seqtrack_lit.data.synthetic.pictures.camera import cut_off, photograph
 from seqtrack_lit.data.synthetic.pictures.cutouts import (
+    Appearance,
     Canvas,
     Change,
     Corners,
     Cutout,
-    Look,
     Rng,
     blob,
+    draw_appearance,
     draw_change,
-    draw_look,
     paint,
     place,
 )
@@ -69,7 +69,7 @@ class _Item(NamedTuple):
     """An object of a scene."""
 
     cutout: Cutout
-    look: Look
+    appearance: Appearance
     size: float
     center: Float64[np.ndarray, "2"]
 
@@ -81,7 +81,7 @@ class _Shown(NamedTuple):
     seen: float
 
 
-class Scenes:
+class SceneDrawer:
     """Draws scenes from a pool.
 
     Args:
@@ -106,39 +106,39 @@ class Scenes:
         lists = {kind: share for kind, share in OBJECT_SHARES.items() if pool.objects.get(kind)}
         self._lists, self._list_ends = list(lists), np.cumsum(np.array([*lists.values()]) / sum(lists.values()))
 
-    def draw(self, rng: Rng, wide: float) -> list[Pair]:
+    def draw(self, rng: Rng, jitter: float) -> list[Pair]:
         """Two pairs.
 
         Args:
             rng: of everything.
-            wide: offset of targets from the middle of the search crop and from their usual size, 0 to 1.
+            jitter: offset of targets from the middle of the search crop and from their usual size, 0 to 1.
         """
-        first = self._scene(rng, wide)
-        return first if len(first) > 1 else [*first, self._scene(rng, wide)[0]]
+        first = self._scene(rng, jitter)
+        return first if len(first) > 1 else [*first, self._scene(rng, jitter)[0]]
 
-    def _scene(self, rng: Rng, wide: float) -> list[Pair]:
+    def _scene(self, rng: Rng, jitter: float) -> list[Pair]:
         kind = int(np.searchsorted(self._kinds, rng.random(), side="right"))
         if kind == 2:
             track = self.pool.tracks[rng.integers(len(self.pool.tracks))]
             first, second = rng.integers(len(track), size=2)
-            return self._cut_pair(track[first], track[second], rng, wide, still=bool(first == second))
+            return self._cut_pair(track[first], track[second], rng, jitter, still=bool(first == second))
         if kind == 1:
             seen = self.pool.stills[rng.integers(len(self.pool.stills))]
-            return self._cut_pair(seen, seen, rng, wide, still=True)
+            return self._cut_pair(seen, seen, rng, jitter, still=True)
         for _ in range(_TRIES):
-            pairs = self._compose(rng, wide)
+            pairs = self._compose(rng, jitter)
             if pairs:
                 return pairs
-        return self._compose(rng, wide, alone=True) or self._scene(rng, wide)
+        return self._compose(rng, jitter, alone=True) or self._scene(rng, jitter)
 
     # --- composed scenes
 
-    def _compose(self, rng: Rng, wide: float, *, alone: bool = False) -> list[Pair]:
+    def _compose(self, rng: Rng, jitter: float, *, alone: bool = False) -> list[Pair]:
         """Objects in a background; empty where the first is covered too much."""
         side = self.crops.search_size
         background = self._background(rng)
         canvas, reach, middle = self._behind(background, side, rng)
-        items = self._items(rng, wide, 0 if alone else int(rng.choice(4, p=_COUNTS)))
+        items = self._items(rng, jitter, 0 if alone else int(rng.choice(4, p=_COUNTS)))
         shown = self._paint(canvas, items, rng)
         if shown[0] is None or shown[0].seen < _SEEN:
             return []
@@ -155,19 +155,19 @@ class Scenes:
             pairs.append(Pair(template, box, image, boxes[i]))  # type: ignore[arg-type]
         return pairs
 
-    def _items(self, rng: Rng, wide: float, others: int) -> list[_Item]:
+    def _items(self, rng: Rng, jitter: float, others: int) -> list[_Item]:
         """The target, and objects around it that may be of its kind or copies of it."""
-        cutout, look = self._object(rng), draw_look(rng)
-        size, center = self._where(rng, wide)
-        items = [_Item(cutout, look, size, center)]
+        cutout, appearance = self._object(rng), draw_appearance(rng)
+        size, center = self._where(rng, jitter)
+        items = [_Item(cutout, appearance, size, center)]
         for _ in range(others):
             kind = rng.random()
             other = self._neighbour(cutout, rng) if kind < 0.55 else cutout if kind < 0.67 else self._object(rng)
-            own = draw_look(rng)
+            own = draw_appearance(rng)
             if other is cutout:  # a copy: different in its colours alone
-                own = own._replace(angle=look.angle, gain=np.exp(rng.normal(0, 0.35, 3)).astype(np.float32))
+                own = own._replace(angle=appearance.angle, gain=np.exp(rng.normal(0, 0.35, 3)).astype(np.float32))
             elif kind < 0.55:
-                own = own._replace(angle=look.angle + rng.normal(0, 0.2))
+                own = own._replace(angle=appearance.angle + rng.normal(0, 0.2))
             its_size = size * math.exp(rng.normal(0, 0.25))
             place_ = center
             for _ in range(_TRIES):
@@ -186,7 +186,7 @@ class Scenes:
         for i in rng.permutation(len(items)):
             item = items[i]
             change = draw_change(rng)
-            placed = place(item.cutout, item.look, change, rng, size=item.size, center=item.center)
+            placed = place(item.cutout, item.appearance, change, rng, size=item.size, center=item.center)
             done = paint(canvas, placed)
             if done is None:
                 continue
@@ -207,10 +207,10 @@ class Scenes:
         """Something over an object: a strip, or a piece of a picture; the object's box stays."""
         thin = rng.random() < 0.6
         size = item.size * (rng.uniform(0.3, 0.6) if thin else rng.uniform(0.4, 0.9))
-        look = draw_look(rng)._replace(aspect=-2.8 if thin else rng.normal(0, 0.4))
+        appearance = draw_appearance(rng)._replace(aspect=-2.8 if thin else rng.normal(0, 0.4))
         center = item.center + rng.normal(0, 0.3, 2) * item.size
         change = Change(0.0, 0.0, 0.0, False, 0.0)
-        done = paint(canvas, place(self._piece(rng), look, change, rng, size=size, center=center))
+        done = paint(canvas, place(self._piece(rng), appearance, change, rng, size=size, center=center))
         if done is not None:
             owner[done.window][done.alpha > 0.5] = -1
 
@@ -227,7 +227,7 @@ class Scenes:
         side, target = self.crops.template_size, self.target
         canvas, _, _ = self._behind(background, side, rng, side * scale, middle if rng.random() < 0.6 else None)
         placed = place(
-            item.cutout, item.look, draw_change(rng, 0.3), rng, size=target, center=np.array([side / 2, side / 2])
+            item.cutout, item.appearance, draw_change(rng, 0.3), rng, size=target, center=np.array([side / 2, side / 2])
         )
         done = paint(canvas, placed)
         box = placed.box if done is None else done.box
@@ -236,10 +236,10 @@ class Scenes:
 
     # --- photographs and frames
 
-    def _cut_pair(self, first: Seen, second: Seen, rng: Rng, wide: float, *, still: bool) -> list[Pair]:
+    def _cut_pair(self, first: Seen, second: Seen, rng: Rng, jitter: float, *, still: bool) -> list[Pair]:
         """Template and search crop cut out of pictures, mirrored alike; something may be painted in beside."""
         crops, flip = self.crops, bool(rng.random() < 0.5)
-        size, center = self._where(rng, wide)
+        size, center = self._where(rng, jitter)
         search, box = _cut(second, crops.search_size, size, center, rng.normal(0, 0.14 if still else 0.06), flip, rng)
         middle, turned = np.full(2, crops.template_size / 2), flip ^ bool(rng.random() < 0.04)
         template, shown = _cut(first, crops.template_size, self.target, middle, rng.normal(0, 0.04), turned, rng)
@@ -247,18 +247,18 @@ class Scenes:
             other, its_size = self._object(rng), size * math.exp(rng.normal(0, 0.3))
             where = rng.uniform(0, 1, 2) * crops.search_size
             if np.abs(where - center).max() > 0.45 * (size + its_size):
-                paint(search, place(other, draw_look(rng), draw_change(rng), rng, size=its_size, center=where))
+                paint(search, place(other, draw_appearance(rng), draw_change(rng), rng, size=its_size, center=where))
         box = cut_off(search, box, rng, 0.06)
         image = photograph(template, rng, strength=0.6, blurred=rng.random() < 0.3)
         return [Pair(image, shown, photograph(search, rng), box)]
 
     # --- what scenes are made of
 
-    def _where(self, rng: Rng, wide: float) -> tuple[float, Float64[np.ndarray, "2"]]:
+    def _where(self, rng: Rng, jitter: float) -> tuple[float, Float64[np.ndarray, "2"]]:
         """Size and centre of a target in the search crop."""
         side = self.crops.search_size
-        size = self.target * math.exp(float(np.clip(rng.normal(0, 0.14 + 0.2 * wide), -0.9, 0.9)))
-        far = rng.random() < 0.3 + 0.4 * wide
+        size = self.target * math.exp(float(np.clip(rng.normal(0, 0.14 + 0.2 * jitter), -0.9, 0.9)))
+        far = rng.random() < 0.3 + 0.4 * jitter
         away = rng.uniform(-0.38, 0.38, 2) if far else rng.normal(0, 0.07, 2)
         return size, np.clip(0.5 + away, 0.08, 0.92) * side
 

@@ -1,4 +1,4 @@
-"""A small pretrained encoder: the first blocks of a ViT encode search region and template apart, the rest both.
+"""A small pretrained encoder: the first blocks of a ViT encode search region and template separately, the rest jointly.
 
 The encoder of the tracker that ships. Starting from DINOv2's ViT-S/14, few blocks are enough and few are trained. A
 learned vector is added to the tokens of the template, one for tokens inside the target's box and one for those around,
@@ -33,8 +33,8 @@ class ScaledBlock(Block):
         return cast(Tensor, tokens + self.scale2 * self.mlp(self.norm2(tokens)))
 
 
-class SplitEncoder(Encoder):
-    """Blocks apart, then blocks together; the features are those of the search region only.
+class TwoStageEncoder(Encoder):
+    """Separate blocks, then joint ones; the features are those of the search region only.
 
     Args:
         search_size: side of the square search crop, pixels.
@@ -44,8 +44,8 @@ class SplitEncoder(Encoder):
         width: width of the tokens.
         depth: number of blocks, of DINOv2's twelve.
         heads: attention heads of a block.
-        apart: how many of the first blocks encode search region and templates apart, with shared weights.
-        frozen: whether patch embedding, positions and the blocks apart keep their pretrained weights.
+        separate_blocks: how many of the first blocks encode search region and templates separately, weights shared.
+        frozen: whether patch embedding, positions and the separate blocks keep their pretrained weights.
         target_share: side of the target over the side of the template, for templates that come without a box.
         target_std: start of the two vectors that mark the target; DINOv2's tokens have 0.045 after block 3, and
             vectors much larger than that drown what the template shows.
@@ -69,21 +69,23 @@ class SplitEncoder(Encoder):
         width: int = 384,
         depth: int = 7,
         heads: int = 6,
-        apart: int = 3,
+        separate_blocks: int = 3,
         frozen: bool = True,
         target_share: float = 0.57,
         target_std: float = 0.025,
         pretrained: bool | str = False,
     ) -> None:
         whole("model.encoder", 1, patch=patch, width=width, heads=heads, depth=depth)
-        whole("model.encoder", 0, apart=apart)
+        whole("model.encoder", 0, separate_blocks=separate_blocks)
         flag("model.encoder", frozen=frozen)
         number("model.encoder", high=1, target_share=target_share)
         number("model.encoder", target_std=target_std)
         if width % heads:
             raise ValueError(f"model.encoder.width must be a multiple of model.encoder.heads = {heads}, got {width}")
-        if apart >= depth:
-            raise ValueError(f"model.encoder.apart must be less than model.encoder.depth = {depth}, got {apart}")
+        if separate_blocks >= depth:
+            raise ValueError(
+                f"model.encoder.separate_blocks must be less than model.encoder.depth = {depth}, got {separate_blocks}"
+            )
         super().__init__(
             search_size=search_size,
             template_size=template_size,
@@ -92,7 +94,7 @@ class SplitEncoder(Encoder):
             width=width,
             joint=True,
         )
-        self.apart, self.frozen, self.target_share = apart, frozen, target_share
+        self.separate_blocks, self.frozen, self.target_share = separate_blocks, frozen, target_share
         self.patch_embed = nn.Conv2d(3, width, kernel_size=patch, stride=patch)
         self.search_position = nn.Parameter(torch.randn(1, self.search_grid**2, width) * 0.02)
         self.template_position = nn.Parameter(torch.randn(1, self.template_grid**2, width) * 0.02)
@@ -105,7 +107,7 @@ class SplitEncoder(Encoder):
             grids = {"search_grid": self.search_grid, "template_grid": self.template_grid}
             self.load_state_dict(dino_state(pretrained, self.state_dict(), **grids))
         if frozen:
-            for part in (self.patch_embed, *self.blocks[:apart]):
+            for part in (self.patch_embed, *self.blocks[:separate_blocks]):
                 part.requires_grad_(False)
             self.search_position.requires_grad_(False)
             self.template_position.requires_grad_(False)
@@ -126,7 +128,7 @@ class SplitEncoder(Encoder):
             template_boxes: the target in each template (cxcywh, fractions); None: a central square.
         """
         tokens = self._tokens(templates, search, template_boxes)
-        for block in self.blocks[self.apart : -1]:
+        for block in self.blocks[self.separate_blocks : -1]:
             tokens = block(tokens)
         features: Tensor = self.norm(self.blocks[-1](tokens, self.search_tokens))
         return features
@@ -136,19 +138,21 @@ class SplitEncoder(Encoder):
     ) -> Float[Tensor, "B heads N A"]:
         """See `Encoder`; blocks are counted from the first one in which search region and template meet."""
         tokens = self._tokens(templates, search, template_boxes)
-        return attention_in(self.blocks[self.apart :], tokens, block, self.search_tokens)
+        return attention_in(self.blocks[self.separate_blocks :], tokens, block, self.search_tokens)
 
     def _tokens(self, templates: Templates, search: Search, template_boxes: Boxes | None) -> Float[Tensor, "B A C"]:
-        """What the blocks apart make of search region and templates, the target marked."""
+        """What the separate blocks make of search region and templates, the target marked."""
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
-            search_tokens = self._apart(search, self.search_position)
-            template_tokens = self._apart(templates.flatten(0, 1), self.template_position)  # BT M C
+            search_tokens = self._encode_separately(search, self.search_position)
+            template_tokens = self._encode_separately(templates.flatten(0, 1), self.template_position)  # BT M C
         template_tokens = template_tokens.reshape(len(search), -1, self.width)  # BT M C -> B (T M) C
         return torch.cat([search_tokens, template_tokens + self._marks(template_boxes, template_tokens)], dim=1)
 
-    def _apart(self, images: Float[Tensor, "b 3 h w"], position: Float[Tensor, "1 n C"]) -> Float[Tensor, "b n C"]:
+    def _encode_separately(
+        self, images: Float[Tensor, "b 3 h w"], position: Float[Tensor, "1 n C"]
+    ) -> Float[Tensor, "b n C"]:
         tokens: Tensor = self.patch_embed(images).flatten(2).transpose(1, 2) + position  # b C y x -> b (y x) C
-        for block in self.blocks[: self.apart]:
+        for block in self.blocks[: self.separate_blocks]:
             tokens = block(tokens)
         return tokens
 

@@ -12,11 +12,11 @@ from seqtrack_lit.models.decoder import Decoder
 from seqtrack_lit.models.dinov2 import resample
 from seqtrack_lit.models.quantised import pack, save_compact, unpack
 from seqtrack_lit.models.seqtrack import SeqTrack
-from seqtrack_lit.models.split_encoder import ScaledBlock, SplitEncoder
+from seqtrack_lit.models.two_stage_encoder import ScaledBlock, TwoStageEncoder
 from seqtrack_lit.tokens import BoxTokenizer
 from seqtrack_lit.tracking.seqtrack import load_tracker
 
-SMALL = {"width": 24, "heads": 2, "depth": 3, "apart": 1, "patch": 14, "search_size": 42, "template_size": 28}
+SMALL = {"width": 24, "heads": 2, "depth": 3, "separate_blocks": 1, "patch": 14, "search_size": 42, "template_size": 28}
 
 
 def crops(batch=2, templates=1):
@@ -32,7 +32,7 @@ def test_a_block_that_keeps_some_tokens_gives_those_of_the_whole_block():
 
 
 def test_features_are_those_of_the_search_region_alone():
-    encoder = SplitEncoder(**SMALL, templates=2)
+    encoder = TwoStageEncoder(**SMALL, templates=2)
     assert encoder(*crops(templates=2)).shape == (2, 9, 24)
     assert encoder.tokens == encoder.search_tokens == 9
 
@@ -48,7 +48,7 @@ def test_search_attention_of_the_blocks_where_both_meet():
 
 
 def test_the_mark_of_a_box_that_covers_a_quarter_of_the_tokens():
-    encoder = SplitEncoder(**SMALL)
+    encoder = TwoStageEncoder(**SMALL)
     with torch.no_grad():
         encoder.target.copy_(torch.stack([torch.ones(24), torch.zeros(24)]))
     like = torch.zeros(1, 4, 24)  # 2 x 2 tokens
@@ -61,7 +61,7 @@ def test_the_mark_of_a_box_that_covers_a_quarter_of_the_tokens():
 
 
 def test_frozen_parts_get_no_gradient_and_the_rest_does():
-    encoder = SplitEncoder(**SMALL)
+    encoder = TwoStageEncoder(**SMALL)
     encoder(*crops()).square().mean().backward()
     trained = {name.split(".")[0] + name.split(".")[1] if "." in name else name
                for name, parameter in encoder.named_parameters() if parameter.grad is not None}  # fmt: skip
@@ -71,14 +71,14 @@ def test_frozen_parts_get_no_gradient_and_the_rest_does():
 @pytest.mark.parametrize(
     ("wrong", "told"),
     [
-        ({"apart": 3}, "apart must be less than model.encoder.depth = 3"),
+        ({"separate_blocks": 3}, "separate_blocks must be less than model.encoder.depth = 3"),
         ({"heads": 5}, "multiple of model.encoder.heads = 5"),
         ({"search_size": 43}, "the nearest are 42 and 56"),
     ],
 )
 def test_wrong_values(wrong, told):
     with pytest.raises(ValueError, match=told):
-        SplitEncoder(**{**SMALL, **wrong})
+        TwoStageEncoder(**{**SMALL, **wrong})
 
 
 def test_bytes_lose_less_than_half_a_step():
@@ -98,7 +98,7 @@ def test_a_packed_tracker_loads_and_tracks_alike(tmp_path):
     tokenizer = BoxTokenizer(bins=32)
     net = SeqTrack(
         tokenizer=tokenizer,
-        encoder=SplitEncoder(**{**SMALL, "width": 96, "heads": 2}),
+        encoder=TwoStageEncoder(**{**SMALL, "width": 96, "heads": 2}),
         decoder=Decoder(tokenizer=tokenizer, width=64, heads=2, ffn=128, pre_norm=True),
         dense_head=True,
     ).eval()
@@ -107,7 +107,7 @@ def test_a_packed_tracker_loads_and_tracks_alike(tmp_path):
         "format": 1,
         "tokenizer": {"bins": 32},
         "model": {
-            "encoder": {"_target_": f"{target}split_encoder.SplitEncoder", **SMALL, "width": 96, "heads": 2},
+            "encoder": {"_target_": f"{target}two_stage_encoder.TwoStageEncoder", **SMALL, "width": 96, "heads": 2},
             "decoder": {"_target_": f"{target}decoder.Decoder", "width": 64, "heads": 2, "ffn": 128, "pre_norm": True},
             "dense_head": True,
         },
@@ -131,13 +131,13 @@ def test_a_packed_tracker_loads_and_tracks_alike(tmp_path):
 
 
 def test_dino_fills_the_blocks_and_resamples_positions(tmp_path):
-    donor = SplitEncoder(depth=3, apart=1, search_size=518, template_size=14)  # a table of 37 x 37
+    donor = TwoStageEncoder(depth=3, separate_blocks=1, search_size=518, template_size=14)  # a table of 37 x 37
     state = {
         name: tensor for name, tensor in donor.state_dict().items() if name.startswith(("blocks", "patch", "norm"))
     }
     table = torch.arange(37.0)[:, None, None].expand(37, 37, 384)  # rises by 1 a row
     save_compact(tmp_path / "dino.safetensors", {**state, "positions": table}, storage="fp16")
-    encoder = SplitEncoder(depth=2, apart=1, pretrained=str(tmp_path / "dino.safetensors"))
+    encoder = TwoStageEncoder(depth=2, separate_blocks=1, pretrained=str(tmp_path / "dino.safetensors"))
     torch.testing.assert_close(
         encoder.blocks[1].attn.qkv.weight, state["blocks.1.attn.qkv.weight"], atol=1e-4, rtol=1e-3
     )
@@ -145,9 +145,9 @@ def test_dino_fills_the_blocks_and_resamples_positions(tmp_path):
     torch.testing.assert_close(rows[4:6].mean(), torch.tensor(18.0), atol=0.05, rtol=0)
     torch.testing.assert_close(rows[5] - rows[4], torch.tensor(3.7), atol=0.05, rtol=0)
     with pytest.raises(ValueError, match="does not fill"):
-        SplitEncoder(depth=4, apart=1, pretrained=str(tmp_path / "dino.safetensors"))
+        TwoStageEncoder(depth=4, separate_blocks=1, pretrained=str(tmp_path / "dino.safetensors"))
     with pytest.raises(FileNotFoundError, match="no such file"):
-        SplitEncoder(pretrained="nowhere.onnx")
+        TwoStageEncoder(pretrained="nowhere.onnx")
 
 
 def test_resampling_keeps_a_constant_table():
@@ -160,7 +160,7 @@ def test_the_shipped_blocks_are_dinov2s():
     encoder = load_model(weights.SMALL).model.encoder
     tokens = torch.from_numpy(golden["tokens"]).float()[None]
     with torch.no_grad():
-        for block in encoder.blocks[: encoder.apart]:
+        for block in encoder.blocks[: encoder.separate_blocks]:
             tokens = block(tokens)
         found = tokens[0, golden["picked"]]
         patches = torch.from_numpy(golden["patches"])[None]
