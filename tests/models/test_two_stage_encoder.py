@@ -38,7 +38,7 @@ def test_features_are_those_of_the_search_region_alone():
 
 
 def test_search_attention_of_the_blocks_where_both_meet():
-    encoder = SplitEncoder(**SMALL, templates=2)
+    encoder = TwoStageEncoder(**SMALL, templates=2)
     weights = encoder.search_attention(*crops(templates=2), block=1)
     assert weights.shape == (2, 2, 9, 9 + 2 * 4)
     torch.testing.assert_close(weights.sum(-1), torch.ones(2, 2, 9))

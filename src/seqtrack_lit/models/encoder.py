@@ -107,7 +107,7 @@ class Encoder(nn.Module):
         Raises:
             ValueError: this encoder does not compute it, or there is no such block.
         """
-        raise ValueError("attention weights are returned by the encoders ViTEncoder and SplitEncoder, not by timm's")
+        raise ValueError("attention weights are returned by the encoders ViTEncoder and TwoStageEncoder, not by timm's")
 
 
 class Attention(nn.Module):
