@@ -1,0 +1,190 @@
+"""How many boxes by hand a clip needs, and what merges the tracks between two of them best.
+
+    python experiments/corrections/measure.py REAL_CLIPS [--cache FOLDER] [--goal 0.85] [--most 20]
+
+A simulated annotator gives the first box of each clip, then always corrects the frame of all clips that overlaps its
+ground truth least, until the mean IoU over clips reaches the goal. Every way of merging has an annotator of its own.
+"""
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float64
+
+from seqtrack_lit.data.sets.folder import folder
+from seqtrack_lit.data.video.sequence import Video
+from seqtrack_lit.evaluation.ope import iou
+from seqtrack_lit.tracking.seqtrack import SeqTrackTracker, load_tracker
+
+Boxes = Float64[np.ndarray, "N 4"]
+Track = tuple[Boxes, Float64[np.ndarray, "N"]]
+Merge = Callable[[Track, Track], Boxes]
+
+
+class Runs:
+    """Tracks of a clip from any frame in either direction, kept on disk."""
+
+    def __init__(self, video: Video, cache: Path, tracker: SeqTrackTracker) -> None:
+        self.video, self.cache, self.tracker = video, cache, tracker
+
+    def __call__(self, start: int, step: int) -> Track:
+        """Frames start, start + step ... to the clip's end on that side, in order of time."""
+        path = self.cache / f"{self.video.name}_{start}_{step}.npz"
+        if not path.is_file():
+            frames = range(start, len(self.video) if step > 0 else -1, step)
+            boxes, confidences = [self.video.boxes[start]], [1.0]
+            self.tracker.init(self.video.frames[start], self.video.boxes[start])
+            for index in frames[1:]:
+                estimate = self.tracker.update(self.video.frames[index])
+                boxes.append(estimate.box_xywh)
+                confidences.append(estimate.confidence)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            np.savez(path, boxes=np.array(boxes)[::step], confidences=np.array(confidences)[::step])
+        kept = np.load(path)
+        return kept["boxes"], kept["confidences"]
+
+
+def _mix(a: Boxes, b: Boxes, share: Float64[np.ndarray, "N"]) -> Boxes:
+    """Weighted means of corners."""
+    return a + (b - a) * share[:, None]
+
+
+def near(forward: Track, backward: Track) -> Boxes:
+    later = np.arange(len(forward[0])) * 2 > len(forward[0]) - 1
+    return np.where(later[:, None], backward[0], forward[0])
+
+
+def surest(forward: Track, backward: Track) -> Boxes:
+    return np.where((backward[1] > forward[1])[:, None], backward[0], forward[0])
+
+
+def blend(forward: Track, backward: Track) -> Boxes:
+    return _mix(forward[0], backward[0], np.linspace(0, 1, len(forward[0])))
+
+
+def sure_blend(forward: Track, backward: Track) -> Boxes:
+    far = np.linspace(0, 1, len(forward[0]))
+    a, b = forward[1] * (1 - far), backward[1] * far
+    return _mix(forward[0], backward[0], b / np.maximum(a + b, 1e-9))
+
+
+def cut(forward: Track, backward: Track) -> int:
+    """First frame of the backward track: where both together are surest, and agree where they meet."""
+    a, b = forward[1], backward[1]
+    sums = np.concatenate([[0.0], np.cumsum(a)])[:-1] + np.cumsum(b[::-1])[::-1]
+    agree = iou(forward[0], backward[0])
+    return int(np.argmax(sums[1:] + agree[1:])) + 1
+
+
+def switch(forward: Track, backward: Track) -> Boxes:
+    at = cut(forward, backward)
+    return np.concatenate([forward[0][:at], backward[0][at:]])
+
+
+def agreeing(forward: Track, backward: Track) -> Boxes:
+    """Blended by distance where both agree; elsewhere the one on the side of the cut."""
+    same = iou(forward[0], backward[0]) > 0.5
+    return np.where(same[:, None], blend(forward, backward), switch(forward, backward))
+
+
+def agreeing_sure(forward: Track, backward: Track) -> Boxes:
+    same = iou(forward[0], backward[0]) > 0.5
+    return np.where(same[:, None], sure_blend(forward, backward), switch(forward, backward))
+
+
+def agreeing_surest(forward: Track, backward: Track) -> Boxes:
+    same = iou(forward[0], backward[0]) > 0.5
+    return np.where(same[:, None], blend(forward, backward), surest(forward, backward))
+
+
+def _shape(boxes: Boxes) -> Boxes:
+    """Centre and logarithm of the size."""
+    return np.concatenate([boxes[:, :2] + boxes[:, 2:] / 2, np.log(np.maximum(boxes[:, 2:], 1))], 1)
+
+
+def _boxes(shapes: Boxes) -> Boxes:
+    wh = np.exp(shapes[:, 2:])
+    return np.concatenate([shapes[:, :2] - wh / 2, wh], 1)
+
+
+def bent(forward: Track, backward: Track, merge: Merge = agreeing) -> Boxes:
+    """Each track bent so that it ends at the other correction, where it still overlaps it."""
+    share = np.linspace(0, 1, len(forward[0]))[:, None]
+
+    def bend(track: Boxes, end: Boxes, share: Float64[np.ndarray, "N 1"], last: int) -> Boxes:
+        if iou(track[last][None], end[None])[0] < 0.3:
+            return track
+        shapes = _shape(track)
+        rest = _shape(end[None])[0] - shapes[last]
+        rest[:2] /= np.exp(shapes[last, 2:])
+        moved = share * rest
+        moved[:, :2] *= np.exp(shapes[:, 2:])
+        return _boxes(shapes + moved)
+
+    a = bend(forward[0], backward[0][-1], share, -1), forward[1]
+    b = bend(backward[0], forward[0][0], 1 - share, 0), backward[1]
+    return merge(a, b)
+
+
+MERGES: dict[str, Merge] = {
+    "forward only": lambda forward, backward: np.concatenate([forward[0][:-1], backward[0][-1:]]),
+    "nearer": near,
+    "surer": surest,
+    "blend": blend,
+    "sure blend": sure_blend,
+    "switch": switch,
+    "agreeing": agreeing,
+    "agreeing sure": agreeing_sure,
+    "agreeing surest": agreeing_surest,
+    "bent": bent,
+    "bent sure": lambda forward, backward: bent(forward, backward, agreeing_sure),
+    "bent switch": lambda forward, backward: bent(forward, backward, switch),
+}
+
+
+def merged(runs: Runs, anchors: list[int], merge: Merge) -> Boxes:
+    """The whole clip from its corrections."""
+    count = len(runs.video)
+    boxes = np.empty((count, 4))
+    boxes[: anchors[0] + 1] = runs(anchors[0], -1)[0]
+    boxes[anchors[-1] :] = runs(anchors[-1], 1)[0]
+    for a, b in zip(anchors, anchors[1:], strict=False):
+        forward, backward = runs(a, 1), runs(b, -1)
+        boxes[a : b + 1] = merge(
+            (forward[0][: b - a + 1], forward[1][: b - a + 1]), (backward[0][a : b + 1], backward[1][a : b + 1])
+        )
+    return boxes
+
+
+def main() -> None:
+    """Print a table."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("clips", type=Path)
+    parser.add_argument("--cache", type=Path, default=Path("runs/corrections"))
+    parser.add_argument("--goal", type=float, default=0.85)
+    parser.add_argument("--most", type=int, default=20)
+    parser.add_argument("--merges", nargs="*", default=list(MERGES))
+    given = parser.parse_args()
+    torch.set_num_threads(1)
+    index, tracker = folder(given.clips), load_tracker(device="cpu")
+    clips = [Runs(index[i], given.cache, tracker) for i in range(len(index))]
+    frames = sum(len(one.video) for one in clips)
+    print(f"{len(clips)} clips, {frames} frames")
+    for name in given.merges:
+        anchors = [[0] for _ in clips]
+        history = []
+        overlaps = [iou(merged(one, at, MERGES[name]), one.video.boxes) for one, at in zip(clips, anchors, strict=True)]
+        for _ in range(given.most + 1):
+            history.append(float(np.mean([one.mean() for one in overlaps])))
+            which = int(np.argmin([one.min() for one in overlaps]))
+            anchors[which] = sorted({*anchors[which], int(overlaps[which].argmin())})
+            overlaps[which] = iou(merged(clips[which], anchors[which], MERGES[name]), clips[which].video.boxes)
+        reached = next((k for k, value in enumerate(history) if value >= given.goal), None)
+        print(f"{name:16} goal after {reached}; " + " ".join(f"{value:.3f}" for value in history), flush=True)
+
+
+if __name__ == "__main__":
+    main()
