@@ -3,40 +3,40 @@
     seqtrack-track source=clip.mp4 box=[120,80,64,48]                      with the small tracker that comes with it
     seqtrack-track source=clip.mp4 box=[120,80,64,48] checkpoint=runs/quickstart/checkpoints/best.ckpt
     seqtrack-track source=FOLDER_OF_IMAGES boxes=[[10,20,30,40],[90,60,25,25]] baseline=csrt
+    seqtrack-track source=clip.mp4 box=[120,80,64,48] start=500 end=900 stride=2 preview=true
+    seqtrack-track source=clip.mp4 corrections=clip.csv export=[mot,coco,cvat,yolo]
     seqtrack-track source=0 box=[300,200,80,80] checkpoint=FILE frames=500
     seqtrack-track source=rtsp://CAMERA/1 box=[300,200,80,80] checkpoint=FILE frames=500
     seqtrack-track source=clip.mp4 box=[120,80,64,48] masks=alpha_refine mask_checkpoint=FILE
 
 Boxes are x,y of the top-left corner, width and height in pixels of the first frame. Written to <out>: a video with
 the boxes (<source>_tracked.mp4), every box with its confidence (.csv) and the same with the settings (.json). A low
-confidence, the mean probability of the four tokens after the window, says that the target is probably lost. With
-masks=rectangle|alpha_refine|sam2 the video shows masks, too, and <source>_tracked_masks/ holds an indexed PNG a frame,
-<source>_tracked_masks.json COCO's results with run lengths.
+confidence, the mean probability of the four tokens after the window, says that the target is probably lost.
+corrections=FILE holds boxes that stay as they are, lines frame,target,x,y,w,h (both from 0), or a file of MOT (.txt),
+COCO-video (.json), CVAT (.xml) or YOLO (a folder); what lies between two of them is tracked from both sides. export=
+writes such files. With masks=rectangle|alpha_refine|sam2 the video shows masks, too, and <source>_tracked_masks/ holds
+an indexed PNG a frame, <source>_tracked_masks.json COCO's results with run lengths.
 """
 
-import copy
-import json
-import math
+from dataclasses import replace
+from itertools import chain, zip_longest
 from pathlib import Path
-from time import perf_counter
-from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
 from seqtrack_lit.checks import LONGEST_NAME, number, printable, whole
-from seqtrack_lit.cli.checkpoints import BASELINES, devices_of, load_on, named_checkpoint, tracker_options
+from seqtrack_lit.cli.checkpoints import BASELINES, named_checkpoint
 from seqtrack_lit.cli.hydra.runtime import existing, inference_of, run
+from seqtrack_lit.cli.track_run import track
 from seqtrack_lit.files import there
-from seqtrack_lit.masks import check_masks, make_refiner
+from seqtrack_lit.masks import check_masks
 
 if TYPE_CHECKING:
     from seqtrack_lit.crops import Image
-    from seqtrack_lit.masks.refiner import MaskRefiner, Refined
+    from seqtrack_lit.data.sets.exchange import TargetBoxes
     from seqtrack_lit.tracking.source import Source
-    from seqtrack_lit.tracking.tracker import Estimate, Tracker
 
-GREY = (150, 150, 150)
 FRAME_FOLDERS = ("img", "imgs", "frames", "images", "jpg", "jpeg", "png", "color", "rgb")
 
 
@@ -48,13 +48,11 @@ def body(config: DictConfig) -> None:
     inference_of(config)
     _check(config)
     import cv2
-    import numpy as np
 
     from seqtrack_lit.tracking.source import open_source
-    from seqtrack_lit.tracking.tracker import Estimate, check_first_box
 
     cv2.setNumThreads(0)
-    source = open_source(config.source, rate=config.rate)
+    source = open_source(config.source, rate=config.rate, start=config.start, end=_end_of(config), stride=config.stride)
     _tell(source)
     try:
         first = next(source.frames)
@@ -62,169 +60,74 @@ def body(config: DictConfig) -> None:
         raise ValueError(f"source={config.source} gave no frame") from None
     base = Path(config.out).expanduser() / f"{name_of(config.source, source.name)}_tracked"
     _require_unclaimed(base, config.source)
-    if not boxes:
+    targets = targets_of(config, boxes, source, first)
+    if not targets:
         raise ValueError(_ask_for_box(first, base))
-    starts = [np.array(box, np.float64) for box in boxes]
-    for place, start in enumerate(starts, 1):
-        check_first_box(start, first, f"{'boxes' if len(starts) > 1 else 'box'} {place}", corners=True)
-    trackers, refiners = _trackers(config, len(starts)), _refiners(config, len(starts))
-    count = min((n for n in (source.count, config.frames) if n is not None), default=None)
+    source.frames = chain([first], source.frames)
     try:
-        with Output(base, config, source.rate, count, getattr(trackers[0], "settings", {})) as output:
-            for tracker, start in zip(trackers, starts, strict=True):
-                tracker.init(first, start)
-            for refiner, start in zip(refiners, starts, strict=bool(refiners)):
-                refiner.init(first, start)
-            estimates = [Estimate(start) for start in starts]
-            output.write(first, estimates, _refined(refiners, first, estimates), 0.0)
-            while (count is None or output.frames < count) and (image := next(source.frames, None)) is not None:
-                begun = perf_counter()
-                estimates = [tracker.update(image) for tracker in trackers]
-                refined = _refined(refiners, image, estimates)
-                output.write(image, estimates, refined, perf_counter() - begun)
+        files = track(config, source, targets, base, where_of(config.source))
     finally:
         _tell(source)
-    print(printable(output.summary()), flush=True)
+    print(printable(files.summary()), flush=True)
+
+
+def _end_of(config: DictConfig) -> int | None:
+    """The frame before which to stop, by end= and frames=."""
+    ends = [config.end, None if config.frames is None else config.start + config.frames * config.stride]
+    return min((end for end in ends if end is not None), default=None)
+
+
+def targets_of(config: DictConfig, boxes: list[list[float]], source: "Source", first: "Image") -> "list[TargetBoxes]":
+    """The targets: of box= or boxes= in the first frame, and what corrections= says of them and of others.
+
+    Raises:
+        ValueError: a box that no tracker can start on, names for another number of targets, or corrections of frames
+            that cannot be read again.
+    """
+    import numpy as np
+
+    from seqtrack_lit.data.sets.exchange import Clip, TargetBoxes, read_boxes_of_targets
+    from seqtrack_lit.tracking.tracker import check_first_box
+
+    for place, box in enumerate(boxes, 1):
+        check_first_box(box, first, f"{'boxes' if len(boxes) > 1 else 'box'} {place}", corners=True)
+    start = source.numbers[0]
+    given = [TargetBoxes("target", np.array([start]), np.array([box], np.float64), np.ones(1)) for box in boxes]
+    read: list[TargetBoxes] = []
+    if config.corrections is not None:
+        numbers = source.numbers if source.again is None else source.numbers[: len(source.again)]
+        clip = Clip(source.name, first.shape[1], first.shape[0], numbers)
+        read = read_boxes_of_targets(Path(config.corrections).expanduser(), clip)
+        if source.again is None and any(one.frames.tolist() != [start] for one in read):
+            raise ValueError("corrections= of a camera or a stream: its frames come once; record it to a file first")
+    targets = [_joined(*both) for both in zip_longest(given, read)]
+    labels = None if config.labels is None else [str(label) for label in config.labels]
+    if labels is not None and len(labels) != len(targets):
+        raise ValueError(f"labels={labels}: {len(labels)} names for {len(targets)} targets")
+    several = len(targets) > 1 and len({one.label for one in targets}) == 1
+    return [
+        replace(one, label=labels[i] if labels else f"{one.label} {i}" if several else one.label)
+        for i, one in enumerate(targets)
+    ]
+
+
+def _joined(given: "TargetBoxes | None", read: "TargetBoxes | None") -> "TargetBoxes":
+    """A target of box= and corrections=; in the first frame the correction counts."""
+    import numpy as np
+
+    if given is None or read is None:
+        return given or read  # type: ignore[return-value]  # one of them is there
+    new = ~np.isin(given.frames, read.frames)
+    frames = np.concatenate([given.frames[new], read.frames])
+    return replace(
+        read, frames=frames, boxes=np.concatenate([given.boxes[new], read.boxes]), confidences=np.ones(len(frames))
+    )
 
 
 def _tell(source: "Source") -> None:
     """Say what the source left out or changed so far."""
     while source.notes:
         print(f"Note: {printable(source.notes.pop(0))}", flush=True)
-
-
-class Output:
-    """The files. They are complete after an error or Ctrl-C, too, with the frames tracked so far."""
-
-    def __init__(
-        self, base: Path, config: DictConfig, rate: float, count: int | None, settings: dict[str, object]
-    ) -> None:
-        from rich.console import Console
-        from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-        from seqtrack_lit.files import remove_leftovers
-        from seqtrack_lit.masks.output import MaskWriter
-        from seqtrack_lit.pictures import COLORS
-        from seqtrack_lit.tracking.video_io import VideoWriter
-
-        self.base, self.config, self.settings = base, config, settings
-        self.frames, self.seconds = 0, 0.0
-        self.boxes: list[list[list[float]]] = []  # frame, target
-        self.confidences: list[list[float]] = []
-        self.size = (0, 0)
-        self.video = VideoWriter(self._path(".mp4"), rate=rate) if config.video else None
-        self.rate = rate
-        base.parent.mkdir(parents=True, exist_ok=True)
-        remove_leftovers(base.parent)
-        self._save_facts(finished=False)  # from now on the names are this source's, even if the process is killed
-        self.masks = MaskWriter(base, COLORS) if config.masks is not None else None
-        self.lines: list[str] = []
-        self.table = self._path(".csv").open("w", buffering=1, encoding="utf-8")  # a kill loses no finished line
-        self._line("frame,target,x,y,w,h,confidence,lost")
-        columns = (MofNCompleteColumn(), TextColumn("frames, {task.fields[fps]}"), TimeRemainingColumn())
-        self.bar = Progress(*columns, console=Console(stderr=True))
-        self.task = self.bar.add_task("", total=count, fps="")
-
-    def write(self, image: "Image", estimates: "list[Estimate]", refined: "list[Refined]", seconds: float) -> None:
-        """Add a frame with one estimate a target, and one mask a target where there are masks."""
-        from seqtrack_lit.pictures import COLORS, draw_boxes, draw_masks
-
-        numbers = [float(v) for estimate in estimates for v in (*estimate.box_xywh, estimate.confidence)]
-        if not all(map(math.isfinite, numbers)):
-            raise ValueError(f"the tracker's answer for frame {self.frames} is not finite: {numbers}")
-        limit = self.config.lost_below
-        lost = [one.lost if limit is None else one.confidence < limit for one in estimates]
-        boxes = [[round(float(v), 4) for v in estimate.box_xywh] for estimate in estimates]
-        for target, (box, estimate) in enumerate(zip(boxes, estimates, strict=True)):
-            values = [self.frames, target, *box, f"{estimate.confidence:.6g}", int(lost[target])]
-            self._line(",".join(map(str, values)))
-        self.boxes.append(boxes)
-        self.confidences.append([float(f"{estimate.confidence:.6g}") for estimate in estimates])
-        self.size = self.size if self.frames else (image.shape[1], image.shape[0])
-        self.frames += 1  # its numbers are kept even if it cannot be drawn
-        if self.masks is not None:
-            self.masks.write(self.frames - 1, refined, boxes, self.confidences[-1])
-        if self.video is not None:
-            colors = tuple(GREY if gone else COLORS[target % len(COLORS)] for target, gone in enumerate(lost))
-            labels = [
-                ("lost " if gone else "") + f"{estimate.confidence:.2f}"
-                for gone, estimate in zip(lost, estimates, strict=True)
-            ]
-            if refined:
-                image = draw_masks(image, [mask for mask, _ in refined], colors)
-            drawn = draw_boxes(image, [estimate.box_xywh for estimate in estimates], colors=colors, labels=labels)
-            self.video.write(drawn)
-        self.seconds += seconds
-        self.bar.update(self.task, advance=1, fps=f"{self.fps:.1f} frames/s")
-
-    @property
-    def fps(self) -> float:
-        """Frames per second of the tracking itself, and of the masks where there are any."""
-        return (self.frames - 1) / self.seconds if self.seconds > 0 else 0.0
-
-    def __enter__(self) -> "Output":
-        self.bar.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        from seqtrack_lit.files import write_atomic
-
-        self.bar.stop()
-        failure: OSError | None = None
-        for part in (self.video, self.table, self.masks):  # on a full disk the unfinished video makes room first
-            try:
-                if part is not None:
-                    part.close()
-            except OSError as caught:
-                failure = failure or caught
-        targets = len(self.boxes[0]) if self.boxes else 0
-        write_atomic(self._path(".csv"), "".join(self.lines[: 1 + targets * self.frames]))  # without half a frame
-        self._save_facts(finished=not (error or failure))
-        if error is not None or failure is not None:
-            print(printable(f"Stopped after {self.frames} frames, which are in {self._path('.csv')}"), flush=True)
-        if error is None and failure is not None:
-            raise failure
-
-    def summary(self) -> str:
-        """What was written, in one line."""
-        kinds = ".mp4, .csv and .json" if self.video is not None else ".csv and .json"
-        masks = "; masks are in _masks/ and _masks.json" if self.masks is not None else ""
-        return f"{self.frames} frames at {self.fps:.1f} frames/s; look at {self.base}{kinds}{masks}"
-
-    def _save_facts(self, *, finished: bool) -> None:
-        from seqtrack_lit.files import write_atomic
-
-        write_atomic(self._path(".json"), json.dumps(self._facts(finished=finished), indent=1, allow_nan=False) + "\n")
-
-    def _line(self, text: str) -> None:
-        self.lines.append(text + "\n")
-        self.table.write(text + "\n")
-
-    def _path(self, suffix: str) -> Path:
-        return self.base.with_name(self.base.name + suffix)
-
-    def _facts(self, *, finished: bool) -> dict[str, Any]:
-        keys = ("checkpoint", "official_config", "baseline", "lost_below", "masks", "mask_checkpoint")
-        targets = range(len(self.boxes[0]) if self.boxes else 0)
-        return {
-            "source": where_of(self.config.source),
-            **{key: self.config[key] for key in keys},
-            "tracker": self.settings,
-            "size": list(self.size),
-            "rate": self.rate,
-            "frames": self.frames,
-            "finished": finished,
-            "fps": round(self.fps, 1),
-            "targets": [
-                {
-                    "boxes": [frame[target] for frame in self.boxes[: self.frames]],
-                    "confidences": [frame[target] for frame in self.confidences[: self.frames]],
-                }
-                for target in targets
-            ],
-        }
 
 
 def boxes_of(config: DictConfig) -> list[list[float]]:
@@ -262,13 +165,32 @@ def _check(config: DictConfig) -> None:
         existing(config.official_config, "official_config")
     masks, weights = (None if config[key] is None else str(config[key]) for key in ("masks", "mask_checkpoint"))
     check_masks(masks, weights)
-    if config.frames is not None:
-        whole("", 1, frames=config.frames)
+    whole("", 0, start=config.start)
+    whole("", 1, stride=config.stride)
+    for key in ("frames", "end"):
+        if config[key] is not None:
+            whole("", 1, **{key: config[key]})
+    if config.end is not None and config.end <= config.start:
+        raise ValueError(f"end={config.end} is the frame before which to stop; it must lie behind start={config.start}")
+    if config.corrections is not None:
+        existing(config.corrections, "corrections")
     if config.rate is not None:
         number("", 1e-6, 1e6, rate=config.rate)
     limit = config.lost_below
     if limit is not None and not (type(limit) in (int, float) and 0 <= limit <= 1):
         raise ValueError(f"lost_below must be a confidence from 0 to 1, got {limit!r}")
+    _check_export(config)
+
+
+def _check_export(config: DictConfig) -> None:
+    kinds: Any = OmegaConf.to_container(config, resolve=True)
+    kinds = kinds["export"]
+    if not kinds:
+        return
+    from seqtrack_lit.data.sets.exchange import EXPORTS
+
+    if unknown := [kind for kind in kinds if kind not in EXPORTS] if isinstance(kinds, list) else [kinds]:
+        raise ValueError(f"export={unknown[0]}: allowed are {', '.join(EXPORTS)}, as export=[mot,cvat]")
 
 
 def name_of(source: object, name: str) -> str:
@@ -295,10 +217,17 @@ def _require_unclaimed(base: Path, source: object) -> None:
     Raises:
         ValueError: names both, or the link.
     """
+    from seqtrack_lit.data.sets.exchange import EXPORTS
     from seqtrack_lit.files import read_json
 
     facts = base.with_name(f"{base.name}.json")
-    files = (facts, *(base.with_name(base.name + end) for end in (".csv", ".mp4", "_masks", "_masks.json")))
+    files = (
+        facts,
+        *(
+            base.with_name(base.name + end)
+            for end in (".csv", ".mp4", ".webp", "_masks", "_masks.json", *EXPORTS.values())
+        ),
+    )
     for path in files:
         if path.is_symlink():
             raise ValueError(f"{path} is a link, and results are not written through links; remove it")
@@ -313,32 +242,6 @@ def _require_unclaimed(base: Path, source: object) -> None:
         raise ValueError(
             f"{there[0]} holds the result of {whose}, not of {source}; give another out=FOLDER, or move it away"
         )
-
-
-def _trackers(config: DictConfig, count: int) -> "list[Tracker]":
-    """One tracker a target; they share the network."""
-    from seqtrack_lit.tracking.baselines import make_baseline
-
-    if config.baseline is not None:
-        return [make_baseline(config.baseline, files=config.baseline_files) for _ in range(count)]
-    tracker = load_on(str(named_checkpoint(config.checkpoint)), tracker_options(config), devices_of(config.device)[0])
-    return [tracker, *(copy.copy(tracker) for _ in range(count - 1))]
-
-
-def _refiners(config: DictConfig, count: int) -> "list[MaskRefiner]":
-    """One refiner a target where masks are asked for; they share the network."""
-    if config.masks is None:
-        return []
-    from seqtrack_lit.masks.output import MOST_TARGETS
-
-    if count > MOST_TARGETS:
-        raise ValueError(f"boxes: {count} targets, the pictures of masks hold at most {MOST_TARGETS}; leave masks out")
-    refiner = make_refiner(config.masks, config.mask_checkpoint, device=devices_of(config.device)[0])
-    return [refiner, *(copy.copy(refiner) for _ in range(count - 1))]
-
-
-def _refined(refiners: "list[MaskRefiner]", image: "Image", estimates: "list[Estimate]") -> "list[Refined]":
-    return [refiner.refine(image, estimate.box_xywh) for refiner, estimate in zip(refiners, estimates, strict=False)]
 
 
 def _ask_for_box(first: "Image", base: Path) -> str:

@@ -1,8 +1,10 @@
 """Where frames to be tracked come from: a video file, a folder of images, a camera, a stream."""
 
+import errno
 import re
 import sys
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -207,6 +209,8 @@ def _stream(address: str) -> _Opened:
     if stream is None:
         raise ValueError(f"source={shown}: this stream holds no video")
 
+    notes: list[str] = []
+
     def frames() -> Iterator[Image]:
         count = 0
         try:
@@ -214,12 +218,20 @@ def _stream(address: str) -> _Opened:
                 yield as_image(frame)
                 count += 1
         except av.error.FFmpegError as error:
-            raise ValueError(f"source={shown}: the stream broke off after {count} frames: {error.strerror}") from error
+            with suppress(av.error.FFmpegError):
+                for frame in stream.codec_context.decode(None):  # what the decoder still holds
+                    yield as_image(frame)
+                    count += 1
+            if not (address.startswith("http") and error.errno == errno.EIO):
+                raise ValueError(
+                    f"source={shown}: the stream broke off after {count} frames: {error.strerror}"
+                ) from error
+            notes.append(f"the stream ended after {count} frames; its server announced no end")
         finally:
             container.close()
 
     name = re.sub(r"[^\w.-]+", "_", shown.partition("://")[2].partition("?")[0]).strip("_.")[:100] or "stream"
-    return _Opened(name, frames(), None, float(stream.average_rate or 25.0))
+    return _Opened(name, frames(), None, float(stream.average_rate or 25.0), notes=notes)
 
 
 def _camera(text: str) -> _Opened:

@@ -1,5 +1,6 @@
 """Writing videos that play everywhere. Reading is data/video/file.py."""
 
+import io
 import os
 from fractions import Fraction
 from math import sqrt
@@ -11,14 +12,17 @@ import av
 import av.error
 import cv2
 import numpy as np
-from jaxtyping import Float64
+from jaxtyping import Float64, UInt8
+from PIL import Image as Picture
 
 from seqtrack_lit.crops import Image
 from seqtrack_lit.data.video.sequence import Video
+from seqtrack_lit.files import write_atomic
 from seqtrack_lit.pictures import COLORS, TRUTH, draw_boxes
 
 CLIP_FRAMES = 300  # of a clip at most, from the first
 CLIP_HEIGHT = 360  # small images are enlarged by a whole factor to about this
+PREVIEW_SIDE, PREVIEW_FRAMES, PREVIEW_SECONDS = 360, 60, 8  # pixels; pictures (up to twice as many); of playing
 LONGEST_SIDE = 8192  # pixels of a written frame; together with `MOST_PIXELS` what players take (H.264 level 6.2)
 MOST_PIXELS = 139_264 * 256
 
@@ -103,6 +107,48 @@ class VideoWriter:
         self._stream.width, self._stream.height = width + width % 2, height + height % 2
         self._stream.pix_fmt = "yuv420p"
         self._stream.options = {"crf": str(self.quality), "preset": "veryfast"}
+
+
+class Preview:
+    """A small animation of a whole result: WebP, pictures spread evenly over the video however long it is.
+
+    While pictures come, every n-th one is kept; where they become too many, every second one is dropped and n doubles.
+
+    Args:
+        path: the .webp file, written by `close`.
+        rate: frames per second of the video; the animation plays `PREVIEW_SECONDS` at most.
+    """
+
+    def __init__(self, path: Path, *, rate: float) -> None:
+        self.path, self.rate = path, rate
+        self.kept: list[UInt8[np.ndarray, "_ _ 3"]] = []
+        self.frames, self.every = 0, 1
+
+    def write(self, image: Image) -> None:
+        """Append one frame."""
+        if self.frames % self.every == 0:
+            factor = min(1, PREVIEW_SIDE / max(image.shape[:2]))
+            size = max(1, round(image.shape[1] * factor)), max(1, round(image.shape[0] * factor))
+            self.kept.append(np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8))
+            if len(self.kept) == 2 * PREVIEW_FRAMES:
+                self.kept, self.every = self.kept[::2], 2 * self.every
+        self.frames += 1
+
+    def close(self) -> None:
+        """Write the file; without frames there is none.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        if not self.kept:
+            return
+        first, *others = (Picture.fromarray(image) for image in self.kept)
+        duration = round(1000 * min(self.every / self.rate, PREVIEW_SECONDS / len(self.kept)))
+        out = io.BytesIO()
+        first.save(
+            out, "WEBP", save_all=True, append_images=others, duration=max(20, duration), loop=0, quality=60, method=2
+        )
+        write_atomic(self.path, out.getvalue())
 
 
 class _Unfinished:

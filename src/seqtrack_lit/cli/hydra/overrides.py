@@ -29,6 +29,7 @@ _KEY = re.compile(r"(?:Could not (?:override|append to|delete from) .*?'|Key ')(
 _TEXT = (
     "out", "source", "run", "runs", "name", "root", "annotations", "checkpoint", "official_config", "init_from", "dir",
     "resume", "page", "save", "zip", "cache", "entity", "project", "results", "scores", "check", "show", "bench",
+    "corrections",
 )  # fmt: skip
 # Ends like one of them and is a flag: whether activations are recomputed.
 _NO_TEXT = "model.encoder.checkpoint"
