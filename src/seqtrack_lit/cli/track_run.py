@@ -12,9 +12,6 @@ from seqtrack_lit.cli.checkpoints import devices_of, load_on, named_checkpoint, 
 from seqtrack_lit.masks import make_refiner
 
 if TYPE_CHECKING:
-    import numpy as np
-    from jaxtyping import Float64
-
     from seqtrack_lit.crops import Image
     from seqtrack_lit.data.sets.exchange import TargetBoxes
     from seqtrack_lit.masks.refiner import MaskRefiner, Refined
@@ -44,10 +41,20 @@ def track(
     from seqtrack_lit.tracking.output import TrackFiles
 
     trackers, refiners = _trackers(config, len(targets)), _refiners(config, len(targets))
-    keys = ("checkpoint", "official_config", "baseline", "lost_below", "masks", "mask_checkpoint", "baseline_files", "start", "stride")
+    keys = (
+        "checkpoint",
+        "official_config",
+        "baseline",
+        "lost_below",
+        "masks",
+        "mask_checkpoint",
+        "baseline_files",
+        "start",
+        "stride",
+    )
     facts: dict[str, Any] = {"source": where, **{key: config[key] for key in keys}, "rate": source.rate}
     facts["tracker"] = getattr(trackers[0], "settings", {})
-    corrections: list[Mapping[int, Float64[np.ndarray, 4]]] = [
+    corrections: list[Mapping[int, Any]] = [
         {source.numbers.index(frame): box for frame, box in zip(one.frames.tolist(), one.boxes, strict=True)}
         for one in targets
     ]
