@@ -8,6 +8,7 @@ ground truth least, until the mean IoU over clips reaches the goal. Every way of
 
 import argparse
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -53,19 +54,23 @@ def _mix(a: Boxes, b: Boxes, share: Float64[np.ndarray, "N"]) -> Boxes:
 
 
 def near(forward: Track, backward: Track) -> Boxes:
+    """The track of the nearer correction."""
     later = np.arange(len(forward[0])) * 2 > len(forward[0]) - 1
     return np.where(later[:, None], backward[0], forward[0])
 
 
 def surest(forward: Track, backward: Track) -> Boxes:
+    """In every frame the surer track."""
     return np.where((backward[1] > forward[1])[:, None], backward[0], forward[0])
 
 
 def blend(forward: Track, backward: Track) -> Boxes:
+    """Weighted by distance."""
     return _mix(forward[0], backward[0], np.linspace(0, 1, len(forward[0])))
 
 
 def sure_blend(forward: Track, backward: Track) -> Boxes:
+    """Weighted by distance and confidence."""
     far = np.linspace(0, 1, len(forward[0]))
     a, b = forward[1] * (1 - far), backward[1] * far
     return _mix(forward[0], backward[0], b / np.maximum(a + b, 1e-9))
@@ -80,6 +85,7 @@ def cut(forward: Track, backward: Track) -> int:
 
 
 def switch(forward: Track, backward: Track) -> Boxes:
+    """One, then the other."""
     at = cut(forward, backward)
     return np.concatenate([forward[0][:at], backward[0][at:]])
 
@@ -91,11 +97,13 @@ def agreeing(forward: Track, backward: Track) -> Boxes:
 
 
 def agreeing_sure(forward: Track, backward: Track) -> Boxes:
+    """As `agreeing`, weighted by confidence, too."""
     same = iou(forward[0], backward[0]) > 0.5
     return np.where(same[:, None], sure_blend(forward, backward), switch(forward, backward))
 
 
 def agreeing_surest(forward: Track, backward: Track) -> Boxes:
+    """As `agreeing`; elsewhere the surer one."""
     same = iou(forward[0], backward[0]) > 0.5
     return np.where(same[:, None], blend(forward, backward), surest(forward, backward))
 
@@ -151,7 +159,7 @@ def merged(runs: Runs, anchors: list[int], merge: Merge) -> Boxes:
     boxes = np.empty((count, 4))
     boxes[: anchors[0] + 1] = runs(anchors[0], -1)[0]
     boxes[anchors[-1] :] = runs(anchors[-1], 1)[0]
-    for a, b in zip(anchors, anchors[1:], strict=False):
+    for a, b in pairwise(anchors):
         forward, backward = runs(a, 1), runs(b, -1)
         boxes[a : b + 1] = merge(
             (forward[0][: b - a + 1], forward[1][: b - a + 1]), (backward[0][a : b + 1], backward[1][a : b + 1])
