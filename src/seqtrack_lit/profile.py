@@ -44,7 +44,12 @@ def count_parameters(model: SeqTrack) -> dict[str, int]:
 def count_macs(model: SeqTrack) -> Macs:
     """Count on a weightless copy, by what the operators really do."""
     shadow = copy.deepcopy(model).to("meta", torch.float32).eval().requires_grad_(False)
-    shadow.encoder.search_features = lambda *images: shadow.encoder(*images)[:, : shadow.encoder.search_tokens]  # type: ignore[method-assign]
+
+    def every_token(templates: Tensor, search: Tensor, template_boxes: Tensor | None = None) -> Tensor:
+        return shadow.encoder(templates, search)[:, :wanted]  # type: ignore[no-any-return]
+
+    shadow.features = every_token  # type: ignore[method-assign]
+    wanted = shadow.encoder.search_tokens if shadow.memory == "search" else None
     normed: list[int] = []
     for module in shadow.modules():
         if isinstance(module, nn.LayerNorm):

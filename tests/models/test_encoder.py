@@ -39,6 +39,18 @@ def test_search_features_know_the_templates_only_in_joint_encoding(joint):
     assert not torch.equal(before[:, net.search_tokens :], after[:, net.search_tokens :])
 
 
+@pytest.mark.parametrize("joint", [True, False])
+def test_templates_prepared_once_serve_many_search_regions(joint):
+    net = encoder(joint=joint)
+    templates, search = images(net)
+    prepared = net.prepare_templates(templates)
+    for other in (search, search.flip(-1)):
+        whole = net(templates, other)
+        assert torch.equal(net.features(prepared, other), whole)
+        wanted = whole[:, : net.search_tokens]
+        torch.testing.assert_close(net.features(prepared, other, search_only=True), wanted, atol=1e-6, rtol=1e-5)
+
+
 @pytest.mark.parametrize("block", [0, -1])
 def test_search_attention_is_that_of_the_fused_block(block):
     """Values weighted by it are what the block's own attention gives."""
@@ -49,7 +61,9 @@ def test_search_attention_is_that_of_the_fused_block(block):
     weights = net.search_attention(*images_, block=block)
     assert weights.shape == (2, 2, net.search_tokens, net.tokens)
     torch.testing.assert_close(weights.sum(-1), torch.ones(2, 2, net.search_tokens))
-    tokens = net._tokens(*images_)
+    templates, search = images_
+    search_tokens = net.patch_embed(search).flatten(2).transpose(1, 2) + net.search_position
+    tokens = torch.cat([search_tokens, net.prepare_templates(templates)], dim=1)
     for one in net.blocks[: block % 2]:
         tokens = one(tokens)
     chosen = net.blocks[block]

@@ -52,8 +52,6 @@ class Encoder(nn.Module):
         joint: False encodes search region and every template separately, with shared weights (Tab. 4 #3).
     """
 
-    reads_boxes = False  # whether `forward` takes the target's boxes in the templates, too
-
     def __init__(
         self, *, search_size: int, template_size: int, templates: int, patch: int, width: int, joint: bool
     ) -> None:
@@ -84,9 +82,19 @@ class Encoder(nn.Module):
         """Normalised images to features."""
         raise NotImplementedError
 
-    def search_features(self, templates: Templates, search: Search) -> Float[Tensor, "B N C"]:
-        """The features of the search region alone; overridden where the others need not be computed."""
-        return cast(Tensor, self(templates, search))[:, : self.search_tokens]
+    def prepare_templates(self, templates: Templates, boxes: Float[Tensor, "B T 4"] | None = None) -> Tensor:
+        """What depends on the templates alone, computed once for many search regions: here, the images themselves.
+
+        Args:
+            templates: normalised template crops.
+            boxes: the target in each template (cxcywh, fractions), for encoders that read it.
+        """
+        return templates
+
+    def features(self, prepared: Tensor, search: Search, *, search_only: bool = False) -> Float[Tensor, "B n C"]:
+        """The output of `forward` for prepared templates; if `search_only`, the first N tokens of it."""
+        features = cast(Tensor, self(prepared, search))
+        return features[:, : self.search_tokens] if search_only else features
 
     def search_attention(
         self,
@@ -101,7 +109,7 @@ class Encoder(nn.Module):
         Args:
             templates: normalised template crops.
             search: normalised search crop.
-            template_boxes: the target in each template, for encoders with `reads_boxes`.
+            template_boxes: the target in each template, for encoders that read it.
             block: number of the block, from 0, or -1 for the last one.
 
         Raises:
@@ -259,19 +267,26 @@ class ViTEncoder(Encoder):
 
     def forward(self, templates: Templates, search: Search) -> Float[Tensor, "B A C"]:
         """Normalised images to features: search region first, then the templates one after another."""
-        if self.joint:
-            return self._run_blocks(self._tokens(templates, search))
-        search_tokens = self._embed(search) + self.search_position
-        template_tokens = self._embed(templates.flatten(0, 1)) + self.template_position  # BT M C
-        return torch.cat(
-            [self._run_blocks(search_tokens), _concat_templates(self._run_blocks(template_tokens), len(search))], dim=1
-        )
+        return self.features(self.prepare_templates(templates), search)
 
-    def search_features(self, templates: Templates, search: Search) -> Float[Tensor, "B N C"]:
-        """The features of the search region alone: the last block computes no others."""
+    def prepare_templates(
+        self, templates: Templates, boxes: Float[Tensor, "B T 4"] | None = None
+    ) -> Float[Tensor, "B TM C"]:
+        """Their tokens; in separate encoding, their features."""
+        tokens = self._embed(templates.flatten(0, 1)) + self.template_position  # BT M C
         if not self.joint:
-            return self._run_blocks(self._embed(search) + self.search_position)
-        return self._run_blocks(self._tokens(templates, search), self.search_tokens)
+            tokens = self._run_blocks(tokens)
+        return tokens.reshape(len(templates), -1, self.width)
+
+    def features(
+        self, prepared: Float[Tensor, "B TM C"], search: Search, *, search_only: bool = False
+    ) -> Float[Tensor, "B n C"]:
+        """See `Encoder`; the last block computes no features that are not wanted."""
+        tokens = self._embed(search) + self.search_position
+        if self.joint:
+            return self._run_blocks(torch.cat([tokens, prepared], dim=1), self.search_tokens if search_only else None)
+        features = self._run_blocks(tokens)
+        return features if search_only else torch.cat([features, prepared], dim=1)
 
     def search_attention(
         self,
@@ -284,12 +299,9 @@ class ViTEncoder(Encoder):
         """See `Encoder`."""
         if not self.joint:
             raise ValueError("model.encoder.joint=false: the search region never attends to the templates")
-        return attention_in(self.blocks, self._tokens(templates, search), block, self.search_tokens)
-
-    def _tokens(self, templates: Templates, search: Search) -> Float[Tensor, "B A C"]:
         search_tokens = self._embed(search) + self.search_position
-        template_tokens = self._embed(templates.flatten(0, 1)) + self.template_position  # BT M C
-        return torch.cat([search_tokens, _concat_templates(template_tokens, len(search))], dim=1)
+        tokens = torch.cat([search_tokens, self.prepare_templates(templates)], dim=1)
+        return attention_in(self.blocks, tokens, block, self.search_tokens)
 
     def _embed(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b n C"]:
         return cast(Tensor, self.patch_embed(images)).flatten(2).transpose(1, 2)  # b C y x -> b (y x) C
@@ -312,8 +324,3 @@ class ViTEncoder(Encoder):
                 nn.init.trunc_normal_(module.weight, std=0.02)
         nn.init.trunc_normal_(self.search_position, std=0.02)
         nn.init.trunc_normal_(self.template_position, std=0.02)
-
-
-def _concat_templates(tokens: Float[Tensor, "BT M C"], batch: int) -> Float[Tensor, "B TM C"]:
-    """The tokens of a sample's templates one after another."""
-    return tokens.reshape(batch, -1, tokens.shape[-1])

@@ -8,7 +8,7 @@ V vocabulary, P past boxes, L input tokens.
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Literal, NamedTuple, Protocol, cast, get_args, runtime_checkable
+from typing import Literal, NamedTuple, Protocol, get_args, runtime_checkable
 
 import torch
 from jaxtyping import Float, Float64, Int64
@@ -152,7 +152,7 @@ class SeqTrack(nn.Module):
             inputs: [START, t1..t4] (see `BoxTokenizer.teacher`); ignored by the bidirectional decoder, whose
                 logits are those of t1..t4.
             past: tokens of the last P boxes in the coordinates of this search crop, oldest first.
-            template_boxes: the target in each template (cxcywh, fractions), for encoders with `reads_boxes`.
+            template_boxes: the target in each template (cxcywh, fractions), for encoders that read it.
         """
         return self.logits(self.features(templates, search, template_boxes), inputs, past)
 
@@ -189,7 +189,7 @@ class SeqTrack(nn.Module):
             search: normalised search crop.
             hann_window: factor on the probabilities of the two centre tokens (`BoxTokenizer.hann_window`).
             past: tokens of the last P boxes in the coordinates of this search crop, oldest first.
-            template_boxes: the target in each template (cxcywh, fractions), for encoders with `reads_boxes`.
+            template_boxes: the target in each template (cxcywh, fractions), for encoders that read it.
             decoder: made of this model; takes the place of its decoder unless `attention`.
             attention: return the attention behind each token.
             distributions: return the probabilities each token was chosen from.
@@ -268,18 +268,40 @@ class SeqTrack(nn.Module):
         self, templates: Templates, search: Search, template_boxes: Float[Tensor, "B T 4"] | None = None
     ) -> Float[Tensor, "B n C"]:
         """The encoder's features: of the search region alone where the memory holds nothing else."""
+        return self.search_features(self.prepare_templates(templates, template_boxes), search)
+
+    def prepare_templates(
+        self, templates: Templates, template_boxes: Float[Tensor, "B T 4"] | None = None
+    ) -> Float[Tensor, "B ..."]:
+        """The part of `features` that depends on the templates alone.
+
+        Raises:
+            ValueError: another number or size of templates than the model was built for.
+        """
         wanted = (self.templates, 3, self.template_size, self.template_size)
-        if tuple(templates.shape[1:]) != wanted or tuple(search.shape[1:]) != (3, self.search_size, self.search_size):
+        if tuple(templates.shape[1:]) != wanted:
             raise ValueError(
-                f"the model was built for templates of shape {wanted} and search crops of side {self.search_size}, got "
-                f"{tuple(templates.shape[1:])} and {tuple(search.shape[1:])}; see model.encoder.templates, "
-                "template_size and search_size"
+                f"the model was built for templates of shape {wanted}, got {tuple(templates.shape[1:])}; see "
+                "model.encoder.templates and template_size"
             )
-        if self.encoder.reads_boxes:
-            return cast(Tensor, self.encoder(templates, search, template_boxes))
-        if self.memory == "search":
-            return self.encoder.search_features(templates, search)
-        return cast(Tensor, self.encoder(templates, search))
+        return self.encoder.prepare_templates(templates, template_boxes)
+
+    def search_features(self, prepared: Float[Tensor, "B ..."], search: Search) -> Float[Tensor, "B n C"]:
+        """The part of `features` that depends on the search region.
+
+        Args:
+            prepared: the output of `prepare_templates`.
+            search: normalised search crop.
+
+        Raises:
+            ValueError: another size of search crop than the model was built for.
+        """
+        if tuple(search.shape[1:]) != (3, self.search_size, self.search_size):
+            raise ValueError(
+                f"the model was built for search crops of side {self.search_size}, got {tuple(search.shape[1:])}; see "
+                "model.encoder.search_size"
+            )
+        return self.encoder.features(prepared, search, search_only=self.memory == "search")
 
     def _map(self, features: Float[Tensor, "B n C"]) -> Float[Tensor, "B n D"]:
         return self.linear(features) if self.apply_linear else features

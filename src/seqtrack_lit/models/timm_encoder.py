@@ -92,15 +92,24 @@ class TimmEncoder(Encoder):
 
     def forward(self, templates: Templates, search: Search) -> Float[Tensor, "B A C"]:
         """Normalised images to features: search region first, then the templates one after another."""
-        batch = len(search)
-        search_tokens = self._embed(search, self.search_position)
-        template_tokens = self._embed(templates.flatten(0, 1), self.template_position)  # BT M C
-        template_tokens = template_tokens.reshape(batch, self.tokens - self.search_tokens, self.width)
-        tokens = torch.cat([search_tokens, template_tokens], dim=1)
+        return self.features(self.prepare_templates(templates), search)
+
+    def prepare_templates(
+        self, templates: Templates, boxes: Float[Tensor, "B T 4"] | None = None
+    ) -> Float[Tensor, "B TM C"]:
+        """Their tokens."""
+        tokens = self._embed(templates.flatten(0, 1), self.template_position)  # BT M C
+        return tokens.reshape(len(templates), -1, self.width)
+
+    def features(
+        self, prepared: Float[Tensor, "B TM C"], search: Search, *, search_only: bool = False
+    ) -> Float[Tensor, "B n C"]:
+        """Features for the tokens of templates: search region first, then, unless `search_only`, the templates."""
+        tokens = torch.cat([self._embed(search, self.search_position), prepared], dim=1)
         prefix = 0
         if self.prefix is not None:
             prefix = self.prefix.shape[1]
-            tokens = torch.cat([self.prefix.expand(batch, -1, -1), tokens], dim=1)
+            tokens = torch.cat([self.prefix.expand(len(search), -1, -1), tokens], dim=1)
         tokens = self.norm_pre(tokens)
         rotary = {} if self.rope is None else {"rope": self._rotary()}
         for block in self.blocks:
@@ -108,7 +117,7 @@ class TimmEncoder(Encoder):
                 tokens = recompute(partial(block, **rotary), tokens, use_reentrant=False)
             else:
                 tokens = block(tokens, **rotary)
-        return cast(Tensor, self.norm(tokens))[:, prefix:]
+        return cast(Tensor, self.norm(tokens))[:, prefix : prefix + self.search_tokens if search_only else None]
 
     def _embed(self, images: Float[Tensor, "b 3 h w"], position: Tensor | None) -> Float[Tensor, "b n C"]:
         patches = cast(Tensor, self.patch_embed(images * self.scale + self.shift)).flatten(1, 2)  # b y x C -> b (y x) C

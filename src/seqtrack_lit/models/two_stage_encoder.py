@@ -57,8 +57,6 @@ class TwoStageEncoder(Encoder):
         FileNotFoundError: no such file of weights.
     """
 
-    reads_boxes = True
-
     def __init__(
         self,
         *,
@@ -127,7 +125,21 @@ class TwoStageEncoder(Encoder):
             search: search crop.
             template_boxes: the target in each template (cxcywh, fractions); None: a central square.
         """
-        tokens = self._tokens(templates, search, template_boxes)
+        return self.features(self.prepare_templates(templates, template_boxes), search)
+
+    def prepare_templates(
+        self, templates: Templates, boxes: Float[Tensor, "B T 4"] | None = None
+    ) -> Float[Tensor, "B TM C"]:
+        """Their tokens after the separate blocks, the target marked."""
+        tokens = self._encode_separately(templates.flatten(0, 1), self.template_position)  # BT M C
+        tokens = tokens.reshape(len(templates), -1, self.width)
+        return tokens + self._marks(boxes, tokens)
+
+    def features(
+        self, prepared: Float[Tensor, "B TM C"], search: Search, *, search_only: bool = True
+    ) -> Float[Tensor, "B N C"]:
+        """The features of the search region; there are no others."""
+        tokens = torch.cat([self._encode_separately(search, self.search_position), prepared], dim=1)
         for block in self.blocks[self.separate_blocks : -1]:
             tokens = block(tokens)
         features: Tensor = self.norm(self.blocks[-1](tokens, self.search_tokens))
@@ -137,23 +149,17 @@ class TwoStageEncoder(Encoder):
         self, templates: Templates, search: Search, template_boxes: Boxes | None = None, *, block: int = -1
     ) -> Float[Tensor, "B heads N A"]:
         """See `Encoder`; blocks are counted from the first one in which search region and template meet."""
-        tokens = self._tokens(templates, search, template_boxes)
+        prepared = self.prepare_templates(templates, template_boxes)
+        tokens = torch.cat([self._encode_separately(search, self.search_position), prepared], dim=1)
         return attention_in(self.blocks[self.separate_blocks :], tokens, block, self.search_tokens)
-
-    def _tokens(self, templates: Templates, search: Search, template_boxes: Boxes | None) -> Float[Tensor, "B A C"]:
-        """What the separate blocks make of search region and templates, the target marked."""
-        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
-            search_tokens = self._encode_separately(search, self.search_position)
-            template_tokens = self._encode_separately(templates.flatten(0, 1), self.template_position)  # BT M C
-        template_tokens = template_tokens.reshape(len(search), -1, self.width)  # BT M C -> B (T M) C
-        return torch.cat([search_tokens, template_tokens + self._marks(template_boxes, template_tokens)], dim=1)
 
     def _encode_separately(
         self, images: Float[Tensor, "b 3 h w"], position: Float[Tensor, "1 n C"]
     ) -> Float[Tensor, "b n C"]:
-        tokens: Tensor = self.patch_embed(images).flatten(2).transpose(1, 2) + position  # b C y x -> b (y x) C
-        for block in self.blocks[: self.separate_blocks]:
-            tokens = block(tokens)
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
+            tokens: Tensor = self.patch_embed(images).flatten(2).transpose(1, 2) + position  # b C y x -> b (y x) C
+            for block in self.blocks[: self.separate_blocks]:
+                tokens = block(tokens)
         return tokens
 
     def _marks(self, boxes_cxcywh: Boxes | None, like: Float[Tensor, "B n C"]) -> Float[Tensor, "B n C"]:

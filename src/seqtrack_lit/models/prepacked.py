@@ -1,0 +1,114 @@
+"""Linear layers laid out once for the processor that runs them: inference on CPUs.
+
+`prepack` copies a module without its weights. In the copy every linear layer is a `PrepackedLinear`, whose matrix lies
+in the order that matrix products read, and GELU is part of the product where the layout allows it. That takes the
+memory of the matrices a second time (SeqTrack-B256: 340 MB in float32).
+"""
+
+import copy
+from collections.abc import Mapping
+from functools import cache
+from typing import Any, Literal, TypeVar, cast
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from seqtrack_lit.models.seqtrack import SeqTrack
+
+Layout = Literal["onednn", "transposed", "plain"]
+Part = TypeVar("Part", bound=nn.Module)
+
+
+class PrepackedLinear(nn.Module):
+    """x W^T + b, and its GELU if asked for.
+
+    Args:
+        linear: the layer; its parameters are shared, a copy of its matrix is kept in another order.
+        layout: "onednn": blocks of oneDNN's choice, through private operators of torch; "transposed": column by
+            column; "plain": as it is, not copied.
+        gelu: whether the (exact) GELU follows.
+    """
+
+    def __init__(self, linear: nn.Linear, layout: Layout, *, gelu: bool = False) -> None:
+        super().__init__()
+        self.weight, self.bias, self.layout, self.gelu = linear.weight, linear.bias, layout, gelu
+        matrix = linear.weight.detach()
+        if layout == "onednn":
+            matrix = torch.ops.mkldnn._reorder_linear_weight(matrix)
+        elif layout == "transposed":
+            matrix = matrix.t().contiguous().t()
+        self._matrix = matrix
+
+    def forward(self, x: Float[Tensor, "*batch K"]) -> Float[Tensor, "*batch N"]:
+        """The layer's output; without gradients."""
+        if self.layout == "onednn":
+            after: tuple[str, list[Any], str] = ("gelu", [], "none") if self.gelu else ("none", [], "")
+            return cast(Tensor, torch.ops.mkldnn._linear_pointwise(x, self._matrix, self.bias, *after))
+        y = F.linear(x, self._matrix, self.bias)
+        return F.gelu(y) if self.gelu else y
+
+
+class PrepackedNetwork:
+    """A network's copy for inference on a CPU: encoder and linear map prepacked, everything else shared.
+
+    Args:
+        model: in evaluation mode.
+        layout: of all layers; None: the best one for this processor and each layer's precision.
+    """
+
+    def __init__(self, model: SeqTrack, layout: Layout | None = None) -> None:
+        self.model, self.layout = model, layout
+        self._weights: list[tuple[int, float]] | None = None
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Prepack again if weights have changed: by an optimizer, by loading, in place or anew."""
+        # torch's counts of changes miss fused optimizers
+        weights = [(one.data_ptr(), float(one.detach().sum())) for one in self.model.parameters()]
+        if weights != self._weights:
+            self.network = copy.copy(self.model)
+            parts = {name: prepack(self.model.get_submodule(name), self.layout) for name in ("encoder", "linear")}
+            self.network._modules = {**self.model._modules, **parts}
+            self._weights = weights
+
+
+def prepack(module: Part, layout: Layout | None = None) -> Part:
+    """A copy whose linear layers are prepacked and that shares everything else with the module."""
+    if isinstance(module, nn.Linear):
+        return cast(Part, PrepackedLinear(module, layout or best_layout(module.weight.dtype)))
+    twin = copy.copy(module)
+    parts = {name: child for name, child in module._modules.items() if child is not None}
+    twin._modules = dict(module._modules) | {name: prepack(child, layout) for name, child in parts.items()}
+    if isinstance(module, nn.Sequential):
+        for (name, first), (after, second) in zip(list(parts.items()), list(parts.items())[1:], strict=False):
+            if isinstance(first, nn.Linear) and isinstance(second, nn.GELU) and second.approximate == "none":
+                twin._modules[name] = PrepackedLinear(first, layout or best_layout(first.weight.dtype), gelu=True)
+                del twin._modules[after]
+    return twin
+
+
+@cache
+def best_layout(dtype: torch.dtype) -> Layout:
+    """What is fastest where it was measured (experiments/tab1_profile): Intel's own library on Intel, else oneDNN."""
+    if dtype == torch.float32 and str(capabilities().get("cpu_name", "")).startswith("Intel"):
+        return "transposed"
+    return "onednn" if dtype in (torch.float32, torch.bfloat16) and onednn_works(dtype) else "plain"
+
+
+def capabilities() -> Mapping[str, object]:
+    """What torch tells of this processor; nothing in versions that tell nothing."""
+    return cast(Mapping[str, object], getattr(torch.cpu, "get_capabilities", dict)())
+
+
+def onednn_works(dtype: torch.dtype) -> bool:
+    """Whether the private operators are there, take these arguments, and compute what torch's own do."""
+    matrix, bias, x = (torch.linspace(-1, 1, n, dtype=dtype) for n in (512, 16, 96))
+    linear = nn.Linear(32, 16, dtype=dtype, device="meta").requires_grad_(False)
+    linear.weight, linear.bias = (nn.Parameter(one, requires_grad=False) for one in (matrix.view(16, 32), bias))
+    try:
+        found = PrepackedLinear(linear, "onednn", gelu=True)(x.view(1, 3, 32))
+    except (AttributeError, RuntimeError, TypeError):
+        return False
+    return torch.allclose(found, F.gelu(linear(x.view(1, 3, 32))), rtol=0, atol=0.1 if dtype.itemsize == 2 else 1e-4)
