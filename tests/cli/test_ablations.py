@@ -210,7 +210,7 @@ def test_rounds_of_the_decoder(row: str, rounds: int, monkeypatch: pytest.Monkey
         return step(tokens, state, **rest)
 
     monkeypatch.setattr(net.decoder, "decode_step", counted)
-    SeqTrackModule(net, optim=AdamWSettings(), length=TrainingLength(8, 4, 4)).boxes(batch)
+    SeqTrackModule(net, optim=AdamWSettings(), length=TrainingLength(8, 4, 4)).predict(batch)
     first = {"baseline": 1, "bidirectional": 4, "temporal": 17}[row]  # temporal: 4 boxes x 4 tokens and START
     assert calls == [first, 1, 1, 1][:rounds]
 

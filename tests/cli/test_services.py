@@ -1,5 +1,6 @@
 """Experiment services, without their servers. What Weights & Biases keeps of real runs: test_wandb.py."""
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +8,7 @@ import numpy as np
 import pytest
 
 from seqtrack_lit.cli import loggers as services
-from seqtrack_lit.cli.loggers import TensorBoardService, WandbService
+from seqtrack_lit.cli.loggers import TensorBoardService, WandbLogger, WandbService
 from seqtrack_lit.training.callbacks.metrics import RunLogger
 
 OPEN: dict[str, Any] = {"name": "run", "group": "sweep", "config": {"seed": 3}, "step": 0}
@@ -108,6 +109,26 @@ def test_tensorboard_reads_back(tmp_path: Path) -> None:
     assert [event.value for event in events.Scalars("samples")] == [8.0, 16.0]
     (picture,) = events.Images("train/samples")
     assert (picture.step, picture.width, picture.height) == (0, 6, 4)
+
+
+def test_an_alert_where_no_number_comes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once for each silence, and none after the end."""
+    told: list[tuple[str, str]] = []
+
+    class Run:
+        def log(self, values: Any) -> None: ...
+
+        def alert(self, title: str, text: str, level: str) -> None:
+            told.append((title, text))
+
+    monkeypatch.setattr(services, "SILENCE", 0.2)
+    logger = WandbLogger(Run(), {})
+    logger.numbers({"a": 1.0}, 7)
+    time.sleep(0.5)
+    logger.numbers({"a": 1.0}, 8)
+    logger.stop_watching()
+    time.sleep(0.3)
+    assert told == [("training stands still", "no number came for 0 minutes after step 7")]
 
 
 def test_tensorboard_says_what_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

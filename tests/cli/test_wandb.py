@@ -20,13 +20,13 @@ import wandb
 from lightning.pytorch import Callback
 from omegaconf import OmegaConf
 from tests.cli.tiny import TINY
-from tests.cli.wandb_file import Logged, read
 
 from seqtrack_lit.cli import dashboard, train
 from seqtrack_lit.cli.hydra.runtime import config_folder
+from seqtrack_lit.cli.wandb_files import OfflineRun, offline_files, read_offline
 from seqtrack_lit.runs.folder import read_rows
 
-ENDS = {"stopped": [143, 0], "sweep/good": [0], "sweep/bad": [1], "sweep/other": [0]}
+ENDS = {"stopped": [143, 0], "again": [143, 0], "sweep/good": [0], "sweep/bad": [1], "sweep/other": [0]}
 FRAMES = 5
 
 
@@ -48,7 +48,9 @@ class Fail(Callback):
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A run that is stopped and continued, then three jobs of a sweep, the second with a bug; all in one process."""
+    """A run that is stopped and continued, one that goes on from an earlier checkpoint as if it had been killed, then
+    three jobs of a sweep that start from it, the second with a bug; all in one process.
+    """
     folder = tmp_path_factory.mktemp("wandb")
     module = ModuleType("endings")
     vars(module).update(good=Callback, other=Callback, bad=Fail, stop=Stop)
@@ -67,10 +69,23 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         patch.setitem(sys.modules, "endings", module)
         torch.set_num_threads(1)
         tiny = [*TINY, "logger=wandb", f"data.validation.track_frames={FRAMES}", "data.validation.tracks=2"]
+        keep = ["logger.service.checkpoints=true"]
         tags = ["logger.service.tags=[a,b]", "logger.service.project=mine"]
         assert go(*tiny, *tags, "hydra.run.dir=stopped", "+callbacks.extra.x._target_=endings.stop") == 143
         assert go("resume=stopped", "+callbacks.extra.x._target_=endings.good") == 0
-        jobs = ["-m", "+callbacks.extra.x._target_=endings.good,endings.bad,endings.other"]
+        extra = "+callbacks.extra.x._target_=endings"
+        assert go(*tiny, *keep, "hydra.run.dir=again", f"{extra}.stop") == 143
+        last = folder / "again/checkpoints/last.ckpt"
+        last.write_bytes(last.read_bytes()[:1000])  # the one before is of step 4
+        facts = (folder / "again/run.json").read_text()
+        (folder / "again/run.json").write_text(facts.replace('"status": "stopped"', '"status": "running"'))
+        assert go("resume=again", f"{extra}.good") == 0
+        jobs = [
+            "-m",
+            *keep,
+            f"init_from={folder}/again/checkpoints/best.ckpt",
+            "+callbacks.extra.x._target_=endings.good,endings.bad,endings.other",
+        ]
         naming = ["hydra.sweep.dir=sweep", "hydra.sweep.subdir=${hydra.job.num}"]
         assert go(*tiny, *jobs, *naming) == 1
     for number, name in enumerate(("good", "bad", "other")):
@@ -80,39 +95,41 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 @pytest.fixture(scope="module")
-def logged(folder: Path) -> dict[str, list[Logged]]:
+def logged(folder: Path) -> dict[str, list[OfflineRun]]:
     """The files of each run, in the order they were written."""
-    return {name: [read(path) for path in sorted((folder / name).glob("wandb/offline-run-*/*.wandb"))] for name in ENDS}
+    return {name: [read_offline(path) for path in offline_files(folder / name)] for name in ENDS}
 
 
-def test_every_run_has_its_own_end(folder: Path, logged: Mapping[str, list[Logged]]) -> None:
+def test_every_run_has_its_own_end(folder: Path, logged: Mapping[str, list[OfflineRun]]) -> None:
     """Nothing is merged: one file a run, a further one of the same id where it was continued."""
     assert {name: [one.exit_code for one in parts] for name, parts in logged.items()} == ENDS
     status = {name: [one.summary["status"] for one in parts] for name, parts in logged.items()}
     assert status == {
-        "stopped": ["stopped", "finished"], "sweep/good": ["finished"], "sweep/bad": ["failed"],
-        "sweep/other": ["finished"],
+        "stopped": ["stopped", "finished"], "again": ["stopped", "finished"], "sweep/good": ["finished"],
+        "sweep/bad": ["failed"], "sweep/other": ["finished"],
     }  # fmt: skip
-    ids = {name: {one.run.run_id for one in parts} for name, parts in logged.items()}
+    ids = {name: {one.run["run_id"] for one in parts} for name, parts in logged.items()}
     assert ids == {name: {(folder / name / "wandb_id.txt").read_text()} for name in ENDS}
-    assert len(set.union(*ids.values())) == 4
+    assert len(set.union(*ids.values())) == 5
     for name, parts in logged.items():
         facts = json.loads((folder / name / "run.json").read_text())
         assert {key: parts[-1].summary[key] for key in ("status", "best", "seconds")}.items() <= facts.items()
 
 
-def test_group_name_and_tags(logged: Mapping[str, list[Logged]]) -> None:
+def test_group_name_and_tags(logged: Mapping[str, list[OfflineRun]]) -> None:
     for part in logged["stopped"]:
-        assert (part.run.run_group, part.run.display_name, part.run.project) == ("", "debug", "mine")
-        assert list(part.run.tags) == ["a", "b"]
-    names = [logged[name][0].run.display_name for name in ("sweep/good", "sweep/bad", "sweep/other")]
+        assert (part.run.get("run_group"), part.run["display_name"], part.run["project"]) == (None, "debug", "mine")
+        assert part.run["tags"] == ["a", "b"]
+    names = [logged[name][0].run["display_name"] for name in ("sweep/good", "sweep/bad", "sweep/other")]
     assert names == ["sweep/0", "sweep/1", "sweep/2"]
-    assert {part.run.run_group for name in ENDS for part in logged[name] if name != "stopped"} == {"sweep"}
-    assert {part.run.job_type for parts in logged.values() for part in parts} == {"train"}
+    assert {part.run["run_group"] for name in ENDS for part in logged[name] if name.startswith("sweep/")} == {"sweep"}
+    assert {part.run["job_type"] for parts in logged.values() for part in parts} == {"train"}
 
 
 @pytest.mark.parametrize("name", ENDS)
-def test_the_whole_configuration_and_what_follows(folder: Path, logged: Mapping[str, list[Logged]], name: str) -> None:
+def test_the_whole_configuration_and_what_follows(
+    folder: Path, logged: Mapping[str, list[OfflineRun]], name: str
+) -> None:
     config = OmegaConf.to_container(OmegaConf.load(folder / name / "config.yaml"))
     facts = json.loads((folder / name / "run.json").read_text())
     for part in logged[name]:
@@ -124,30 +141,97 @@ def test_the_whole_configuration_and_what_follows(folder: Path, logged: Mapping[
         assert derived["length"]["steps"] == 8
 
 
-@pytest.mark.parametrize("name", ["stopped", "sweep/good", "sweep/other"])
-def test_numbers_are_those_of_metrics_csv(folder: Path, logged: Mapping[str, list[Logged]], name: str) -> None:
+@pytest.mark.parametrize("name", ["stopped", "again", "sweep/good", "sweep/other"])
+def test_numbers_are_those_of_metrics_csv(folder: Path, logged: Mapping[str, list[OfflineRun]], name: str) -> None:
     """Every number of metrics.csv over our own step, also behind the stop, and no number besides."""
     found: dict[int, dict[str, float]] = {}
+    sent: list[tuple[int, str]] = []
     for part in logged[name]:
         assert part.step_metric["*"] == "step"
         for row in part.history:
             numbers = {key: value for key, value in row.items() if isinstance(value, (int, float)) and key[0] != "_"}
             found.setdefault(row["step"], {}).update(numbers)
+            sent += [(row["step"], key) for key in row if "/" in key]
+    assert len(sent) == len(set(sent))  # nothing twice
     rows = read_rows(folder / name / "metrics.csv")
     wanted = {int(row["step"]): {key: float(value) for key, value in row.items() if value} for row in rows}
+    if name == "again":  # step 5 was done twice, and takes another time
+        for row in (found[5], wanted[5]):
+            for key in [key for key in row if key.startswith(("time/", "memory/"))]:
+                del row[key]
     assert found.pop(0) == {"step": 0}  # the picture of training samples
     assert found == wanted
     assert sorted(found) == list(range(1, 9))
     assert found[8]["samples"] == 64
 
 
-def test_steps_go_on(logged: Mapping[str, list[Logged]]) -> None:
-    first, second = (sorted({row["step"] for row in part.history}) for part in logged["stopped"])
+@pytest.mark.parametrize("name", ["stopped", "again"])
+def test_steps_go_on(logged: Mapping[str, list[OfflineRun]], name: str) -> None:
+    """Also where step 5 is done again, because the checkpoint was of step 4."""
+    first, second = (sorted({row["step"] for row in part.history}) for part in logged[name])
     assert (first, second) == ([0, 1, 2, 3, 4, 5], [6, 7, 8])
+
+
+def test_alerts(folder: Path, logged: Mapping[str, list[OfflineRun]]) -> None:
+    alerts = {
+        name: [(one["title"], one["text"]) for part in parts for one in part.alerts] for name, parts in logged.items()
+    }
+    assert alerts == {
+        "stopped": [],
+        "again": [("training was killed", f"it goes on from {folder}/again/checkpoints/previous.ckpt")],
+        "sweep/good": [],
+        "sweep/bad": [("training failed", "broken on purpose")],
+        "sweep/other": [],
+    }
+
+
+def test_the_best_value_is_in_the_summary_while_the_run_goes_on(folder: Path) -> None:
+    """And in run.json: both without the last words of the run."""
+    path = offline_files(folder / "sweep/good")[0]
+    run = read_offline(path)
+    best = max(float(row["val/auc"]) for row in read_rows(folder / "sweep/good/metrics.csv") if row["val/auc"])
+    assert run.summary["best"] == pytest.approx(best, abs=0.051)
+    killed = path.with_name("cut.wandb")
+    killed.write_bytes(path.read_bytes()[: path.read_bytes().index(b'"finished"') - 200])
+    summary, first = read_offline(killed).summary, read_rows(folder / "sweep/good/metrics.csv")[3]["val/auc"]
+    assert "status" not in summary
+    assert summary["best"] in (round(float(first), 1), run.summary["best"])
+
+
+def test_checkpoints_are_artifacts_that_name_what_they_started_from(
+    folder: Path, logged: Mapping[str, list[OfflineRun]]
+) -> None:
+    models = {
+        name: [one for part in parts for one in part.artifacts if one["type"] == "model"]
+        for name, parts in logged.items()
+    }
+    assert models["stopped"] == []
+    former = f"checkpoint-{(folder / 'again/wandb_id.txt').read_text()}"
+    assert {one["name"] for one in models["again"]} == {former}
+    (good,) = models["sweep/good"]
+    assert (good["name"], good["aliases"]) == (
+        f"checkpoint-{(folder / 'sweep/good/wandb_id.txt').read_text()}",
+        ["latest", "best"],
+    )
+    assert [Path(item["path"]).name for item in good["manifest"]["contents"]] == ["best.ckpt"]
+    facts = json.loads(good["metadata"])
+    assert (facts["from"], facts["status"], facts["start"].split()[0]) == (former, "finished", "weights")
+    assert facts["data"].keys() == {"generated"}
+
+
+def test_confidences_and_attention(folder: Path, logged: Mapping[str, list[OfflineRun]]) -> None:
+    part = logged["sweep/good"][0]
+    for step, value in zip((4, 8), part.of("val/confidences"), strict=True):
+        assert (value["_type"], sum(value["values"])) == ("histogram", 2 * (FRAMES - 1))
+        with (folder / f"sweep/good/pictures/val_confidences_{step:07d}.csv").open(newline="") as file:
+            assert [int(row["count"]) for row in csv.DictReader(file)] == value["values"]
+    for step, value in zip((4, 8), part.of("val/attention"), strict=True):
+        sent = cv2.imread(str(part.files / value["path"]))
+        assert np.array_equal(sent, cv2.imread(str(folder / f"sweep/good/pictures/val_attention_{step:07d}.png")))
     assert sorted({row["step"] for row in logged["sweep/bad"][0].history}) == [0, 1, 2]
 
 
-def test_pictures(folder: Path, logged: Mapping[str, list[Logged]]) -> None:
+def test_pictures(folder: Path, logged: Mapping[str, list[OfflineRun]]) -> None:
     part = logged["sweep/good"][0]
     for key, steps in {"train/samples": [0], "val/pairs": [4, 8]}.items():
         assert [row["step"] for row in part.history if key in row] == steps
@@ -160,7 +244,7 @@ def test_pictures(folder: Path, logged: Mapping[str, list[Logged]]) -> None:
             assert value["path"] in part.kept
 
 
-def test_tables_and_curves(folder: Path, logged: Mapping[str, list[Logged]]) -> None:
+def test_tables_and_curves(folder: Path, logged: Mapping[str, list[OfflineRun]]) -> None:
     part = logged["sweep/good"][0]
     names = {"val/videos": "val_videos", "val/success_table": "val_success", "val/precision_table": "val_precision"}
     for key, file in names.items():
@@ -172,13 +256,14 @@ def test_tables_and_curves(folder: Path, logged: Mapping[str, list[Logged]]) -> 
             assert [sent["columns"], *([str(cell) for cell in row] for row in sent["data"])] == rows
             assert (value["nrows"], value["path"] in part.kept) == (len(rows) - 1, True)
     videos = json.loads((part.files / part.of("val/videos")[-1]["path"]).read_text())
-    assert videos["columns"] == ["video", "AUC", "PNorm", "P", "OP50", "OP75", "AO", "SR50", "SR75"]
+    scores = ["AUC", "PNorm", "P", "OP50", "OP75", "AO", "SR50", "SR75"]
+    assert videos["columns"] == ["video", *scores, "confidence", "updates"]
     assert len(videos["data"]) == 2
     shown = part.config["_wandb"]["visualize"]["val/success"]["panel_config"]
     assert shown["fieldSettings"] == {"x": "overlap", "y": "percent", "stroke": None}
 
 
-def test_clips(folder: Path, logged: Mapping[str, list[Logged]]) -> None:
+def test_clips(folder: Path, logged: Mapping[str, list[OfflineRun]]) -> None:
     """Video files that browsers play, with the first held-out videos and their scores as captions."""
     part = logged["sweep/good"][0]
     with (folder / "sweep/good/pictures/val_videos_0000008.csv").open(newline="") as file:
@@ -223,7 +308,7 @@ def shown(spec: Any) -> Iterator[tuple[str, Any]]:
             yield from shown(value)
 
 
-def test_the_dashboard_shows_what_is_logged(logged: Mapping[str, list[Logged]], spec: dict[str, Any]) -> None:
+def test_the_dashboard_shows_what_is_logged(logged: Mapping[str, list[OfflineRun]], spec: dict[str, Any]) -> None:
     """Every metric, table, picture, setting and summary it names is one of a real run."""
     part = logged["sweep/good"][0]
     history = {key for row in part.history for key in row}

@@ -51,7 +51,7 @@ def test_steps_of_every_kind_of_model(
     assert len(losses) == (6 if net.decoder.bidirectional else 7)
     assert float(losses["samples"].mean()) == pytest.approx(float(losses["loss"].detach()))
     assert {f"loss_{name}" for name in ("x1", "x2") if settings.get("order") == "xyxy"} <= losses.keys()
-    assert module.boxes(batch).shape == (size, 4)
+    assert module.predict(batch).boxes.shape == (size, 4)
 
 
 def test_untrained_loss_is_that_of_ignorance(make_net: Callable[..., SeqTrack], squares: Any) -> None:
@@ -83,6 +83,15 @@ def test_learns_and_reports(make_net: Callable[..., SeqTrack], squares: Any, vid
         def curve(self, name: str, rows: Any, step: int) -> None:
             shown.append(f"{name} {len(rows)} {list(rows[-1])} {step}")
 
+        def histogram(self, name: str, values: Any, step: int) -> None:
+            shown.append(f"{name} {len(values)} {step}")
+
+        def summary(self, values: Any) -> None:
+            raise AssertionError("the best value comes from Checkpoints")
+
+        def alert(self, title: str, text: str) -> None:
+            raise AssertionError(title)
+
         def clips(self, name: str, files: Any, step: int) -> None:
             shown.append(f"{name} {[caption.split(',')[0] for caption in files]} {step}")
             assert all(file.stat().st_size > 1000 for file in files.values())
@@ -113,14 +122,33 @@ def test_learns_and_reports(make_net: Callable[..., SeqTrack], squares: Any, vid
     assert (rows[-1]["step"], rows[-1]["samples"]) == ("80", "1280")
     assert 0 <= float(rows[-1]["val/auc"]) <= 100
     after = [
-        "val/pairs (200, 208, 3) {}", "val/videos ['one', 'two'] {}", "val/success 21 ['overlap', 'percent'] {}",
-        "val/precision 51 ['pixels', 'percent'] {}", "val/clips ['one'] {}",
+        "val/pairs (200, 208, 3) {}", "val/attention (334, 648, 3) {}", "val/videos ['one', 'two'] {}",
+        "val/success 21 ['overlap', 'percent'] {}", "val/precision 51 ['pixels', 'percent'] {}",
+        "val/confidences 14 {}", "val/clips ['one'] {}",
     ]  # fmt: skip
     assert shown == ["train/samples (200, 208, 3) 0", *[one.format(step) for step in (40, 80) for one in after]]
     saved = torch.load(tmp_path / "checkpoints" / "best.ckpt", weights_only=True)
     assert saved["ema"].keys() == module.net.state_dict().keys()
     assert {f"net.{name}" for name in saved["ema"]} == saved["state_dict"].keys()
     assert not torch.equal(saved["ema"]["decoder.norm.weight"], saved["state_dict"]["net.decoder.norm.weight"])
+
+
+def test_losses_and_shares_of_data_sets(make_net: Callable[..., SeqTrack], squares: Any) -> None:
+    """Three samples of the first set, one of the third, none of the second: 75, 0 and 25 %."""
+    module = SeqTrackModule(make_net(), optim=FAST, length=TrainingLength(8, 8, 4), end_weight=0.5)
+    batch = next(iter(squares(size=4).train_dataloader()))._replace(dataset=torch.tensor([0, 2, 0, 0]))
+    losses = module.losses(module.net, batch)
+    module._add_datasets(batch, losses["samples"])
+    assert module.means.take() == {}  # of one set there is nothing to say
+    module.datasets = ("a", "b", "c")
+    module._add_datasets(batch, losses["samples"])
+    module._add_datasets(batch, losses["samples"])
+    means = module.means.take()
+    assert {name: means[f"data/share_{name}"] for name in "abc"} == {"a": 75, "b": 0, "c": 25}
+    assert means["data/loss_a"] == pytest.approx(float(losses["samples"][[0, 2, 3]].mean()))
+    alone = module.losses(module.net, batch._replace(**{name: getattr(batch, name)[1:2] for name in batch._fields}))
+    assert means["data/loss_c"] == pytest.approx(float(alone["loss"].detach()), rel=1e-5)
+    assert "data/loss_b" not in means
 
 
 def test_overfits_one_batch(make_net: Callable[..., SeqTrack], squares: Any) -> None:
@@ -134,7 +162,7 @@ def test_overfits_one_batch(make_net: Callable[..., SeqTrack], squares: Any) -> 
         loss.backward()
         optimizer.step()
     assert float(loss.detach()) < 0.05
-    assert torch.equal(module.boxes(batch), net.tokenizer.decode(net.tokenizer.encode(batch.box)))
+    assert torch.equal(module.predict(batch).boxes, net.tokenizer.decode(net.tokenizer.encode(batch.box)))
 
 
 @pytest.mark.parametrize("accumulate", [1, 2])
@@ -225,7 +253,14 @@ def test_guard_stops_and_keeps_the_batch(
         return spoil(losses(net, batch), len(weights) - 1)
 
     module.losses = broken  # type: ignore[method-assign]
-    fit = trainer(tmp_path, length, limit_val_batches=0, precision=precision)
+    alerts: list[str] = []
+
+    class Alerted(FileLogger):
+        def alert(self, title: str, text: str) -> None:
+            alerts.append(f"{title}: {text}")
+
+    callbacks = [LogMetrics([Alerted(tmp_path)])]
+    fit = trainer(tmp_path, length, limit_val_batches=0, precision=precision, callbacks=callbacks)
     with pytest.raises(NonFiniteError, match=r"3 steps in a row, last in step 4; .*nonfinite_batch_rank0.pt"):
         fit.fit(module, datamodule=squares(batches=20, size=length.batch))
     assert len(weights) == 10
@@ -238,6 +273,10 @@ def test_guard_stops_and_keeps_the_batch(
     assert len(kept["loss"]) == kept_samples // 2
     told = [record.message for record in caplog.records if record.name == "seqtrack_lit.training.module"]
     assert [text.partition(":")[0][-6:] for text in told] == ["step 2", "step 3"]
+    assert alerts == [
+        f"loss or gradient is not finite: left out {count} step(s) in a row, last step {step}"
+        for count, step in ((1, 2), (2, 3))
+    ]
 
 
 def test_average(make_net: Callable[..., SeqTrack]) -> None:

@@ -1,18 +1,27 @@
 """Experiment services: Weights & Biases, TensorBoard. Only this module imports them."""
 
+import inspect
 import os
 import re
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
+from threading import Timer
+from types import MappingProxyType
 from typing import Any, Literal, Protocol, runtime_checkable
 
+import numpy as np
 import wandb
 
+from seqtrack_lit.checks import flag
 from seqtrack_lit.crops import Image
+from seqtrack_lit.runs.folder import is_own, read_metadata, read_settings
 from seqtrack_lit.training.callbacks.metrics import RunLogger
 
 Mode = Literal["online", "offline", "disabled"]
+Known = Mapping[int, Collection[str]]  # by step, the names of numbers
+ID = "wandb_id.txt"
+SILENCE = 3600.0  # seconds without a number before an alert
 
 
 def mode_of(wanted: Mode | None) -> Any:
@@ -33,12 +42,30 @@ def mode_of(wanted: Mode | None) -> Any:
 class Service(Protocol):
     """A service a run reports to; used by the first process only."""
 
-    def open(self, folder: Path, *, name: str, group: str | None, config: Mapping[str, Any], step: int) -> RunLogger:
-        """Begin the run of this folder, or continue it after this step; gives back what takes all that it tells."""
+    def open(
+        self,
+        folder: Path,
+        *,
+        name: str,
+        group: str | None,
+        config: Mapping[str, Any],
+        step: int,
+        known: Known = MappingProxyType({}),
+    ) -> RunLogger:
+        """Begin the run of this folder, or continue it after this step.
+
+        Args:
+            folder: of the run.
+            name: of the run.
+            group: name of the sweep.
+            config: the settings.
+            step: of the checkpoint that the run goes on from.
+            known: numbers of later steps that were sent before the run was interrupted.
+        """
         ...
 
-    def close(self, exit_code: int, outcome: Mapping[str, Any]) -> None:
-        """The run ended, 0 well, else not, and came to this."""
+    def close(self, exit_code: int, outcome: Mapping[str, Any], *, error: str = "") -> None:
+        """The run ended, 0 well, else not, and came to this; `error` is why it failed."""
         ...
 
 
@@ -52,6 +79,7 @@ class WandbService:
         job_type: kind of run.
         tags: labels.
         mode: None: $WANDB_MODE, else online with a key and offline without.
+        checkpoints: at the end, send the checkpoint that evaluation takes as an artifact, with what it started from.
     """
 
     def __init__(
@@ -63,22 +91,35 @@ class WandbService:
         job_type: str = "train",
         tags: Sequence[str] = (),
         mode: Mode | None = None,
+        checkpoints: bool = False,
     ) -> None:
+        flag("logger.service", checkpoints=checkpoints)
         if mode not in (None, "online", "offline", "disabled"):
             raise ValueError(f"logger.service.mode must be online, offline, disabled or null, got {mode!r}")
         self.project, self.entity, self.group = project, entity, group
-        self.job_type, self.tags, self.mode = job_type, list(tags), mode
+        self.job_type, self.tags, self.mode, self.checkpoints = job_type, list(tags), mode, checkpoints
         self._run: Any = None
+        self._logger: WandbLogger | None = None
 
-    def open(self, folder: Path, *, name: str, group: str | None, config: Mapping[str, Any], step: int) -> RunLogger:
-        """Begin or continue the run of this folder.
+    def open(
+        self,
+        folder: Path,
+        *,
+        name: str,
+        group: str | None,
+        config: Mapping[str, Any],
+        step: int,
+        known: Known = MappingProxyType({}),
+    ) -> "WandbLogger":
+        """Begin or continue the run of this folder; see `Service`.
 
         Raises:
             ValueError: Weights & Biases refuses the settings or the key, or cannot be reached.
         """
-        path = folder / "wandb_id.txt"
+        path = folder / ID
         if not path.exists():
-            path.write_text(secrets.token_hex(4))
+            agent = os.environ.get("WANDB_RUN_ID") if "WANDB_SWEEP_ID" in os.environ else None  # of a sweep of theirs
+            path.write_text(agent or secrets.token_hex(4))
         number = path.read_text(errors="replace").strip()
         if not re.fullmatch("[0-9a-zA-Z_-]{1,64}", number):  # it becomes part of a folder's name
             raise ValueError(f"{path} holds no id of a run of Weights & Biases; delete it and the run gets a new one")
@@ -104,42 +145,112 @@ class WandbService:
             raise ValueError(f"logger=wandb: {error}{remedy}") from error
         self._run.define_metric("step")
         self._run.define_metric("*", step_metric="step")
-        return WandbSink(self._run)
+        self._folder, self._config = folder, config
+        self._logger = WandbLogger(self._run, known)
+        return self._logger
 
-    def close(self, exit_code: int, outcome: Mapping[str, Any]) -> None:
+    def close(self, exit_code: int, outcome: Mapping[str, Any], *, error: str = "") -> None:
         """Finish, so that a failed run does not look finished; the outcome goes to the summary."""
-        if self._run is not None:
+        if self._run is not None and self._logger is not None:
+            self._logger.stop_watching()
+            if error:
+                self._logger.alert("training failed", error)
             self._run.summary.update(dict(outcome))
+            if self.checkpoints:
+                self._log_checkpoint(outcome)
             self._run.finish(exit_code=exit_code)
             self._run = None
 
+    def _log_checkpoint(self, outcome: Mapping[str, Any]) -> None:
+        """The checkpoint as an artifact that names the run it started from, as its input where there is a server."""
+        which, derived = self._config.get("eval_checkpoint", "best"), self._config.get("derived", {})
+        path = self._folder / "checkpoints" / f"{which}.ckpt"
+        if not path.is_file():
+            return
+        start = Path(self._config.get("init_from") or "").parent.parent / ID
+        former = (
+            f"checkpoint-{start.read_text().strip()}" if self._config.get("init_from") and start.is_file() else None
+        )
+        if former is not None and not self._run.offline:
+            self._run.use_artifact(f"{former}:latest")
+        facts = {**outcome, **{key: derived.get(key) for key in ("start", "data")}, "from": former}
+        artifact = wandb.Artifact(f"checkpoint-{self._run.id}", "model", metadata=facts)
+        artifact.add_file(str(path))
+        self._run.log_artifact(artifact, aliases=[which])
 
-class WandbSink:
-    """Everything over our own step, as in metrics.csv: a continued offline run counts from 0 by itself."""
 
-    def __init__(self, run: Any) -> None:
-        self._run = run
+class WandbLogger:
+    """Everything over our own step, as in metrics.csv: a continued offline run counts from 0 by itself.
+
+    What was sent before an interruption is not sent again; an hour without any number gives an alert.
+
+    Args:
+        run: of wandb.
+        known: numbers of later steps that were sent before.
+    """
+
+    def __init__(self, run: Any, known: Known) -> None:
+        self._run, self._known = run, known
+        self._watch: Timer | None = None
+
+    def summary(self, values: Mapping[str, float]) -> None:
+        """Send what the run came to so far."""
+        self._run.summary.update(dict(values))
+
+    def alert(self, title: str, text: str) -> None:
+        """Send an alert: by mail or Slack, as the account has it."""
+        self._run.alert(title, text, level="ERROR")
 
     def numbers(self, values: Mapping[str, float], step: int) -> None:
         """Send numbers."""
-        self._run.log({**values, "step": step})
+        self.stop_watching()
+        text = f"no number came for {SILENCE / 60:.0f} minutes after step {step}"
+        self._watch = Timer(SILENCE, self.alert, ["training stands still", text])
+        self._watch.daemon = True
+        self._watch.start()
+        if new := {name: value for name, value in values.items() if name not in self._known.get(step, ())}:
+            self._run.log({**new, "step": step})
+
+    def stop_watching(self) -> None:
+        """Give no alert when numbers stay away."""
+        if self._watch is not None:
+            self._watch.cancel()
 
     def image(self, name: str, image: Image, step: int) -> None:
         """Send a picture."""
-        self._run.log({name: wandb.Image(image), "step": step})
+        self._send(name, lambda: wandb.Image(image), step)
 
     def table(self, name: str, rows: Sequence[Mapping[str, object]], step: int) -> None:
         """Send a table."""
-        self._run.log({name: _table(rows), "step": step})
+        self._send(name, lambda: _table(rows), step)
 
     def curve(self, name: str, rows: Sequence[Mapping[str, float]], step: int) -> None:
         """Send a chart; its points are the table `<name>_table`."""
         along, up = rows[0]
-        self._run.log({name: wandb.plot.line(_table(rows), along, up, title=name), "step": step})
+        self._send(name, lambda: wandb.plot.line(_table(rows), along, up, title=name), step)
+
+    def histogram(self, name: str, values: Sequence[float], step: int) -> None:
+        """Send a histogram."""
+        self._send(name, lambda: wandb.Histogram(values, num_bins=20), step)
 
     def clips(self, name: str, files: Mapping[str, Path], step: int) -> None:
         """Send videos; they are copied."""
-        self._run.log({name: [wandb.Video(file, caption=caption) for caption, file in files.items()], "step": step})
+        self._send(name, lambda: [wandb.Video(file, caption=caption) for caption, file in files.items()], step)
+
+    def _send(self, name: str, make: Callable[[], Any], step: int) -> None:
+        kind = name.split("/")[0] + "/"
+        if not any(number.startswith(kind) for number in self._known.get(step, ())):
+            self._run.log({name: make(), "step": step})
+
+
+def wandb_of(folder: Path) -> WandbService | None:
+    """The service that a training in this folder reported to; None where there was none, or it is somebody else's."""
+    service = (read_settings(folder).get("logger") or {}).get("service") or {}
+    ours = service.get("_target_") == f"{WandbService.__module__}.{WandbService.__name__}"
+    if not (ours and (folder / ID).is_file() and is_own(read_metadata(folder))):
+        return None
+    allowed = inspect.signature(WandbService).parameters.keys() - {"checkpoints"}
+    return WandbService(**{key: value for key, value in service.items() if key in allowed})
 
 
 def _table(rows: Sequence[Mapping[str, object]]) -> Any:
@@ -149,25 +260,44 @@ def _table(rows: Sequence[Mapping[str, object]]) -> Any:
 class TensorBoardService:
     """TensorBoard event files in `<folder>/tensorboard`."""
 
-    def open(self, folder: Path, *, name: str, group: str | None, config: Mapping[str, Any], step: int) -> RunLogger:
+    def open(
+        self,
+        folder: Path,
+        *,
+        name: str,
+        group: str | None,
+        config: Mapping[str, Any],
+        step: int,
+        known: Known = MappingProxyType({}),
+    ) -> RunLogger:
         """Open an event file; what an interrupted run wrote after this step is taken back."""
         try:
             from torch.utils.tensorboard.writer import SummaryWriter
         except ModuleNotFoundError as error:
             raise ValueError("logger=tensorboard needs a package: pip install tensorboard") from error
         self._writer = SummaryWriter(folder / "tensorboard", purge_step=step + 1)
-        return TensorBoardSink(self._writer)
+        return TensorBoardLogger(self._writer)
 
-    def close(self, exit_code: int, outcome: Mapping[str, Any]) -> None:
+    def close(self, exit_code: int, outcome: Mapping[str, Any], *, error: str = "") -> None:
         """Write what is left."""
         self._writer.close()
 
 
-class TensorBoardSink:
-    """Numbers and pictures; TensorBoard takes no tables, curves and video files: they are in `pictures/`."""
+class TensorBoardLogger:
+    """Numbers, pictures, histograms; TensorBoard takes no tables, curves and video files: they are in `pictures/`."""
 
     def __init__(self, writer: Any) -> None:
         self._writer = writer
+
+    def summary(self, values: Mapping[str, float]) -> None:
+        """Nothing."""
+
+    def alert(self, title: str, text: str) -> None:
+        """Nothing."""
+
+    def histogram(self, name: str, values: Sequence[float], step: int) -> None:
+        """Write a histogram."""
+        self._writer.add_histogram(name, np.asarray(values), step)
 
     def numbers(self, values: Mapping[str, float], step: int) -> None:
         """Write numbers."""

@@ -2,10 +2,10 @@
 
 import logging
 import os
-import shutil
+import sys
 import time
 import warnings
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -27,9 +27,17 @@ from seqtrack_lit.files import write_atomic
 from seqtrack_lit.models.checkpoint import load_weights
 from seqtrack_lit.models.description import FORMAT
 from seqtrack_lit.models.seqtrack import SeqTrack
-from seqtrack_lit.runs.folder import CONFIG, differences, environment, read_metadata, seal_of, write_metadata
+from seqtrack_lit.runs.folder import (
+    CONFIG,
+    differences,
+    environment,
+    read_metadata,
+    remove_run,
+    seal_of,
+    write_metadata,
+)
 from seqtrack_lit.tracking.seqtrack import SeqTrackTracker
-from seqtrack_lit.training.callbacks.checkpoint import Checkpoints, remove_parts, resumable
+from seqtrack_lit.training.callbacks.checkpoint import Checkpoints, remove_parts, resumable, steps_of
 from seqtrack_lit.training.callbacks.metrics import FileLogger, LogMetrics, RunLogger, StepTimer
 from seqtrack_lit.training.callbacks.progress import ProgressLines
 from seqtrack_lit.training.callbacks.random_state import RandomState
@@ -46,7 +54,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 _TINY = 5_000_000  # parameters below which threads on a CPU wait for each other longer than they compute
 _THREADS = torch.get_num_threads()
-_WRITTEN = ("checkpoints", "pictures", "metrics.csv", "run.json", "wandb_id.txt", "wandb", "tensorboard", "nonfinite_*")
 _LENGTH = ("samples", "epoch_samples", "global_batch", "device_batch")
 
 
@@ -94,7 +101,7 @@ def fit(config: DictConfig, folder: Path, *, group: str | None) -> float | None:
         if first_process():
             remove_parts(folder)
             if config.overwrite:
-                _remove(folder)  # not before, or a mistake in the new run would cost the former one
+                remove_run(folder)  # not before, or a mistake in the new run would cost the former one
         run = _Run(
             config=config, plain=plain, folder=folder, group=group, checkpoint=checkpoint, passed_over=passed_over,
             precision=precision, trainer=trainer, module=module, data=data,
@@ -123,31 +130,26 @@ def _fit(run: _Run) -> float | None:
     config, folder, trainer, checkpoint = run.config, run.folder, run.trainer, run.checkpoint
     derived = {"start": _start(config, run.plain), **_derived(run)}
     overrides = [str(item) for item in HydraConfig.get().overrides.task]
-    facts = {
-        "group": run.group,
-        "seed": config.seed,
-        "eval_checkpoint": config.eval_checkpoint,
-        **derived,
-        "overrides": overrides,
-    }
-    facts |= {"seal": seal_of(overrides), "environment": environment()}
+    facts = {"group": run.group, "seed": config.seed, "eval_checkpoint": config.eval_checkpoint, **derived}
+    facts |= {"overrides": overrides, "seal": seal_of(overrides), "environment": environment()}
     first = trainer.is_global_zero
     if checkpoint is not None:  # in every process: one that failed alone would leave the others waiting
         _check_going_on(folder, checkpoint, run.module.length, facts)
     loggers: list[RunLogger] = []  # filled by `_open`; stays empty in all processes but the first
     service: Service | None = None
-    checkpoints = Checkpoints(folder / "checkpoints", every_steps=config.callbacks.checkpoint_steps)
+    report = partial(_report_best, loggers)
+    checkpoints = Checkpoints(folder / "checkpoints", every_steps=config.callbacks.checkpoint_steps, report=report)
     stopping = StopCleanly(checkpoints)
     trainer.callbacks += [*_callbacks(run, checkpoints, loggers), stopping]  # type: ignore[attr-defined]
-    spent = (
-        float(read_metadata(folder).get("seconds", 0.0)) if checkpoint is not None else 0.0
-    )  # before it was continued
-    began, status, code = time.time() - spent, "failed", 1
+    former = read_metadata(folder) if checkpoint is not None else {}
+    began, status, code = time.time() - float(former.get("seconds", 0.0)), "failed", 1
     try:
         if first:
             write_atomic(folder / CONFIG, OmegaConf.to_yaml(OmegaConf.create(dict(run.plain))))
             write_metadata(folder, {"status": "running", **facts})
             service = _open(run, loggers, {**run.plain, "derived": derived})
+            for logger in loggers if former.get("status") == "running" else ():
+                logger.alert("training was killed", f"it goes on from {checkpoint}")
             log.info("%s", "\n".join(_summary(run)))
         trainer.fit(run.module, datamodule=run.data, ckpt_path=checkpoint, weights_only=True)
         status, code = "finished", 0
@@ -164,7 +166,7 @@ def _fit(run: _Run) -> float | None:
     finally:
         outcome = {"status": status, "seconds": round(time.time() - began, 1), "best": _rounded(checkpoints.best)}
         if service is not None:
-            service.close(code, outcome)
+            service.close(code, outcome, error=" ".join(str(sys.exception()).split()) if status == "failed" else "")
         if first:
             write_metadata(folder, outcome)
     if first:
@@ -243,17 +245,24 @@ def _callbacks(run: _Run, checkpoints: Checkpoints, loggers: list[RunLogger]) ->
 
 def _open(run: _Run, loggers: list[RunLogger], settings: Mapping[str, Any]) -> "Service | None":
     """Begin to record, or go on behind the checkpoint's step; adds the loggers and gives back what must be closed."""
-    step = 0 if run.checkpoint is None else _steps_of(run.checkpoint)
+    step = 0 if run.checkpoint is None else steps_of(run.checkpoint)
+    known: Mapping[int, Collection[str]] = {}
     if run.config.logger.files:
         files = FileLogger(run.folder)
-        files.metrics.cut(step)
+        known = files.metrics.cut(step)
         loggers.append(files)
     if run.config.logger.service is None:
         return None
     service: Service = instantiate(run.config.logger.service)
     name = run.config.name if run.group is None else f"{run.group}/{run.folder.name}"
-    loggers.append(service.open(run.folder, name=name, group=run.group, config=settings, step=step))
+    logger = service.open(run.folder, name=name, group=run.group, config=settings, step=step, known=known)
+    loggers.append(logger)
     return service
+
+
+def _report_best(loggers: list[RunLogger], best: float) -> None:
+    for logger in loggers:
+        logger.summary({"best": round(best, 1)})
 
 
 def _accelerator(wanted: str) -> str:
@@ -318,7 +327,6 @@ def _rounded(score: float | None) -> float | None:
 
 
 def _on_gpu(trainer: Trainer) -> bool:
-    """Whether training runs on a CUDA device."""
     return trainer.strategy.root_device.type == "cuda"
 
 
@@ -326,24 +334,19 @@ def _summary(run: _Run) -> list[str]:
     facts, module = read_metadata(run.folder), run.module
     rates = ", ".join(f"{name} {rate:.3g}" for name, rate in facts["learning_rates"].items())
     scaled = module.optim.scale(module.length.global_batch)
+    tf32_text = f"TF32 {'allowed' if torch.backends.cudnn.allow_tf32 else 'off'} (train.tf32)"
+    detail = tf32_text if _on_gpu(run.trainer) else f"{torch.get_num_threads()} thread(s)"
     mix = ", ".join(f"{name} {part['share']:.0%} ({part['videos']:,})" for name, part in facts["data"].items())
     return [
         f"run      {run.folder}"
         + (f", going on from {run.checkpoint.name}" if run.checkpoint else "")
         + (f" because {run.passed_over}" if run.passed_over else ""),
         f"start    {facts['start']}",
-        f"model    {facts['parameters']:,} parameters on {facts['device']}, {run.precision}{_device_text(run.trainer)}",
+        f"model    {facts['parameters']:,} parameters on {facts['device']}, {run.precision}, {detail}",
         f"data     {mix}",
         f"length   {module.length}",
         f"rates    {rates} (stated for a batch of {module.optim.base_batch}, here x {scaled:.3g})",
     ]
-
-
-def _device_text(trainer: Trainer) -> str:
-    """On a GPU whether fp32 products may be rounded to TF32, on a CPU the number of threads."""
-    if not _on_gpu(trainer):
-        return f", {torch.get_num_threads()} thread(s)"
-    return f", TF32 {'allowed' if torch.backends.cudnn.allow_tf32 else 'off'} (train.tf32)"
 
 
 def _out_of_memory(error: Exception) -> str:
@@ -362,7 +365,7 @@ def _check_going_on(folder: Path, checkpoint: Path, length: TrainingLength, now:
     known = read_metadata(folder)
     then = known.get("length", {})
     before, after = (then.get("devices"), then.get("device_batch")), (length.devices, length.batch)
-    steps = _steps_of(checkpoint)
+    steps = steps_of(checkpoint)
     if then and before != after and steps % length.steps_per_epoch:
         raise ValueError(
             f"{folder} stopped inside an epoch (step {steps}) on {before[0]} device(s) x train.device_batch={before[1]}"
@@ -371,19 +374,6 @@ def _check_going_on(folder: Path, checkpoint: Path, length: TrainingLength, now:
     changed = differences(known, now) if first_process() else []
     if changed:
         log.warning("not exactly the run that was begun: %s", ", ".join(changed))
-
-
-def _steps_of(checkpoint: Path) -> int:
-    return int(torch.load(checkpoint, weights_only=True, map_location="cpu", mmap=True)["global_step"])
-
-
-def _remove(folder: Path) -> None:
-    """Delete what a former run wrote, and nothing else."""
-    for path in [path for pattern in _WRITTEN for path in folder.glob(pattern)]:
-        if path.is_dir():
-            shutil.rmtree(path)
-        else:
-            path.unlink()
 
 
 def _quiet() -> None:

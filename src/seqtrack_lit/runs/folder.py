@@ -14,6 +14,7 @@ import json
 import os
 import platform
 import secrets
+import shutil
 import subprocess
 import sys
 from collections.abc import Container, Mapping, Sequence
@@ -30,6 +31,7 @@ from seqtrack_lit.runs.migrate import migrate_metadata, migrate_settings
 
 METADATA, CONFIG, METRICS, PICTURES = "run.json", "config.yaml", "metrics.csv", "pictures"
 
+_WRITTEN = ("checkpoints", PICTURES, METRICS, METADATA, "wandb_id.txt", "wandb", "tensorboard", "nonfinite_*")
 PACKAGES = (
     "seqtrack-lit", "torch", "torchvision", "lightning", "timm", "numpy", "opencv-contrib-python-headless",
     "simplejpeg", "albumentations", "hydra-core", "omegaconf", "wandb",
@@ -146,6 +148,15 @@ def read_settings(folder: Path) -> dict[str, Any]:
     return migrate_settings(settings)
 
 
+def remove_run(folder: Path) -> None:
+    """Delete what a training wrote, and nothing else."""
+    for path in [path for pattern in _WRITTEN for path in folder.glob(pattern)]:
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+
+
 def seal_of(overrides: Sequence[str]) -> str | None:
     """What shows later that this user gave these overrides: a code that only a key in the home folder can make.
 
@@ -240,15 +251,21 @@ class MetricsFile:
                 csv.DictWriter(file, self._columns, restval="", lineterminator="\n").writerow(row)
         self._last = step
 
-    def cut(self, steps: int) -> None:
-        """Remove rows after this many steps: a run that is continued from there writes them again."""
+    def cut(self, steps: int) -> dict[int, set[str]]:
+        """Remove rows after this many steps: a run that is continued from there writes them again.
+
+        Returns:
+            Which numbers were there of each step removed.
+        """
         rows = read_rows(self.path) if self.path.exists() else []
         kept = [row for row in rows if int(row["step"]) <= steps]
+        cut = {int(row["step"]): {name for name, text in row.items() if text} for row in rows[len(kept) :]}
         if kept:
             self._columns, self._last = list(kept[0]), int(kept[-1]["step"])
             self._write(kept)
         else:
             self.path.unlink(missing_ok=True)
+        return cut
 
     def _write(self, rows: Sequence[Mapping[str, object]]) -> None:
         text = io.StringIO()

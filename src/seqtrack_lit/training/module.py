@@ -18,11 +18,11 @@ import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 
-from seqtrack_lit.boxes import Boxes, cxcywh_to_xywh, cxcywh_to_xyxy, iou, xyxy_to_cxcywh
+from seqtrack_lit.boxes import cxcywh_to_xywh, cxcywh_to_xyxy, iou, xyxy_to_cxcywh
 from seqtrack_lit.checks import flag, number, whole
 from seqtrack_lit.data.samples.batch import Batch
 from seqtrack_lit.models.encoder import normalise
-from seqtrack_lit.models.seqtrack import SeqTrack
+from seqtrack_lit.models.seqtrack import Prediction, SeqTrack
 from seqtrack_lit.tokens import Tokens
 from seqtrack_lit.training.ema import Ema
 from seqtrack_lit.training.length import TrainingLength
@@ -273,12 +273,11 @@ class SeqTrackModule(LightningModule):
         self.log_dict(self._validated.take(), sync_dist=self.trainer.world_size > 1)
 
     @torch.no_grad()
-    def boxes(self, batch: Batch, net: SeqTrack | None = None, features: Tensor | None = None) -> Boxes:
-        """Boxes the network generates for a batch: cxcywh, fractions of the search crop."""
-        net = net or self.tracked_net
-        if features is None:
-            features = self._features(net, batch)
-        return net.generate_from(features, past=self._past(net, batch)).boxes
+    def predict(self, batch: Batch, *, attention: bool = False) -> Prediction:
+        """What the network generates for a batch; with `attention` also what the tokens attended to and were among."""
+        net = self.tracked_net
+        features = self._features(net, batch)
+        return net.generate_from(features, past=self._past(net, batch), attention=attention, distributions=attention)
 
     def _features(self, net: SeqTrack, batch: Batch) -> Tensor:
         """What the network's encoder makes of the images."""
@@ -287,7 +286,8 @@ class SeqTrackModule(LightningModule):
     def _pair_iou(self, net: SeqTrack, batch: Batch, features: Tensor) -> Tensor:
         """Mean IoU of generated boxes with the visible part of the target, in percent."""
         target = xyxy_to_cxcywh(cxcywh_to_xyxy(batch.box).clamp(0, 1))
-        return 100 * iou(cxcywh_to_xywh(self.boxes(batch, net, features)), cxcywh_to_xywh(target)).mean()
+        boxes = net.generate_from(features, past=self._past(net, batch)).boxes
+        return 100 * iou(cxcywh_to_xywh(boxes), cxcywh_to_xywh(target)).mean()
 
     def _past(self, net: SeqTrack, batch: Batch) -> Tokens | None:
         return net.tokenizer.encode(batch.past) if net.past else None

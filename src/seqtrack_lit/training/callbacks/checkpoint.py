@@ -9,6 +9,7 @@ import logging
 import os
 import shutil
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -31,11 +32,20 @@ class Checkpoints(Callback):
         folder: where to.
         monitor: the validation metric `best.ckpt` has the largest value of; the last one where it was never logged.
         every_steps: optimizer steps between two saves; 0: none.
+        report: called in the first process with the best value so far, where training goes on and whenever it rises.
     """
 
-    def __init__(self, folder: Path, *, monitor: str = "val/auc", every_steps: int = 1000) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        monitor: str = "val/auc",
+        every_steps: int = 1000,
+        report: Callable[[float], None] | None = None,
+    ) -> None:
         whole("callbacks", 0, checkpoint_steps=every_steps)
         self.folder, self.monitor, self.every_steps = folder, monitor, every_steps
+        self.report = report
         self.best: float | None = None
         self._proven = False  # whether a validation of this process gave the metric
         self._fresh = False  # whether this epoch has metrics
@@ -44,6 +54,7 @@ class Checkpoints(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Count steps from where training begins or goes on."""
         self._saved = trainer.global_step
+        self._report(trainer)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Remember that this epoch has fresh metrics."""
@@ -61,9 +72,14 @@ class Checkpoints(Callback):
         best = value is not None and bool(value.isfinite()) and (self.best is None or float(value) > self.best)
         if best:
             self.best = float(value)  # type: ignore[arg-type]
+            self._report(trainer)
         end = trainer.should_stop or trainer.current_epoch + 1 == trainer.max_epochs
         if value is not None or end or self._due(trainer):
             self.save(trainer, best=best or (end and self.best is None))
+
+    def _report(self, trainer: Trainer) -> None:
+        if self.report is not None and self.best is not None and trainer.is_global_zero:
+            self.report(self.best)
 
     def _due(self, trainer: Trainer) -> bool:
         """Whether a multiple of `every_steps` was reached since the last save."""
@@ -131,6 +147,11 @@ def remove_parts(folder: Path) -> None:
     for pattern in ("*.part", "checkpoints/part*.ckpt"):
         for path in folder.glob(pattern):
             path.unlink()
+
+
+def steps_of(checkpoint: Path) -> int:
+    """Optimizer steps done when a checkpoint was written."""
+    return int(torch.load(checkpoint, weights_only=True, map_location="cpu", mmap=True)["global_step"])
 
 
 def _damage(path: Path) -> str | None:

@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import cv2
+import numpy as np
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from seqtrack_lit.checks import whole
 from seqtrack_lit.crops import Image
 from seqtrack_lit.files import write_atomic
-from seqtrack_lit.runs.folder import PICTURES, MetricsFile
+from seqtrack_lit.runs.folder import PICTURES, MetricsFile, write_metadata
 from seqtrack_lit.training.callbacks.checkpoint import step_done
 from seqtrack_lit.training.module import SeqTrackModule, Sums
 
@@ -27,6 +28,14 @@ _TRAINING = ("train/", "time/", "memory/", "data/")
 @runtime_checkable
 class RunLogger(Protocol):
     """Records a run's numbers, pictures, tables, curves and clips; `step` is the number of optimizer steps done."""
+
+    def summary(self, values: Mapping[str, float]) -> None:
+        """Take what the run came to so far."""
+        ...
+
+    def alert(self, title: str, text: str) -> None:
+        """Take what somebody should see at once."""
+        ...
 
     def numbers(self, values: Mapping[str, float], step: int) -> None:
         """Take numbers by name."""
@@ -44,6 +53,10 @@ class RunLogger(Protocol):
         """Take a curve: a point a row, first the value along x, then the one along y."""
         ...
 
+    def histogram(self, name: str, values: Sequence[float], step: int) -> None:
+        """Take numbers whose distribution is of interest."""
+        ...
+
     def clips(self, name: str, files: Mapping[str, Path], step: int) -> None:
         """Take videos by caption; the files may be gone when this returns."""
         ...
@@ -58,6 +71,13 @@ class FileLogger:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.metrics = MetricsFile(folder)
+
+    def summary(self, values: Mapping[str, float]) -> None:
+        """Write it to run.json."""
+        write_metadata(self.folder, values)
+
+    def alert(self, title: str, text: str) -> None:
+        """Nothing: the log has it."""
 
     def numbers(self, values: Mapping[str, float], step: int) -> None:
         """Write a row, or add to the last one where it is of the same step."""
@@ -77,6 +97,12 @@ class FileLogger:
     def curve(self, name: str, rows: Sequence[Mapping[str, float]], step: int) -> None:
         """Write a CSV file."""
         self.table(name, rows, step)
+
+    def histogram(self, name: str, values: Sequence[float], step: int) -> None:
+        """Write a CSV file: how many of the values lie in each of 20 intervals."""
+        counts, edges = np.histogram(values, 20)
+        bins = zip(edges[:-1].tolist(), edges[1:].tolist(), counts.tolist(), strict=True)
+        self.table(name, [{"from": low, "to": high, "count": count} for low, high, count in bins], step)
 
     def clips(self, name: str, files: Mapping[str, Path], step: int) -> None:
         """Copy the videos, numbered."""
@@ -117,9 +143,15 @@ class LogMetrics(Callback):
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
         """Numbers of training; all processes give theirs."""
-        if not step_done(trainer) or trainer.global_step % self.every:
-            return
         assert isinstance(pl_module, SeqTrackModule)
+        if not step_done(trainer):
+            return
+        if pl_module.nonfinite and trainer.is_global_zero:
+            text = f"left out {pl_module.nonfinite} step(s) in a row, last step {trainer.global_step - 1}"
+            for logger in self.loggers:
+                logger.alert("loss or gradient is not finite", text)
+        if trainer.global_step % self.every:
+            return
         values = {**_logged(trainer, _TRAINING), **pl_module.latest, **pl_module.means.take()}
         if {"time/data", "time/step"} <= values.keys():
             seconds = values["time/data"] + values["time/step"]

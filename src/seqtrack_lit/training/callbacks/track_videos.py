@@ -1,6 +1,7 @@
 """Validation by doing what the model is for: tracking whole held-out videos. And pictures of what it sees.
 
-`val/auc` and `val/ao` are percent; best.ckpt is the one with the largest `val/auc`.
+`val/auc` and `val/ao` are percent; best.ckpt is the one with the largest `val/auc`. `val/confidence` is the mean over
+all tracked frames, `val/updates` the number of templates taken, where the tracker takes any.
 """
 
 import tempfile
@@ -9,6 +10,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
@@ -34,7 +36,8 @@ class TrackHeldOut(Callback):
         videos: gives the videos when first needed; the same in all processes.
         tracker: arguments of SeqTrackTracker but the model and the device.
         every: validations between two trackings; the last validation always tracks.
-        loggers: take the table of scores per video, the success and precision curves, and clips.
+        loggers: take the table of scores per video, the success and precision curves, the histogram of confidences, and
+            clips.
         clips: how many of the first videos are shown as clips, the same ones after each validation.
     """
 
@@ -78,19 +81,26 @@ class TrackHeldOut(Callback):
             for index, video in enumerate(videos):
                 if video.name in mine:
                     metric.update(index, mine[video.name].boxes)
+        tracks = _gather(mine, trainer.world_size)
         values = {"val/auc": auc.compute()["AUC"].item(), "val/ao": ao.compute()["AO"].item()}
+        values["val/confidence"] = float(np.mean(_confidences(tracks)))
+        if tracker.model.templates > 1 and tracker.rule.rule != "none":
+            values["val/updates"] = float(sum(track.updated.sum() for track in tracks.values()))
         pl_module.log_dict(values, sync_dist=several)  # the same in all processes
-        shown = videos[: self.clips]
-        tracks = _gather({video.name: mine[video.name] for video in shown if video.name in mine}, trainer.world_size)
         if trainer.is_global_zero and self.loggers:
             assert auc.scores is not None
             assert ao.scores is not None
-            self._show(shown, tracks, auc.scores, ao.scores, trainer.global_step)
+            self._show(videos[: self.clips], tracks, auc.scores, ao.scores, trainer.global_step)
 
     def _show(self, videos: Sequence[Video], tracks: Mapping[str, Track], auc: Scores, ao: Scores, step: int) -> None:
-        """Hand table, curves and clips to the loggers."""
+        """Hand table, curves, histogram and clips to the loggers."""
         rows = [
-            {"video": name, **{kind: round(value, 1) for kind, value in {**values, **ao.per_sequence[name]}.items()}}
+            {
+                "video": name,
+                **{kind: round(value, 1) for kind, value in {**values, **ao.per_sequence[name]}.items()},
+                "confidence": round(float(tracks[name].confidences[1:].mean()), 3),
+                "updates": int(tracks[name].updated.sum()),
+            }
             for name, values in auc.per_sequence.items()
         ]
         curves = {"success": ("overlap", SUCCESS_THRESHOLDS), "precision": ("pixels", PRECISION_THRESHOLDS)}
@@ -105,6 +115,7 @@ class TrackHeldOut(Callback):
                 for kind, (along, thresholds) in curves.items():
                     points = zip(thresholds.tolist(), auc.curves[kind], strict=True)
                     logger.curve(f"val/{kind}", [{along: round(x, 2), "percent": round(y, 1)} for x, y in points], step)
+                logger.histogram("val/confidences", _confidences(tracks), step)
                 if clips:
                     logger.clips("val/clips", clips, step)
 
@@ -115,6 +126,11 @@ def _meta(video: Video) -> dict[str, object]:
         return dict(video.meta)
     height, width = video.frames[0].shape[:2]
     return {**video.meta, "resolution": (width, height)}
+
+
+def _confidences(tracks: Mapping[str, Track]) -> list[float]:
+    """Of all frames but the first of each video, whose box is given."""
+    return [value for name in sorted(tracks) for value in tracks[name].confidences[1:].tolist()]
 
 
 def _gather(mine: dict[str, Track], processes: int) -> dict[str, Track]:
