@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from seqtrack_lit.data.video.sequence import Video
+from seqtrack_lit.models import prepacked
 from seqtrack_lit.models.description import build_model
 from seqtrack_lit.models.seqtrack import Prediction, SeqTrack
 from seqtrack_lit.tracking import baselines, seqtrack
@@ -130,13 +131,13 @@ def test_likelihood_rule_follows_the_confidence(video: Video) -> None:
 def test_past_boxes_are_the_own_ones_in_the_present_window(video: Video, monkeypatch: pytest.MonkeyPatch) -> None:
     model = tiny(past=3)
     given: list[torch.Tensor] = []
-    generate = model.generate
+    generate = model.generate_from
 
-    def recorded(*images: torch.Tensor, past: torch.Tensor, **rest: object) -> Prediction:
+    def recorded(features: torch.Tensor, *, past: torch.Tensor, **rest: object) -> Prediction:
         given.append(past)
-        return generate(*images, past=past, **rest)
+        return generate(features, past=past, **rest)
 
-    monkeypatch.setattr(model, "generate", recorded)
+    monkeypatch.setattr(model, "generate_from", recorded)
     tracker = SeqTrackTracker(model)
     tracker.init(video.frames[0], video.boxes[0])
     boxes = [tuple(video.boxes[0])] * 3
@@ -357,3 +358,36 @@ def test_settings_of_a_checkpoint_are_checked(
     plain = unchecked(seqtrack)
     with pytest.raises(ValueError, match=message):
         plain.load_tracker(tmp_path / "a.ckpt", device="cpu", **overrides)
+
+
+def test_templates_are_prepared_when_they_change_only(video: Video, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = tiny()
+    calls: list[int] = []
+    prepare = model.prepare_templates
+
+    def counted(*given: torch.Tensor) -> torch.Tensor:
+        calls.append(tracker.frame)
+        return prepare(*given)
+
+    monkeypatch.setattr(model, "prepare_templates", counted)
+    tracker = SeqTrackTracker(model, update="naive", update_interval=3)
+    run_tracker(tracker, video)
+    assert calls == [0, 3, 6]  # for the frames 1, 4 and 7
+
+
+def test_a_model_that_was_trained_since_is_followed(video: Video) -> None:
+    model = tiny()
+    tracker = SeqTrackTracker(model)
+    before = run_tracker(tracker, video).boxes
+    model.load_state_dict(tiny(seed=5).state_dict())
+    after = run_tracker(tracker, video).boxes
+    assert not np.array_equal(before, after)
+    np.testing.assert_array_equal(after, run_tracker(SeqTrackTracker(model), video).boxes)
+
+
+@pytest.mark.parametrize("fast", [True, False])
+def test_automatic_precision(video: Video, monkeypatch: pytest.MonkeyPatch, fast: bool) -> None:
+    monkeypatch.setattr(prepacked, "capabilities", lambda: {"avx512_bf16": fast, "amx_bf16": False})
+    tracker = SeqTrackTracker(tiny(), dtype="auto")
+    assert tracker.settings["dtype"] == ("bfloat16" if fast else "float32")
+    run_tracker(tracker, video)

@@ -102,6 +102,11 @@ def capabilities() -> Mapping[str, object]:
     return cast(Mapping[str, object], getattr(torch.cpu, "get_capabilities", dict)())
 
 
+def computes_bfloat16() -> bool:
+    """Whether the processor multiplies in bfloat16; others convert to float32 and back, several times slower."""
+    return any(capabilities().get(name) is True for name in ("amx_bf16", "avx512_bf16", "bf16"))  # bf16: on ARM
+
+
 def onednn_works(dtype: torch.dtype) -> bool:
     """Whether the private operators are there, take these arguments, and compute what torch's own do."""
     matrix, bias, x = (torch.linspace(-1, 1, n, dtype=dtype) for n in (512, 16, 96))

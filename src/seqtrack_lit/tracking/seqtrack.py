@@ -24,13 +24,14 @@ from seqtrack_lit.crops import Crop, Image, Padding
 from seqtrack_lit.models.checkpoint import load_model
 from seqtrack_lit.models.encoder import normalise
 from seqtrack_lit.models.inference_decoder import InferenceDecoder
+from seqtrack_lit.models.prepacked import PrepackedNetwork, computes_bfloat16
 from seqtrack_lit.models.seqtrack import Forced, Prediction, SeqTrack
 from seqtrack_lit.tracking.cuda_graph import CapturedGeneration
 from seqtrack_lit.tracking.tracker import Estimate, check_first_box, check_image, not_started
 from seqtrack_lit.weights import SMALL
 
 Rule = Literal["none", "naive", "likelihood"]
-Precision = Literal["float32", "bfloat16", "float16"]
+Precision = Literal["float32", "bfloat16", "float16", "auto"]
 BoxXywh = tuple[float, float, float, float]
 
 
@@ -89,7 +90,8 @@ class SeqTrackTracker:
         clip_margin: pixels of the box that stay inside the image, and its smallest width and height.
         padding: "official" repeats the official code's lost last column, see crops.cut_window.
         device: where the model runs.
-        dtype: precision of the network; the Hann window and boxes in pixels keep float64.
+        dtype: precision of the network; the Hann window and boxes in pixels keep float64. "auto": bfloat16 where the
+            device computes in it, else float32.
 
     Raises:
         ValueError: a value out of range.
@@ -120,7 +122,8 @@ class SeqTrackTracker:
         self.search_factor, self.template_factor = search_factor, template_factor
         self.clip_margin, self.padding = float(clip_margin), padding
         self.rule = TemplateUpdate(update, update_interval, update_threshold)
-        self.device, self.dtype = device_of(device), _precision(dtype)
+        self.device = device_of(device)
+        self.dtype = _precision(dtype, self.device)
         parameter = next(model.parameters())
         if parameter.device != self.device or parameter.dtype != self.dtype:
             model = copy.deepcopy(model).to(self.device, self.dtype)
@@ -131,6 +134,8 @@ class SeqTrackTracker:
         self._captured = (
             CapturedGeneration(model, hann_window=self.hann_window, decoder=self._decoder) if cuda else None
         )
+        self._prepacked = None if cuda else PrepackedNetwork(model)
+        self._prepared: tuple[Tensor, Tensor] | None = None  # templates, and what the encoder prepared of them
         self.box: BoxXywh = (0.0, 0.0, 0.0, 0.0)
         self.frame = -1  # until init
         self.stored: Mapping[str, object] = {}  # the checkpoint's settings, before anything replaced them
@@ -160,6 +165,8 @@ class SeqTrackTracker:
         check_first_box(box_xywh, image)
         self.model.eval()
         self._decoder.refresh()  # the model may have been trained since
+        if self._prepacked is not None:
+            self._prepacked.refresh()
         x, y, w, h = (float(v) for v in np.asarray(box_xywh))
         self.box, self.frame = (x, y, w, h), 0
         template, box = self._template(image)
@@ -218,18 +225,26 @@ class SeqTrackTracker:
             tokens, boxes, likelihoods = (part.clone() for part in (found.tokens, found.boxes, found.likelihoods))
             return crop, Prediction(tokens, boxes, likelihoods)
         with torch.inference_mode():
-            prediction = self.model.generate(
-                self.templates,
-                self._pixels(crop, image),
+            network = self._network
+            if self._prepared is None or self._prepared[0] is not self.templates:
+                self._prepared = self.templates, network.prepare_templates(self.templates, self.template_boxes)
+            prediction = network.generate_from(
+                network.search_features(self._prepared[1], self._pixels(crop, image)),
                 hann_window=self.hann_window,
                 past=past,
-                template_boxes=self.template_boxes,
                 decoder=self._decoder,
                 attention=attention,
                 distributions=distributions,
                 forced=forced,
             )
         return crop, prediction
+
+    @property
+    def _network(self) -> SeqTrack:
+        """The model, on a CPU prepacked, unless autocast (validation in bf16) converts matrices by itself."""
+        if self._prepacked is None or torch.is_autocast_enabled("cpu"):
+            return self.model
+        return self._prepacked.network
 
     def search_pixels(self, image: Image) -> Float[Tensor, "1 3 S S"]:
         """The search region around the present box, as the network takes it."""
@@ -317,7 +332,7 @@ def check_settings(settings: Mapping[str, Any]) -> None:
         **{name: settings[f"update_{name}"] for name in ("interval", "threshold") if f"update_{name}" in settings}
     )
     TemplateUpdate(settings.get("update", "none"))
-    _precision(settings.get("dtype", "float32"))
+    _precision(settings.get("dtype", "float32"), torch.device("cpu"))
 
 
 def device_of(name: str | torch.device) -> torch.device:
@@ -343,8 +358,12 @@ def device_of(name: str | torch.device) -> torch.device:
     return torch.device("cuda", torch.cuda.current_device() if device.index is None else device.index)
 
 
-def _precision(dtype: object) -> torch.dtype:
+def _precision(dtype: object, device: torch.device) -> torch.dtype:
     name = str(dtype).removeprefix("torch.") if isinstance(dtype, torch.dtype) else dtype
     one_of("tracker", get_args(Precision), dtype=name)
+    if name == "auto":
+        cuda = device.type == "cuda"
+        fast = torch.cuda.is_bf16_supported(including_emulation=False) if cuda else computes_bfloat16()
+        return torch.bfloat16 if fast else torch.float32
     found: torch.dtype = getattr(torch, str(name))
     return found
