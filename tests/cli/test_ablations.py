@@ -263,7 +263,7 @@ def test_sweeps(name: str) -> None:
 def test_a_sweep_starts_as_printed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     rows = ["hydra.sweeper.params.ablation='xyxy,likelihood_update'", "hydra.sweeper.params.seed=1"]
-    chosen = ["experiment=tab4_ablations", *rows, "trainer=cpu", "logger=none"]
+    chosen = ["experiment=tab4_ablations", *rows, "trainer=cpu"]
     sizes = [item for item in SMALL if not item.startswith("experiment=")]
     quick = ["callbacks.pictures=0", "data.validation.track_frames=4"]
     monkeypatch.setattr(sys, "argv", ["seqtrack-train", *chosen, *sizes, *quick])

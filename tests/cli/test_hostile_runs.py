@@ -174,8 +174,8 @@ def test_pickles_of_slurm_jobs_lie_outside_of_the_sweep() -> None:
 
 # What a run.json may name of this machine and its accounts, with what the configuration says without it.
 PLACES = {
-    "logger=wandb": ("logger.service", None),
-    "logger.files=false": ("logger.files", True),
+    "logger=wandb": ("logger", None),
+    "logger.project=theirs": ("logger.project", None),
     "paths.data=theirs/data": ("paths.data", "data"),
     "paths.runs=theirs": ("paths.runs", "runs"),
     "folder.root=theirs/videos": ("folder.root", "data/folder"),
@@ -214,7 +214,7 @@ def test_services_and_places_are_taken_from_own_runs_only(
         assert not told
         assert not found
         assert config.paths.data == "theirs/data"
-        assert config.logger.service.project == "seqtrack"
+        assert config.logger.project == "theirs"
     else:
         assert told.startswith("theirs/run.json is somebody else's")
         assert told.count("\n") == 0

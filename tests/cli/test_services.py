@@ -80,7 +80,7 @@ def test_wandb_refuses(tmp_path: Path, settings: dict[str, Any], message: str) -
 def test_wandb_with_a_broken_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("WANDB_MODE")
     monkeypatch.setenv("WANDB_API_KEY", "short")
-    with pytest.raises(ValueError, match=r"API key must have 40\+ characters.*; logger.service.mode=offline needs"):
+    with pytest.raises(ValueError, match=r"API key must have 40\+ characters.*; logger.mode=offline needs"):
         WandbService().open(tmp_path, **OPEN)
 
 

@@ -253,7 +253,7 @@ def test_the_first_validation_of_a_training_on_got10k(
     make_dataset("got10k")
     generated = ("data=", "data.train.", "data.validation.open.", "data.validation.track_frames")
     arguments = [item for item in tiny("out") if not item.startswith(generated)]
-    arguments += ["data=got10k", "data.validation.track_frames=10", "data.workers=0"]
+    arguments += ["experiment=got10k", "name=out", "data.validation.track_frames=10", "data.workers=0"]
     arguments += ["train.epoch_samples=32", "train.samples=64"]
     assert run(*arguments, "dry_run=true") == 0
     assert "a batch of pairs and 1 video of 10 frames in" in capsys.readouterr().out
@@ -262,12 +262,6 @@ def test_the_first_validation_of_a_training_on_got10k(
     assert facts["eval_checkpoint"] == "last"
     assert facts["best"] >= 0
     assert "checkpoints/last.ckpt, best val/auc" in capsys.readouterr().out
-
-
-def test_without_files(run: Callable[..., int], tmp_path: Path) -> None:
-    assert run(*tiny("out", "logger=none")) == 0
-    assert not (tmp_path / "out/metrics.csv").exists()
-    assert (tmp_path / "out/checkpoints/best.ckpt").exists()
 
 
 def test_a_validation_without_tracking_repeats_no_score(run: Callable[..., int], tmp_path: Path) -> None:

@@ -50,7 +50,7 @@ WRONG = {
     "+trainer.limit_train_batches=3": "use train.epoch_samples instead",
     "+trainer.logger=false": "use logger= instead",
     "data.train.generated.open.count=0": "data.train.generated",
-    "logger=wandb logger.service.mode=fast": "logger.service.mode must be online, offline, disabled or null",
+    "logger=wandb logger.mode=fast": "logger.mode must be online, offline, disabled or null",
     "trainer.devices=0": "trainer",
     "+foo=1": "unknown key foo=1; keys: ",
     "trainer.strategy={_target_:lightning.pytorch.strategies.ModelParallelStrategy}": "trainer.strategy shards the",

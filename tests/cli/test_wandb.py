@@ -69,8 +69,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         patch.setitem(sys.modules, "endings", module)
         torch.set_num_threads(1)
         tiny = [*TINY, "logger=wandb", f"data.validation.track_frames={FRAMES}", "data.validation.tracks=2"]
-        keep = ["logger.service.checkpoints=true"]
-        tags = ["logger.service.tags=[a,b]", "logger.service.project=mine"]
+        keep = ["logger.checkpoints=true"]
+        tags = ["logger.tags=[a,b]", "logger.project=mine"]
         assert go(*tiny, *tags, "hydra.run.dir=stopped", "+callbacks.extra.x._target_=endings.stop") == 143
         assert go("resume=stopped", "+callbacks.extra.x._target_=endings.good") == 0
         extra = "+callbacks.extra.x._target_=endings"

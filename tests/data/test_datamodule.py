@@ -287,10 +287,10 @@ REAL = ["data.train.lasot.open.complete=false", "data.train.trackingnet.open.par
 def test_configurations(name: str, needs: list[str], overrides: list[str], make_dataset: Any, tmp_path: Path) -> None:
     for need in needs:
         make_dataset(need)
-    settings = ["train.global_batch=2", "train.epoch_samples=4", "data.workers=0", "data.validation.pairs=2"]
+    settings = ["data.workers=0", "data.validation.pairs=2"]
     with initialize_config_dir(str(Path(__file__).parents[2] / "conf"), version_base="1.3"):
         config = compose("train", [f"data={name}", f"paths.data={tmp_path}/data", *overrides, *settings])
-    module: TrackingData = instantiate(config.data, _convert_="all")
+    module: TrackingData = instantiate(config.data, batch=2, epoch_samples=4, total_samples=8, seed=0, _convert_="all")
     templates, search = config.model.encoder.template_size, config.model.encoder.search_size
     batch = next(iter(module.train_dataloader()))
     assert batch.templates.shape == (2, config.model.encoder.templates, 3, templates, templates)

@@ -51,12 +51,13 @@ def test_overrides_of_before() -> None:
         "+data.augmentation.grey=0": "+data.augmentation.grayscale=0",
         "model.decoder.position_std=0.5": "model.init.decoder_position_std=0.5",
         "which=last": "eval_checkpoint=last",
+        "logger.service.project=x": "logger.project=x",
         "data.validation.narrow.center=1": "data.validation.narrow_jitter.center=1",
         "model.encoder.apart=2": "model.encoder.separate_blocks=2",
         "name=data.windows=1": "name=data.windows=1",
         "data.windowsill=1": "data.windowsill=1",
     }
-    assert migrate_overrides([*renamed, "model.xavier=true"]) == list(renamed.values())
+    assert migrate_overrides([*renamed, "model.xavier=true", "logger=none"]) == list(renamed.values())
     assert migrate_settings({"which": "last", "seed": 1}) == {"eval_checkpoint": "last", "seed": 1}
     settings = yaml.safe_load((RUN / "config.yaml").read_text())
     before = yaml.safe_dump(settings)

@@ -95,7 +95,7 @@ class WandbService:
     ) -> None:
         flag("logger.service", checkpoints=checkpoints)
         if mode not in (None, "online", "offline", "disabled"):
-            raise ValueError(f"logger.service.mode must be online, offline, disabled or null, got {mode!r}")
+            raise ValueError(f"logger.mode must be online, offline, disabled or null, got {mode!r}")
         self.project, self.entity, self.group = project, entity, group
         self.job_type, self.tags, self.mode, self.checkpoints = job_type, list(tags), mode, checkpoints
         self._run: Any = None
@@ -141,7 +141,7 @@ class WandbService:
             )
         except (wandb.Error, ValueError) as error:
             refused = isinstance(error, wandb.errors.CommError)  # key or network, not a setting
-            remedy = "; logger.service.mode=offline needs neither a key nor a network" if refused else ""
+            remedy = "; logger.mode=offline needs neither a key nor a network" if refused else ""
             raise ValueError(f"logger=wandb: {error}{remedy}") from error
         self._run.define_metric("step")
         self._run.define_metric("*", step_metric="step")

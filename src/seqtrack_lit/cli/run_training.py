@@ -193,7 +193,12 @@ def _parts(
     description = {"format": FORMAT, **{name: plain[name] for name in ("tokenizer", "model", "tracker")}}
     optim = instantiate(config.optimizer)
     module = SeqTrackModule(net, optim=optim, length=length, description=description, **settings)
-    numbers = {"batch": length.batch, "epoch_samples": length.samples_per_epoch, "total_samples": length.total}
+    numbers = {
+        "batch": length.batch,
+        "epoch_samples": length.samples_per_epoch,
+        "total_samples": length.total,
+        "seed": config.seed,
+    }
     data: TrackingData = instantiate(config.data, **numbers)
     data.setup()
     module.datasets = tuple(data.summary())
@@ -246,14 +251,12 @@ def _callbacks(run: _Run, checkpoints: Checkpoints, loggers: list[RunLogger]) ->
 def _open(run: _Run, loggers: list[RunLogger], settings: Mapping[str, Any]) -> "Service | None":
     """Begin to record, or go on behind the checkpoint's step; adds the loggers and gives back what must be closed."""
     step = 0 if run.checkpoint is None else steps_of(run.checkpoint)
-    known: Mapping[int, Collection[str]] = {}
-    if run.config.logger.files:
-        files = FileLogger(run.folder)
-        known = files.metrics.cut(step)
-        loggers.append(files)
-    if run.config.logger.service is None:
+    files = FileLogger(run.folder)
+    known = files.metrics.cut(step)
+    loggers.append(files)
+    if run.config.get("logger") is None:
         return None
-    service: Service = instantiate(run.config.logger.service)
+    service: Service = instantiate(run.config.logger)
     name = run.config.name if run.group is None else f"{run.group}/{run.folder.name}"
     logger = service.open(run.folder, name=name, group=run.group, config=settings, step=step, known=known)
     loggers.append(logger)

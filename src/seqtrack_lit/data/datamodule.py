@@ -24,9 +24,8 @@ class Validation:
 
     Args:
         open: opens the videos.
-        pairs: samples with wide jitter, and as many with narrow jitter.
+        pairs: samples with the jitter that training begins with, and as many with narrow jitter.
         batch: samples in a validation batch.
-        wide_jitter: jitter that makes finding the target hard.
         narrow_jitter: jitter as in tracking, or None: no narrow pairs.
         tracks: how many videos are tracked.
         track_frames: of each, at most this many first frames; None: all.
@@ -35,7 +34,6 @@ class Validation:
     open: Callable[[], Videos]
     pairs: int = 200
     batch: int = 50
-    wide_jitter: Jitter = Jitter(3.5, 0.5)  # noqa: RUF009 - a NamedTuple does not change
     narrow_jitter: Jitter | None = None
     tracks: int = 10
     track_frames: int | None = None
@@ -211,10 +209,10 @@ class TrackingData(DataModule):
         )
 
     def val_dataloader(self) -> list[PairLoader]:
-        """Fixed pairs: with wide jitter and, where asked for, with narrow jitter."""
+        """Fixed pairs: with the jitter that training begins with and, where asked for, with narrow jitter."""
         own = self.frame_sampling
         sampling = FrameSampling(own.templates, own.past, own.past_errors)
-        jitters = (self.validation.wide_jitter, self.validation.narrow_jitter)
+        jitters = (self.jitter.at(0.0), self.validation.narrow_jitter)
         return [self.video_pairs(sampling, jitter) for jitter in jitters if jitter is not None]
 
     def summary(self) -> dict[str, dict[str, Any]]:

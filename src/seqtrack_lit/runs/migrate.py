@@ -10,10 +10,16 @@ KEYS: dict[str, str | None] = {
     "data.frame_sampling.contrast": "data.frame_sampling.distractor_pairs",
     "data.windows": "data.crops",
     "data.augmentation.grey": "data.augmentation.grayscale",
-    "data.validation.wide": "data.validation.wide_jitter",
+    "data.validation.wide": None,
     "data.validation.narrow": "data.validation.narrow_jitter",
     "data.wide": "data.jitter",
     "data.frame_sampling.past_errors.wide": "data.frame_sampling.past_errors.shared",
+    "logger.files": None,
+    "logger.service": "logger",
+    "data.batch": None,  # those of train
+    "data.epoch_samples": None,
+    "data.total_samples": None,
+    "data.seed": None,
     "model.encoder.apart": "model.encoder.separate_blocks",
     "which": "eval_checkpoint",
     "model.xavier": None,
@@ -29,7 +35,9 @@ KEYS: dict[str, str | None] = {
     "model.encoder.target_std": "model.init.target_std",
     "model.encoder.target_bias": "model.init.target_bias",
 }
-# Of run.json, too.
+# Options that are no more: files are always written.
+_GONE = ("logger=csv", "logger=none")
+# Names of run.json.
 METADATA = {"which": "eval_checkpoint", "budget": "length"}
 # Keys that came later, with the value by which runs without them were trained.
 ADDED: dict[str, Any] = {"train.compile": False}
@@ -124,7 +132,7 @@ def migrate_overrides(overrides: Sequence[str]) -> list[str]:
             kept = split and old.rpartition(".")[2] in _OF_SPLIT
             if re.fullmatch(rf"[+~]*{re.escape(old)}(\..*)?", key) and not kept:
                 dropped, key = new is None, key.replace(old, new or "", 1)
-        if not dropped:
+        if not dropped and override not in _GONE:
             migrated.append(key + equals + value)
     return migrated
 
