@@ -93,7 +93,7 @@ class WandbService:
         mode: Mode | None = None,
         checkpoints: bool = False,
     ) -> None:
-        flag("logger.service", checkpoints=checkpoints)
+        flag("logger", checkpoints=checkpoints)
         if mode not in (None, "online", "offline", "disabled"):
             raise ValueError(f"logger.mode must be online, offline, disabled or null, got {mode!r}")
         self.project, self.entity, self.group = project, entity, group
