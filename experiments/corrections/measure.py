@@ -31,13 +31,18 @@ class Runs:
     def __init__(self, video: Video, cache: Path, tracker: SeqTrackTracker) -> None:
         self.video, self.cache, self.tracker = video, cache, tracker
 
-    def __call__(self, start: int, step: int) -> Track:
-        """Frames start, start + step ... to the clip's end on that side, in order of time."""
-        path = self.cache / f"{self.video.name}_{start}_{step}.npz"
+    def __call__(self, start: int, step: int, template: int | None = None) -> Track:
+        """Frames start, start + step ... to the clip's end on that side, in order of time.
+
+        The template is the box of frame `template` (None: start).
+        """
+        template = start if template is None else template
+        path = self.cache / f"{self.video.name}_{start}_{step}{f'_{template}' if template != start else ''}.npz"
         if not path.is_file():
             frames = range(start, len(self.video) if step > 0 else -1, step)
             boxes, confidences = [self.video.boxes[start]], [1.0]
-            self.tracker.init(self.video.frames[start], self.video.boxes[start])
+            self.tracker.init(self.video.frames[template], self.video.boxes[template])
+            self.tracker.box = tuple(self.video.boxes[start].tolist())
             for index in frames[1:]:
                 estimate = self.tracker.update(self.video.frames[index])
                 boxes.append(estimate.box_xywh)
@@ -153,14 +158,15 @@ MERGES: dict[str, Merge] = {
 }
 
 
-def merged(runs: Runs, anchors: list[int], merge: Merge) -> Boxes:
-    """The whole clip from its corrections."""
+def merged(runs: Runs, anchors: list[int], merge: Merge, *, first: bool) -> Boxes:
+    """The whole clip from its corrections; `first`: the template stays that of the first box."""
+    template = anchors[0] if first else None
     count = len(runs.video)
     boxes = np.empty((count, 4))
-    boxes[: anchors[0] + 1] = runs(anchors[0], -1)[0]
-    boxes[anchors[-1] :] = runs(anchors[-1], 1)[0]
+    boxes[: anchors[0] + 1] = runs(anchors[0], -1, template)[0]
+    boxes[anchors[-1] :] = runs(anchors[-1], 1, template)[0]
     for a, b in pairwise(anchors):
-        forward, backward = runs(a, 1), runs(b, -1)
+        forward, backward = runs(a, 1, template), runs(b, -1, template)
         boxes[a : b + 1] = merge(
             (forward[0][: b - a + 1], forward[1][: b - a + 1]), (backward[0][a : b + 1], backward[1][a : b + 1])
         )
@@ -175,6 +181,7 @@ def main() -> None:
     parser.add_argument("--goal", type=float, default=0.85)
     parser.add_argument("--most", type=int, default=20)
     parser.add_argument("--merges", nargs="*", default=list(MERGES))
+    parser.add_argument("--first", action="store_true", help="keep the template of the first box")
     given = parser.parse_args()
     torch.set_num_threads(1)
     index, tracker = folder(given.clips), load_tracker(device="cpu")
@@ -184,12 +191,17 @@ def main() -> None:
     for name in given.merges:
         anchors = [[0] for _ in clips]
         history = []
-        overlaps = [iou(merged(one, at, MERGES[name]), one.video.boxes) for one, at in zip(clips, anchors, strict=True)]
+        overlaps = [
+            iou(merged(one, at, MERGES[name], first=given.first), one.video.boxes)
+            for one, at in zip(clips, anchors, strict=True)
+        ]
         for _ in range(given.most + 1):
             history.append(float(np.mean([one.mean() for one in overlaps])))
             which = int(np.argmin([one.min() for one in overlaps]))
             anchors[which] = sorted({*anchors[which], int(overlaps[which].argmin())})
-            overlaps[which] = iou(merged(clips[which], anchors[which], MERGES[name]), clips[which].video.boxes)
+            overlaps[which] = iou(
+                merged(clips[which], anchors[which], MERGES[name], first=given.first), clips[which].video.boxes
+            )
         reached = next((k for k, value in enumerate(history) if value >= given.goal), None)
         print(f"{name:16} goal after {reached}; " + " ".join(f"{value:.3f}" for value in history), flush=True)
 

@@ -88,7 +88,7 @@ def same_files(names: Collection[str]) -> Iterator[tuple[str, str]]:
     """
     known = set(names)
     for name in names:
-        plain = re.sub(r"_(time|confidence)$", "", name)
+        plain = re.sub(r"_(time|confidence|update)$", "", name)
         for other in dict.fromkeys((plain, re.sub(r"_[0-9]{3,}$", "", plain))):
             if other != name and other in known:
                 yield other, name

@@ -8,10 +8,10 @@ from urllib.parse import unquote
 
 import numpy as np
 import pytest
+from tests.browser import DESKTOP, PHONE, needs_browser, opened
 
 from seqtrack_lit.evaluation.ope import GroundTruth
 from seqtrack_lit.evaluation.scores import score_sequences
-from seqtrack_lit.files import write_atomic
 from seqtrack_lit.reports import plots
 from seqtrack_lit.reports.page import fresh_folder
 from seqtrack_lit.reports.run import write_page
@@ -100,11 +100,11 @@ def run(tmp_path: Path) -> Path:
 @pytest.fixture
 def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
     """Plots as empty files: drawing takes most of a page's time."""
-    monkeypatch.setattr(plots, "save", lambda figure, path: write_atomic(path, ""))
+    monkeypatch.setattr(plots, "render", lambda figure, suffix: b"")
 
 
 def page_of(run: Path) -> tuple[str, Page]:
-    text = write_page(run).read_text()
+    text = write_page(run, linked=True).read_text()
     page = Page(text)
     for reference in page.references:
         assert not re.match(r"[a-z]+:|//|/", reference), f"{reference} is not beside the page"
@@ -123,7 +123,7 @@ def test_a_whole_run(run: Path):
         "What was run",
     ]
     assert "class=missing" not in text
-    assert "<script" not in text
+    assert text.count("<script") == 1  # the one that sorts tables
     assert "tiny &lt;b&gt;&amp;" in text
     assert text.index(">csrt<") < text.index(">kcf<") < text.index(">static<")  # sorted by AUC
     assert re.search(r"tiny &lt;b&gt;&amp; has AUC [\d.]+ on 3 videos: above .*csrt", text)
@@ -137,12 +137,28 @@ def test_a_whole_run(run: Path):
     assert {r.rsplit(".", 1)[1] for r in page.references} == {"svg", "mp4", "jpg", "png"}
 
 
+@needs_browser
+@pytest.mark.parametrize(("size", "dark"), [(DESKTOP, False), (PHONE, True)], ids=["desktop", "dark phone"])
+def test_one_file_in_a_browser(run: Path, size: tuple[int, int], dark: bool) -> None:
+    assert "media/" not in write_page(run).read_text()
+    assert [path.name for path in (run / "report").iterdir()] == ["index.html"]
+    with opened(run / "report" / "index.html", size=size, dark=dark) as page:
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+        head = page.locator("table.sort thead th", has_text="AUC").first
+        column = page.locator("table.sort tbody tr td:nth-child(2)")
+        head.locator("button").click()
+        values = [float(text) for text in column.all_inner_texts()]
+        assert values == sorted(values, reverse=True)
+        assert head.get_attribute("aria-sort") == "descending"
+        assert page.evaluate("document.querySelector('picture img').naturalWidth > 0")
+
+
 @pytest.mark.usefixtures("undrawn")
 def test_made_again_the_same_and_without_leftovers(run: Path):
-    write_page(run)
+    write_page(run, linked=True)
     first = {path.name: path.read_bytes() for path in (run / "report").rglob("*") if path.is_file()}
     (run / "report" / "media" / "old.mp4").write_bytes(b"")
-    write_page(run)
+    write_page(run, linked=True)
     assert {path.name: path.read_bytes() for path in (run / "report").rglob("*") if path.is_file()} == first
 
 

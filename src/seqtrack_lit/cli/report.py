@@ -5,6 +5,7 @@
                                                              <runs>/comparison/index.html; also runs=[runs/a,runs/b]
     seqtrack-report results=[FOLDERS] benchmark=lasot        score result files of any tracker, one table
     seqtrack-report results=[raw/seqtrack] benchmark=uav123 conventions=[seqtrack,pysot] save=tables
+    seqtrack-report results=[FOLDERS] benchmark=lasot page=lasot_page      the same and every sequence, as one HTML file
     seqtrack-report scores=[runs/results] format=latex       one table of what has been scored already
     seqtrack-report scores=[runs/fig6_bins] average=true     mean and standard deviation over runs of the same name;
                                                              save=experiments/fig6_bins: table.md and scores.json
@@ -27,6 +28,8 @@ from seqtrack_lit.checks import path_part, printable
 from seqtrack_lit.cli.hydra.runtime import existing, instantiate, run
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
     from seqtrack_lit.data.video.sequence import Video
     from seqtrack_lit.evaluation.scores import Scores
     from seqtrack_lit.evaluation.servers import Expected
@@ -49,7 +52,7 @@ def body(config: DictConfig) -> None:
         from seqtrack_lit.reports.run import write_page
 
         folder = Path(config.run).expanduser()
-        print(printable(f"Report: {write_page(folder, _page(config))}"))
+        print(printable(f"Report: {write_page(folder, _page(config), linked=config.media == 'linked')}"))
 
 
 def compare_runs(config: DictConfig) -> None:
@@ -88,6 +91,8 @@ def table(config: DictConfig) -> None:
     from seqtrack_lit.files import remove_leftovers
 
     scores = _scored(config) if config.results else []
+    if config.results and config.page is not None:
+        print(printable(f"Report: {_benchmark_page(config, scores)}"))
     scores += _collected([existing(folder, "scores") for folder in _list(config.scores)])
     whole = compare(scores, paper_rows=config.paper, average=config.average)
     if config.save is not None:
@@ -98,6 +103,18 @@ def table(config: DictConfig) -> None:
         _print(whole)
     else:
         print(getattr(whole, config.format)(), end="")
+
+
+def _benchmark_page(config: DictConfig, scores: "list[Scores]") -> Path:
+    """Write the page of trackers on a benchmark, by the first convention; returns its path."""
+    from seqtrack_lit.reports.benchmark import write_benchmark
+
+    name, videos = _benchmark(config)
+    trackers = dict(_trackers(config, name, [video.name for video in videos]))
+    same = [one for one in scores if one.convention == scores[0].convention]
+    same.sort(key=lambda one: -next(iter(one.values.values())))
+    ordered = {one.tracker: trackers[one.tracker] for one in same}
+    return write_benchmark(ordered, videos, same, Path(config.page).expanduser(), linked=config.media == "linked")
 
 
 def submit(config: DictConfig) -> None:
@@ -142,9 +159,14 @@ def _check(config: DictConfig) -> None:
             "results=[FOLDERS] or scores=[FOLDERS] (a table), or submit=got10k|trackingnet|vot2020 (a zip)"
         )
     allowed = {"submit": (*SERVERS, None), "paper": ("all", "seqtrack", "none"), "format": ("terminal", *FORMATS)}
+    allowed["media"] = ("inside", "linked")
     for key, values in allowed.items():
         if config[key] not in values:
             raise ValueError(f"{key}={config[key]}: allowed are {', '.join(str(value) for value in values if value)}")
+    if config.page is not None and config.results and config.get("vot") is not None:
+        raise ValueError(
+            "page= shows every sequence's overlap in one pass, which VOT's restarts have not; leave it out"
+        )
     if config.submit is None and (config.check is not None or config.zip is not None):
         raise ValueError("check= and zip= belong to submit=got10k|trackingnet|vot2020")
     if config.submit is not None:
@@ -248,6 +270,7 @@ def _save(scores: "list[Scores]", whole: "Table", folder: Path) -> None:
     from seqtrack_lit.evaluation.tables import attribute_table
     from seqtrack_lit.files import write_atomic
     from seqtrack_lit.reports import plots
+    from seqtrack_lit.reports.benchmark import sequences_table
 
     places = [
         folder / path_part("the name of a tracker", one.tracker.replace("/", "_")) / one.benchmark for one in scores
@@ -259,12 +282,21 @@ def _save(scores: "list[Scores]", whole: "Table", folder: Path) -> None:
     for benchmark, convention in dict.fromkeys((one.benchmark, one.convention) for one in scores):
         same = [one for one in scores if (one.benchmark, one.convention) == (benchmark, convention)]
         stem = f"{benchmark}_{convention}"
-        for kind in (kind for kind in plots.KINDS if all(kind in one.curves for one in same)):
-            plots.save(plots.curve_plot(same, kind), folder / f"{stem}_{kind}.pdf")
+        drawn: dict[str, Figure] = {
+            kind: plots.curve_plot(same, kind)
+            for kind in (kind for kind in plots.KINDS if all(kind in one.curves for one in same))
+        }
+        tables = {"sequences": sequences_table(same)} if all(one.per_sequence for one in same) else {}
         if all(one.per_attribute for one in same):
-            write_atomic(folder / f"{stem}_attributes.md", attribute_table(same).markdown())
+            tables["attributes"] = attribute_table(same)
             if len(same[0].per_attribute) >= 3:
-                plots.save(plots.attribute_radar(same), folder / f"{stem}_attributes.pdf")
+                drawn["attributes"] = plots.attribute_radar(same)
+        for name, figure in drawn.items():
+            for suffix in (".pdf", ".png"):
+                plots.save(figure, folder / f"{stem}_{name}{suffix}")
+        for name, one_table in tables.items():
+            write_atomic(folder / f"{stem}_{name}.md", one_table.markdown())
+            write_atomic(folder / f"{stem}_{name}.tex", one_table.latex())
 
 
 def _save_average(scores: "list[Scores]", whole: "Table", folder: Path) -> None:

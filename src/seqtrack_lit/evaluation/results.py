@@ -6,6 +6,7 @@ Ours, one folder `<out>/<tracker>/<benchmark>/` and for each sequence
   by 1); the first line is the given box;
 - `<sequence>_time.txt`: seconds per frame, the first line is the initialisation;
 - `<sequence>_confidence.txt`: one value in [0, 1] a line, first line 1;
+- `<sequence>_update.txt`: 1 where a template was taken from the frame, else 0; only where that ever happened;
 - further repetitions of a stochastic tracker: `<sequence>_002.txt`, `<sequence>_002_time.txt` ...
 
 The boxes file is written last, under another name, and renamed: when it is there, the result is whole.
@@ -23,7 +24,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float64
+from jaxtyping import Bool, Float64
 
 from seqtrack_lit.checks import path_part, same_files, shown
 from seqtrack_lit.files import read_bytes, write_atomic
@@ -53,15 +54,16 @@ _SEPARATORS = str.maketrans({",": " ", ";": " ", "\t": " "})
 
 
 class Result(NamedTuple):
-    """One tracked sequence; times and confidences are None where the tracker wrote none."""
+    """One tracked sequence; times, confidences and updates are None where the tracker wrote none."""
 
     boxes: Float64[np.ndarray, "frames 4"]
     times: Float64[np.ndarray, "frames"] | None
     confidences: Float64[np.ndarray, "frames"] | None
+    updates: Float64[np.ndarray, "frames"] | None = None
 
 
 def result_path(folder: Path, name: str, repetition: int = 1, kind: str = "") -> Path:
-    """Where our own file of a sequence is; `kind` is "" (boxes), "time" or "confidence".
+    """Where our own file of a sequence is; `kind` is "" (boxes), "time", "confidence" or "update".
 
     Raises:
         ValueError: the sequence's name cannot name a file.
@@ -94,9 +96,10 @@ def write_result(
     times: Float64[np.ndarray, "frames"],
     confidences: Float64[np.ndarray, "frames"],
     *,
+    updates: Bool[np.ndarray, "frames"] | None = None,
     repetition: int = 1,
 ) -> Path:
-    """Write the three files of one tracked sequence; the boxes (xywh, pixels) last. Returns the boxes' path.
+    """Write the files of one tracked sequence; the boxes (xywh, pixels) last. Returns the boxes' path.
 
     Raises:
         ValueError: a box, time or confidence is not finite.
@@ -112,6 +115,8 @@ def write_result(
         if bad.size:
             raise ValueError(f"{name}: the tracker's {kind} in frame {bad[0]} is {values[bad[0]]}; nothing was written")
     columns = {"time": "".join(f"{t:.6f}\n" for t in times), "confidence": "".join(f"{c:.6g}\n" for c in confidences)}
+    if updates is not None and updates.any():
+        columns["update"] = "".join(f"{int(flag)}\n" for flag in updates)
     for kind, text in columns.items():
         write_atomic(result_path(folder, name, repetition, kind), text)
     path = result_path(folder, name, repetition)
@@ -226,14 +231,16 @@ def read_result(folder: Path, name: str, repetition: int = 1) -> Result:
     if path is None:
         raise FileNotFoundError(f"no result of {name!r} in {folder} (expected {name}.txt): track it first")
     boxes = read_boxes(path)
-    side = path.with_name(f"{path.stem}_confidence.txt")
-    columns = {"time": read_times(path), "confidence": read_column(side) if side.is_file() else None}
+    columns = {"time": read_times(path)}
+    for kind in ("confidence", "update"):
+        side = path.with_name(f"{path.stem}_{kind}.txt")
+        columns[kind] = read_column(side) if side.is_file() else None
     for kind, column in columns.items():
         if column is not None and len(column) != len(boxes):
             raise ValueError(
                 f"{path.parent}: {len(column)} lines of {kind}, but {path.name} has {len(boxes)}; track {name} again"
             )
-    return Result(boxes, columns["time"], columns["confidence"])
+    return Result(boxes, *columns.values())
 
 
 def list_done(folder: Path, frames: Mapping[str, int], repetition: int = 1) -> list[str]:

@@ -146,6 +146,21 @@ def paper_values(benchmark: str) -> dict[str, dict[str, float | None]]:
     return found
 
 
+def paper_rows(benchmark: str, convention: str) -> dict[str, dict[str, float | None]]:
+    """The paper's own four trackers on a benchmark, where its numbers are by this convention; else none.
+
+    >>> list(paper_rows("uav123", "seqtrack"))
+    ['SeqTrack-L384', 'SeqTrack-L256', 'SeqTrack-B384', 'SeqTrack-B256']
+    """
+    if convention != _PAPER_CONVENTION.get(benchmark, "seqtrack"):
+        return {}
+    return {
+        name: values
+        for name, values in paper_values(benchmark).items()
+        if name.startswith("SeqTrack") and not name.endswith("masks")
+    }
+
+
 def compare(scores: Sequence[Scores], *, paper_rows: PaperRows = "all", average: bool = False) -> Table:
     """All trackers on all benchmarks: ours sorted by their first score, then the paper's.
 

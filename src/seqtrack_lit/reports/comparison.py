@@ -19,7 +19,7 @@ from seqtrack_lit.evaluation import tables
 from seqtrack_lit.evaluation.scores import Scores
 from seqtrack_lit.evaluation.tables import Table, compare
 from seqtrack_lit.reports import plots
-from seqtrack_lit.reports.page import Cell, Plot, draw_plot, fresh_folder, scores_table, write_document
+from seqtrack_lit.reports.page import Cell, Media, Plot, draw_plot, fresh_folder, scores_table, write_document
 from seqtrack_lit.runs.compare import PAGE, Comparison, Group, Member, environments, warnings
 from seqtrack_lit.runs.read import BASELINES
 
@@ -126,7 +126,7 @@ def write_comparison(found: Comparison, out: Path | None = None) -> Path:
         lines=[_line(number) for number in range(len(found.groups))],
         labels=[group.label for group in found.groups],
         settings=_settings(found),
-        learning=_learning(found),
+        learning=_learning(found, Media(folder, linked=False)),
         repeated=len(found.members) > len(found.groups),
         table=None if table is None else scores_table(table),
         problems=found.problems,
@@ -285,14 +285,14 @@ def _line(number: int) -> dict[str, str]:
     return {"light": color, "dark": dark, "dashes": " ".join(f"{2 * length:g}" for length in dashes)}
 
 
-def _learning(found: Comparison) -> list[Plot]:
+def _learning(found: Comparison, media: Media) -> list[Plot]:
     drawn = []
     for column, caption in _PANELS.items():
         curves = [
             [one.run.metrics[column] for one in group.members if column in one.run.metrics] for group in found.groups
         ]
         if any(curves):
-            drawn.append(draw_plot(partial(plots.runs_plot, curves, column), column, caption))
+            drawn.append(draw_plot(partial(plots.runs_plot, curves, column), column, caption, media=media))
     return drawn
 
 

@@ -16,8 +16,11 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib.figure import Figure
 
 from seqtrack_lit.evaluation.tables import SPEED, Table
-from seqtrack_lit.files import remove_leftovers, write_atomic
+from seqtrack_lit.files import read_bytes, remove_leftovers, write_atomic
 from seqtrack_lit.reports import plots
+
+LARGEST = 500_000_000  # bytes of a clip; one of a thousand frames has about 10 MB
+_KINDS = {".svg": "image/svg+xml", ".png": "image/png", ".jpg": "image/jpeg", ".mp4": "video/mp4"}
 
 
 class Cell(NamedTuple):
@@ -49,6 +52,41 @@ class Plot(NamedTuple):
     dark: str
     name: str
     caption: str
+
+
+class Media:
+    """Pictures and clips of a page: inside it, so that it is one file, or linked, in its folder media/.
+
+    Args:
+        folder: of the page.
+        linked: whether they lie beside the page.
+    """
+
+    def __init__(self, folder: Path, *, linked: bool) -> None:
+        self.folder, self.linked = folder / "media", linked
+
+    def add(self, name: str, content: bytes) -> str:
+        """Take a file by its content; returns its address in the page."""
+        if self.linked:
+            write_atomic(self.folder / name, content)
+            return f"media/{quote(name)}"
+        return f"data:{_KINDS[Path(name).suffix]};base64,{base64.b64encode(content).decode()}"
+
+    def copy(self, name: str, source: Path) -> str:
+        """Take a clip or a picture that lies elsewhere; returns its address in the page.
+
+        Raises:
+            ValueError: it is larger than such files are.
+        """
+        if source.stat().st_size > LARGEST:
+            raise ValueError(
+                f"{source} is larger than {LARGEST / 1e6:g} MB; that is no part of a report, make it again"
+            )
+        if not self.linked:
+            return self.add(name, read_bytes(source, largest=LARGEST))
+        self.folder.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source, self.folder / name)
+        return f"media/{quote(name)}"
 
 
 def fresh_folder(folder: Path, *, inside_run: bool = False) -> None:
@@ -117,22 +155,18 @@ def _leading(cell: str | float | int | None) -> float | None:
     return float(averaged[1]) if averaged else cell if isinstance(cell, float) else None
 
 
-def draw_plot(draw: Callable[..., Figure], name: str, caption: str = "", *, folder: Path | None = None) -> Plot:
+def draw_plot(draw: Callable[..., Figure], name: str, caption: str = "", *, media: Media) -> Plot:
     """Draw a plot for light and for dark ground.
 
     Args:
         draw: called with `theme=`.
         name: of the files, and the text in its place where there is no caption.
         caption: the text below it.
-        folder: of the page, the plots go to its plots/; None: they become part of the page itself.
+        media: of the page.
     """
-    sources = []
-    for suffix, theme in (("", plots.LIGHT), ("-dark", plots.DARK)):
-        drawn = draw(theme=theme)
-        if folder is None:
-            sources.append(f"data:image/svg+xml;base64,{base64.b64encode(plots.render(drawn, '.svg')).decode()}")
-        else:
-            plots.save(drawn, folder / "plots" / f"{name}{suffix}.svg")
-            sources.append(f"plots/{quote(name)}{suffix}.svg")
-    light, dark = sources
+    file = name.replace("/", "_")
+    light, dark = (
+        media.add(f"{file}{end}.svg", plots.render(draw(theme=theme), ".svg"))
+        for end, theme in (("", plots.LIGHT), ("-dark", plots.DARK))
+    )
     return Plot(light, dark, name, caption)

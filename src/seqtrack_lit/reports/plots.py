@@ -20,6 +20,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from seqtrack_lit.checks import printable
 from seqtrack_lit.evaluation import got10k, ope, trackingnet
 from seqtrack_lit.evaluation.scores import Scores
+from seqtrack_lit.evaluation.tables import paper_rows
 from seqtrack_lit.files import write_atomic
 from seqtrack_lit.runs.read import Columns, Curve
 
@@ -48,6 +49,8 @@ _AXES: dict[str, tuple[str, str, tuple[str, ...]]] = {
     "norm_precision": ("location error threshold, target sizes", "frames within it, %", ("PNorm",)),
     "eao": ("frames", "expected average overlap, %", ("EAO",)),
 }
+_READ_AT = {"precision": 20.0, "norm_precision": 0.2}  # thresholds of P and PNorm
+_MARKERS = ("o", "s", "^", "D")
 _TITLES = {
     "success": "success",
     "precision": "precision",
@@ -67,6 +70,9 @@ def _thresholds(kind: Kind, convention: str) -> Float64[np.ndarray, "T"]:
 
 def curve_plot(scores: Sequence[Scores], kind: Kind = "success", *, theme: Theme = LIGHT) -> Figure:
     """A curve of several trackers on one benchmark, best first in the legend; VOT's EAO over frames among them.
+
+    Where the paper has numbers of this benchmark, those of its trackers stand below; P and PNorm are points of their
+    curve and are drawn at the threshold they are read at, AUC is an area and is only told.
 
     Raises:
         ValueError: no scores, other benchmarks or conventions than the first's, or no such curve (AO has success only).
@@ -89,6 +95,13 @@ def curve_plot(scores: Sequence[Scores], kind: Kind = "success", *, theme: Theme
             linewidth=2,
             label=_plain(f"{one.tracker}  {one.values[name]:.1f}"),
         )
+    at = None if scores[0].convention == "trackingnet" else _READ_AT.get(kind)  # there all three are areas
+    for i, (tracker, values) in enumerate(paper_rows(scores[0].benchmark, scores[0].convention).items()):
+        if (published := values.get(name)) is not None and kind != "eao":
+            marker = _MARKERS[i % len(_MARKERS)] if at is not None else ""
+            label = _plain(f"{tracker} (paper)  {published:.1f}")
+            where = ([at], [published]) if at is not None else ([], [])
+            axes.plot(*where, color=theme.ink, marker=marker, markerfacecolor="none", linestyle="", label=label)
     axes.set(xlabel=along, ylabel=up, ylim=(0, 102), title=_plain(f"{scores[0].benchmark}: {_TITLES[kind]} ({name})"))
     axes.margins(x=0)
     _legend_below(figure, axes, theme)

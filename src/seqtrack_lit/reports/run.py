@@ -1,10 +1,9 @@
-"""The report page of a run: one folder, `index.html` and the files beside it, no network, no scripts.
+"""The report page of a run: one file, or with the pictures and clips beside it; no network.
 
 It shows what training and evaluation wrote (see `runs/read.py`) and plots of their numbers. What is missing is
 named as missing.
 """
 
-import shutil
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -15,13 +14,12 @@ import cv2
 from seqtrack_lit.data.video.file import VideoFrames
 from seqtrack_lit.evaluation.scores import Scores
 from seqtrack_lit.evaluation.tables import compare
-from seqtrack_lit.files import flatten, inside, write_atomic
+from seqtrack_lit.files import flatten, inside
 from seqtrack_lit.pictures import COLORS, TRUTH
 from seqtrack_lit.reports import plots
-from seqtrack_lit.reports.page import Plot, draw_plot, fresh_folder, scores_table, write_document
+from seqtrack_lit.reports.page import Media, Plot, draw_plot, fresh_folder, scores_table, write_document
 from seqtrack_lit.runs.read import Run, read_run
 
-_LARGEST = 500_000_000  # bytes of a clip; one of a thousand frames has about 10 MB
 # Plots of metrics.csv: beginning of the columns' names, and the caption.
 _LEARNING = {
     "loss": ("train/loss_", "Cross-entropy of each token, in the order they are predicted."),
@@ -30,8 +28,10 @@ _LEARNING = {
 }
 
 
-def write_page(folder: Path, out: Path | None = None) -> Path:
+def write_page(folder: Path, out: Path | None = None, *, linked: bool = False) -> Path:
     """Write the report of the run in `folder` to `out` (None: `<folder>/report`); returns the path of index.html.
+
+    With `linked`, pictures and clips lie in its folder media/, else inside the page.
 
     Raises:
         FileNotFoundError: no run there.
@@ -40,6 +40,7 @@ def write_page(folder: Path, out: Path | None = None) -> Path:
     run = read_run(folder)
     page = out or folder / "report"
     fresh_folder(page, inside_run=out is None)
+    media = Media(page, linked=linked)
     metadata = {key: value for key, value in flatten(run.metadata).items() if value is not None}
     start = "environment.versions."
     versions = {key.removeprefix(start): metadata.pop(key) for key in list(metadata) if key.startswith(start)}
@@ -50,13 +51,13 @@ def write_page(folder: Path, out: Path | None = None) -> Path:
         title=folder.resolve().name,
         subtitle=_subtitle(run),
         tiles=_tiles(run),
-        benchmarks=_benchmarks(run, page),
-        learning=_learning(run, page),
+        benchmarks=_benchmarks(run, media),
+        learning=_learning(run, media),
         reliance="val/pair_iou_other" in run.metrics,
-        pairs=_pairs(run, page),
-        clips=_clips(run, page),
+        pairs=_pairs(run, media),
+        clips=_clips(run, media),
         colors={"tracked": COLORS[0], "truth": TRUTH},
-        attention=_attention(run, page),
+        attention=_attention(run, media),
         generated=any(one.benchmark.startswith("generated") for one in run.scores),
         metadata={
             key.removeprefix("environment."): " ".join(map(str, value)) if isinstance(value, list) else value
@@ -100,16 +101,16 @@ def _main(scores: Sequence[Scores]) -> list[Scores]:
     return list(first.values())
 
 
-def _benchmarks(run: Run, page: Path) -> list[dict[str, Any]]:
+def _benchmarks(run: Run, media: Media) -> list[dict[str, Any]]:
     """Of each benchmark: a line for each tracker, the table, the plots."""
     parts = []
     for benchmark in dict.fromkeys(one.benchmark for one in run.scores):
         of = [one for one in run.scores if one.benchmark == benchmark]
         same = [one for one in of if one.convention == of[0].convention]
         known = [kind for kind in plots.KINDS if all(kind in one.curves for one in same)][:2]
-        drawn = [draw_plot(partial(plots.curve_plot, same, kind), f"{benchmark}-{kind}", folder=page) for kind in known]
+        drawn = [draw_plot(partial(plots.curve_plot, same, kind), f"{benchmark}-{kind}", media=media) for kind in known]
         if len(same[0].per_attribute) >= 3:
-            drawn.append(draw_plot(partial(plots.attribute_radar, same), f"{benchmark}-attributes", folder=page))
+            drawn.append(draw_plot(partial(plots.attribute_radar, same), f"{benchmark}-attributes", media=media))
         parts.append(
             {
                 "verdicts": [_verdict(one, of) for one in _main(run.ours) if one.benchmark == benchmark],
@@ -134,55 +135,53 @@ def _verdict(ours: Scores, others: Sequence[Scores]) -> str:
     return f"{ours.tracker} has {value} {ours.values[value]:.1f} on {ours.sequences} videos: {words}."
 
 
-def _learning(run: Run, page: Path) -> list[Plot]:
+def _learning(run: Run, media: Media) -> list[Plot]:
     drawn = []
     for name, (start, caption) in _LEARNING.items():
         chosen = {key: run.metrics[key] for key in run.metrics if key.startswith(start)}
         if chosen:
-            drawn.append(draw_plot(partial(plots.learning_plot, chosen), name, caption, folder=page))
+            drawn.append(draw_plot(partial(plots.learning_plot, chosen), name, caption, media=media))
     return drawn
 
 
-def _pairs(run: Run, page: Path) -> str:
+def _pairs(run: Run, media: Media) -> str:
     """The address of the last picture of held-out pairs, copied to the page; empty where there is none."""
     pictures = sorted((run.folder / "pictures").glob("val_pairs_*.png"))
     if not pictures:
         return ""
     last = inside(run.folder, f"pictures/{pictures[-1].name}", f"{run.folder}, picture of pairs")
-    _copy(last, page / "media" / "pairs.png")
-    return "media/pairs.png"
+    return media.copy("pairs.png", last)
 
 
-def _clips(run: Run, page: Path) -> list[dict[str, object]]:
-    """The clips of media.json, copied to the page; `at` is the address without suffix, empty where one is gone."""
+def _clips(run: Run, media: Media) -> list[dict[str, object]]:
+    """The clips of media.json, copied to the page; the addresses are empty where one is gone."""
     clips: list[dict[str, object]] = []
-    for (tracker, _), (folder, media) in run.media.items():
-        for clip in media.get("clips", []):
-            source = _listed(folder, clip["file"])
-            at = f"media/clip-{len(clips) + 1}" if source else ""
+    for (tracker, _), (folder, listed) in run.media.items():
+        for clip in listed.get("clips", []):
+            source, name = _listed(folder, clip["file"]), f"clip-{len(clips) + 1}"
+            video = poster = ""
             if source is not None:
-                _copy(source, page / f"{at}.mp4")
-                _poster(source, page / f"{at}.jpg")
-            clips.append({**clip, "tracker": tracker, "at": at})
+                poster = media.add(f"{name}.jpg", _poster(source))
+                video = media.copy(f"{name}.mp4", source)
+            clips.append({**clip, "tracker": tracker, "video": video, "poster": poster})
     return clips
 
 
-def _poster(video: Path, path: Path) -> None:
+def _poster(video: Path) -> bytes:
     """A frame at a third of the clip."""
     frames = VideoFrames(video)
     image = cv2.cvtColor(frames[len(frames) // 3], cv2.COLOR_RGB2BGR)
-    write_atomic(path, cv2.imencode(".jpg", image)[1].tobytes())
+    return cv2.imencode(".jpg", image)[1].tobytes()
 
 
-def _attention(run: Run, page: Path) -> list[dict[str, str]]:
+def _attention(run: Run, media: Media) -> list[dict[str, str]]:
     """The pictures of attention of media.json, copied to the page."""
     pictures: list[dict[str, str]] = []
-    for folder, media in run.media.values():
-        for picture in media.get("attention", []):
+    for folder, listed in run.media.values():
+        for picture in listed.get("attention", []):
             source = _listed(folder, picture["file"])
             if source is not None:
-                at = f"media/attention-{len(pictures) + 1}.png"
-                _copy(source, page / at)
+                at = media.copy(f"attention-{len(pictures) + 1}.png", source)
                 pictures.append({"at": at, "caption": picture.get("caption", "")})
     return pictures
 
@@ -193,15 +192,3 @@ def _listed(folder: Path, name: str) -> Path | None:
         return inside(folder, name, f"{folder / 'media.json'}: file")
     except FileNotFoundError:
         return None
-
-
-def _copy(source: Path, target: Path) -> None:
-    """Copy a clip or a picture.
-
-    Raises:
-        ValueError: it is larger than such files are.
-    """
-    if source.stat().st_size > _LARGEST:
-        raise ValueError(f"{source} is larger than {_LARGEST / 1e6:g} MB; that is no clip of a report, evaluate again")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(source, target)

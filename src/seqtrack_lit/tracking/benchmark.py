@@ -75,8 +75,8 @@ class ResultFiles:
         return list_done(self.folder, frames)
 
     def write(self, name: str, track: Track) -> None:
-        """Write the three files of a sequence."""
-        write_result(self.folder, name, track.boxes, track.times, track.confidences)
+        """Write the files of a sequence."""
+        write_result(self.folder, name, track.boxes, track.times, track.confidences, updates=track.updated)
 
 
 def run_benchmark(
