@@ -44,7 +44,7 @@ KINDS: tuple[Kind, ...] = ("success", "precision", "norm_precision", "eao")
 
 # What stands on the axes; the score in the legend is the one read from this curve.
 _AXES: dict[str, tuple[str, str, tuple[str, ...]]] = {
-    "success": ("overlap threshold (IoU)", "frames above it, %", ("AUC", "AO")),
+    "success": ("overlap threshold (IoU)", "frames above it, %", ("AUC", "AO", "IoU")),
     "precision": ("location error threshold, pixels", "frames within it, %", ("P",)),
     "norm_precision": ("location error threshold, target sizes", "frames within it, %", ("PNorm",)),
     "eao": ("frames", "expected average overlap, %", ("EAO",)),
