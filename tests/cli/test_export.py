@@ -58,7 +58,7 @@ def test_official(tmp_path, run):
     [
         (["out=x"], "checkpoint"),
         ([f"checkpoint={OURS}"], "out"),
-        ([f"checkpoint={OURS}", "out=x", "to=onnx"], "to must be one of compact, official, got 'onnx'"),
+        ([f"checkpoint={OURS}", "out=x", "to=coreml"], "to must be one of compact, official, onnx, got 'coreml'"),
         ([f"checkpoint={OURS}", "out=x", "storage=int4"], "storage must be one of int8, fp16"),
         ([f"checkpoint={OURS}", "out=there"], "out=there exists already"),
         ([f"checkpoint={OURS}", f"average=[{OFFICIAL}]", "out=x"], "is of another model than"),

@@ -2,11 +2,14 @@
 
     seqtrack-export checkpoint=runs/NAME/checkpoints/best.ckpt out=mine.safetensors
     seqtrack-export checkpoint=runs/NAME/checkpoints/best.ckpt to=official out=SEQTRACK_ep0500.pth.tar
+    seqtrack-export checkpoint=small to=onnx out=graphs
 
 compact    a safetensors file with int8 matrices (storage=fp16: half precision): averaged weights where training kept
            them, no optimizer states. Tracks like a checkpoint: checkpoint=mine.safetensors. average=[FILE]: the mean of
            the weights of several checkpoints.
 official   the weights by the official names, for the official code together with a YAML that describes the same model.
+onnx       a folder with template.onnx and search.onnx (float32), for programs without torch: docs/export.md. Needs
+           the extra `export`.
 """
 
 from pathlib import Path
@@ -20,7 +23,7 @@ from seqtrack_lit.cli.hydra.runtime import existing, run
 
 def body(config: DictConfig) -> None:
     """Write the file."""
-    one_of("", ("compact", "official"), to=config.to)
+    one_of("", ("compact", "official", "onnx"), to=config.to)
     one_of("", ("int8", "fp16"), storage=config.storage)
     path, out = named_checkpoint(config.checkpoint), Path(config.out).expanduser()
     average = [named_checkpoint(other) for other in config.average]
@@ -34,9 +37,21 @@ def body(config: DictConfig) -> None:
 
     if config.to == "compact":
         export_compact(path, out, average=average, storage=config.storage)
-    else:
+    elif config.to == "official":
         export_official(load_model(path, official_config=config.official_config).model, out)
-    print(f"{out}: {out.stat().st_size / 1e6:.1f} MB, {config.to}, from {path} of {path.stat().st_size / 1e6:.1f} MB")
+    else:
+        _export_onnx(path, config.official_config, out)
+    size = sum(file.stat().st_size for file in ([out] if out.is_file() else out.iterdir()))
+    print(f"{out}: {size / 1e6:.1f} MB, {config.to}, from {path} of {path.stat().st_size / 1e6:.1f} MB")
+
+
+def _export_onnx(path: Path, official_config: str | None, out: Path) -> None:
+    """Write the graphs of a checkpoint's network with the settings of its tracker."""
+    from seqtrack_lit.models.onnx_export import export_onnx
+    from seqtrack_lit.tracking.seqtrack import load_tracker
+
+    tracker = load_tracker(path, device="cpu", official_config=official_config, dtype="float32")
+    export_onnx(tracker.model, out, tracker.settings)
 
 
 def main() -> None:
