@@ -37,7 +37,8 @@ class Prediction(NamedTuple):
     `tokens` [B 4] in the tokenizer's order; `boxes` [B 4] cxcywh, fractions of the search crop, float32;
     `likelihoods` [B 4] of the tokens, after the Hann window (float64 with it, else float32); where asked for,
     `attention`, what each token attended to, and `distributions` [B 4 bins], the probabilities each token was chosen
-    from, after the Hann window; `unwindowed` [B 4 bins] are those before it.
+    from, after the Hann window; `unwindowed` [B 4 bins] are those before it; `presence` [B] is the largest probability
+    that the dense head has for a search token to be the target, None without that head.
     """
 
     tokens: Tensor
@@ -46,6 +47,7 @@ class Prediction(NamedTuple):
     attention: Attended | None = None
     distributions: Tensor | None = None
     unwindowed: Tensor | None = None
+    presence: Tensor | None = None
 
 
 @runtime_checkable
@@ -162,11 +164,7 @@ class SeqTrack(nn.Module):
         """The second half of `forward`, for `features` of the images."""
         memory = self._to_memory(features)
         logits = self.decoder(inputs, memory, self.memory_position, past)
-        if self.dense is None:
-            return Logits(logits, None)
-        search_tokens = self.encoder.search_tokens
-        mapped = self._map(features[:, :search_tokens]) if self.memory == "mean" else memory[:, :search_tokens]
-        return Logits(logits, self.dense(mapped).squeeze(-1))
+        return Logits(logits, None if self.dense is None else self._dense(features, memory))
 
     @torch.no_grad()
     def generate(
@@ -221,6 +219,7 @@ class SeqTrack(nn.Module):
     ) -> Prediction:
         """The second half of `generate`, for `features` of the images."""
         memory = self._to_memory(features)
+        dense = None if self.dense is None else self._dense(features, memory)
         step: Callable[[Tensor], tuple[Tensor, Attended | None]]
         if decoder is None or attention:
             state, tokens = self.decoder.prefill(memory, self.memory_position, past)
@@ -245,6 +244,7 @@ class SeqTrack(nn.Module):
             attention=Attended(*(torch.cat(one, dim=1) for one in zip(*attended, strict=True))) if attention else None,
             distributions=torch.cat([one.distribution[:, None] for one in chosen], dim=1) if distributions else None,
             unwindowed=torch.stack([one.unwindowed for one in chosen], dim=1) if distributions else None,
+            presence=None if dense is None else dense.float().sigmoid().amax(1),
         )
 
     def _choose(
@@ -302,6 +302,13 @@ class SeqTrack(nn.Module):
                 "model.encoder.search_size"
             )
         return self.encoder.features(prepared, search, search_only=self.memory == "search")
+
+    def _dense(self, features: Float[Tensor, "B n C"], memory: Float[Tensor, "B M D"]) -> Float[Tensor, "B N"]:
+        """Logits of the dense head, one per search token."""
+        assert self.dense is not None
+        count = self.encoder.search_tokens
+        mapped = self._map(features[:, :count]) if self.memory == "mean" else memory[:, :count]
+        return cast(Tensor, self.dense(mapped).squeeze(-1))
 
     def _map(self, features: Float[Tensor, "B n C"]) -> Float[Tensor, "B n D"]:
         return self.linear(features) if self.apply_linear else features

@@ -35,7 +35,7 @@ class Objects(NamedTuple):
     visible: Bool[np.ndarray, "O F"]
 
 
-def _waves(
+def waves(
     rng: np.random.Generator, length: int, amplitudes: Float64[np.ndarray, "waves"], periods: list[tuple[float, float]]
 ) -> Float64[np.ndarray, "waves F"]:
     """Smooth paths about 0, |value| <= amplitude: sums of three sinusoids, periods (frames) drawn from a range."""
@@ -108,7 +108,7 @@ class _Object:
         """Draw a path: position, log-size, log-aspect, rotation (two fifths spin steadily) and shear."""
         W, H, length = geometry.width, geometry.height, geometry.length
         drift = (35 / speed, 160 / speed)
-        x, y, log_size, log_aspect, turn, shear = _waves(
+        x, y, log_size, log_aspect, turn, shear = waves(
             rng,
             length,
             rng.uniform([0.1 * W, 0.1 * H, 0, 0, 0, 0], [0.38 * W, 0.36 * H, 0.45, 0.3, 0.8, 0.15]),
@@ -165,7 +165,7 @@ class Scene:
         W, H, length = self.geometry.width, self.geometry.height, self.geometry.length
         scale = W / 256
         pan = rng.uniform(0, 70) * scale if rng.random() < 0.8 else 0.0
-        x, y, zoom, roll = _waves(
+        x, y, zoom, roll = waves(
             rng,
             length,
             np.array([pan, 0.6 * pan, rng.uniform(0, 0.12), rng.uniform(0, 0.08)]),
@@ -174,7 +174,7 @@ class Scene:
         linear = _rotation(roll) * (4 / 3 * 1.15 * np.exp(zoom))[:, None, None]
         ground_center = np.array([W * 3 // 4, H * 3 // 4]) / 2
         self._camera = _affine(linear, np.array([W, H]) / 2 + np.stack([x, y], -1) - linear @ ground_center)
-        gain, offset, *tint = _waves(
+        gain, offset, *tint = waves(
             rng,
             length,
             rng.uniform(0, [0.3, 20, 0.08, 0.08, 0.08]),

@@ -1,6 +1,6 @@
 """What a camera does to a crop: light, colour, resolution, motion, defocus, noise, compression; and the picture's end.
 
-N: side of a square canvas in pixels. All values are drawn from a generator that is passed in.
+Canvases are square. All values are drawn from a generator that is passed in.
 """
 
 import math

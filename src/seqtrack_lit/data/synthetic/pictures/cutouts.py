@@ -3,7 +3,7 @@
 Coordinates are continuous: pixel i of an image covers [i, i + 1], its centre is i + 0.5. A box is what the painted
 alpha covers, measured where it crosses one half, so that it follows every warp and every blur.
 
-n: points of an outline, N: side of a square canvas in pixels.
+n: points of an outline, H, W: height and width of a canvas in pixels.
 """
 
 import math
@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Float32, Float64, UInt8
 
 Rgba = UInt8[np.ndarray, "_ _ 4"]
-Canvas = Float32[np.ndarray, "N N 3"]
+Canvas = Float32[np.ndarray, "H W 3"]
 Corners = Float64[np.ndarray, "4"]  # x1 y1 x2 y2, pixels of a canvas
 Matrix = Float64[np.ndarray, "2 2"]
 Rng = np.random.Generator
@@ -176,9 +176,8 @@ class Painted(NamedTuple):
 def paint(canvas: Canvas, placed: Placed) -> Painted | None:
     """Paint an object into a canvas; None where it covers nothing of it."""
     cutout, appearance, matrix, shift, bend, box = placed
-    size = len(canvas)
     x1, y1 = np.maximum(np.floor(box[:2] - 3), 0).astype(int)
-    x2, y2 = np.minimum(np.ceil(box[2:] + 3), size).astype(int)
+    x2, y2 = np.minimum(np.ceil(box[2:] + 3), canvas.shape[1::-1]).astype(int)
     if x2 - x1 < 2 or y2 - y1 < 2:
         return None
     scale, level = math.sqrt(abs(matrix[0, 0] * matrix[1, 1] - matrix[0, 1] * matrix[1, 0])), 0
