@@ -18,7 +18,7 @@ from jaxtyping import Float64
 from seqtrack_lit.data.sets.folder import folder
 from seqtrack_lit.data.video.sequence import Video
 from seqtrack_lit.evaluation.ope import iou
-from seqtrack_lit.tracking.seqtrack import SeqTrackTracker, load_tracker
+from seqtrack_lit.tracking.seqtrack import SeqTrackTracker, load_seqtrack
 
 Boxes = Float64[np.ndarray, "N 4"]
 Track = tuple[Boxes, Float64[np.ndarray, "N"]]
@@ -184,7 +184,7 @@ def main() -> None:
     parser.add_argument("--first", action="store_true", help="keep the template of the first box")
     given = parser.parse_args()
     torch.set_num_threads(1)
-    index, tracker = folder(given.clips), load_tracker(device="cpu")
+    index, tracker = folder(given.clips), load_seqtrack(device="cpu")
     clips = [Runs(index[i], given.cache, tracker) for i in range(len(index))]
     frames = sum(len(one.video) for one in clips)
     print(f"{len(clips)} clips, {frames} frames")

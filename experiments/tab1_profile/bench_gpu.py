@@ -33,7 +33,7 @@ from seqtrack_lit.models.seqtrack import SeqTrack
 from seqtrack_lit.profile import count_macs
 from seqtrack_lit.tokens import BoxTokenizer
 from seqtrack_lit.tracking.cuda_graph import CapturedGeneration
-from seqtrack_lit.tracking.seqtrack import SeqTrackTracker, load_tracker
+from seqtrack_lit.tracking.seqtrack import SeqTrackTracker, load_seqtrack
 from seqtrack_lit.training.losses import token_loss
 from seqtrack_lit.training.optim import AdamWSettings
 
@@ -126,7 +126,7 @@ def tracking(name: str, beside: SimpleNamespace | None, folder: Path) -> Iterato
         if beside is None:
             tracker = SeqTrackTracker(model_of(name), device="cuda", dtype=dtype)  # type: ignore[arg-type]
         else:
-            tracker = load_tracker(path, device="cuda", dtype=dtype, padding="official", window=True, update="none")
+            tracker = load_seqtrack(path, device="cuda", dtype=dtype, padding="official", window=True, update="none")
         row: Row = {"row": f"{name} tracker, {label}", **spread(frame_ms(tracker.init, tracker.update, frames))}
         if beside is not None:
             ours = follow(tracker.init, lambda image, t=tracker: t.update(image).box_xywh)

@@ -18,7 +18,7 @@ from seqtrack_lit.models.checkpoint import read_checkpoint
 from seqtrack_lit.models.description import build_model
 from seqtrack_lit.models.quantised import save_compact
 from seqtrack_lit.runs.folder import read_metadata, read_settings
-from seqtrack_lit.tracking.seqtrack import load_tracker
+from seqtrack_lit.tracking.seqtrack import load_seqtrack
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "model" / "s1"
 ENCODER = {"search_size": 32, "template_size": 32, "templates": 1, "patch": 16, "width": 32, "depth": 1, "heads": 2}
@@ -79,7 +79,7 @@ def loaded(file: str, **options: object) -> Callable[[Path], object]:
     """The tracker's settings, its weights, and its answer in two frames."""
 
     def read(place: Path) -> object:
-        tracker = load_tracker(place / file, **{key: place / str(value) for key, value in options.items()})  # type: ignore[arg-type]
+        tracker = load_seqtrack(place / file, **{key: place / str(value) for key, value in options.items()})  # type: ignore[arg-type]
         frame = np.random.default_rng(0).integers(0, 255, (48, 64, 3), dtype=np.uint8)
         tracker.init(frame, np.array([10.0, 10, 20, 20]))
         weights = [tensor.numpy() for tensor in tracker.model.state_dict().values()]

@@ -10,7 +10,7 @@ from tests.models.by_hand import TRACKS, ByHand, Options, state_of, video, write
 
 from seqtrack_lit.models.checkpoint import load_model
 from seqtrack_lit.models.safe_read import read_contents
-from seqtrack_lit.tracking.seqtrack import load_tracker
+from seqtrack_lit.tracking.seqtrack import load_seqtrack
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "model"
 # a decision this close to a tie could fall either way on another machine
@@ -90,7 +90,7 @@ def test_whole_tracker(tmp_path, name):
     kept = ByHand(o, state_of(o)).track(frames, box)
     assert min(kept["margin"]) > SAFE
     checkpoint, config = write_checkpoint(tmp_path, o)
-    tracker = load_tracker(checkpoint, official_config=config, device="cpu")
+    tracker = load_seqtrack(checkpoint, official_config=config, device="cpu")
     tracker.init(frames[0], np.array(box, float))
     for i, image in enumerate(frames[1:]):
         tokens = tracker.predict(image)[1].tokens[0].tolist()

@@ -8,7 +8,7 @@ import torch
 
 from seqtrack_lit.crops import Crop
 from seqtrack_lit.models.encoder import normalise
-from seqtrack_lit.tracking.seqtrack import SeqTrackTracker, load_tracker
+from seqtrack_lit.tracking.seqtrack import SeqTrackTracker, load_seqtrack
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "model"
 CASES = ["s1", "s2"]  # two templates, window and updates; one template, no window
@@ -18,7 +18,7 @@ CUDA = pytest.param("cuda", marks=pytest.mark.gpu)
 def tracker_of(case: str, **overrides: object) -> SeqTrackTracker:
     folder = GOLDEN / case
     overrides.setdefault("device", "cpu")
-    return load_tracker(folder / "SEQTRACK_ep0007.pth.tar", official_config=folder / "cfg.yaml", **overrides)
+    return load_seqtrack(folder / "SEQTRACK_ep0007.pth.tar", official_config=folder / "cfg.yaml", **overrides)
 
 
 def golden_of(case: str) -> dict[str, np.ndarray]:
@@ -84,6 +84,7 @@ def test_share_of_equal_tokens_in_bfloat16(capsys):
 
 
 def test_three_lines_of_python():
-    from seqtrack_lit import load_tracker as by_the_short_name
+    from seqtrack_lit import load_tracker
+    from seqtrack_lit.tracking.long_term import load_tracker as by_its_full_name
 
-    assert by_the_short_name is load_tracker
+    assert load_tracker is by_its_full_name

@@ -14,7 +14,7 @@ from seqtrack_lit.models.quantised import pack, save_compact, unpack
 from seqtrack_lit.models.seqtrack import SeqTrack
 from seqtrack_lit.models.two_stage_encoder import ScaledBlock, TwoStageEncoder
 from seqtrack_lit.tokens import BoxTokenizer
-from seqtrack_lit.tracking.seqtrack import load_tracker
+from seqtrack_lit.tracking.seqtrack import load_seqtrack
 
 SMALL = {"width": 24, "heads": 2, "depth": 3, "separate_blocks": 1, "patch": 14, "search_size": 42, "template_size": 28}
 
@@ -123,7 +123,7 @@ def test_a_packed_tracker_loads_and_tracks_alike(tmp_path):
     with torch.no_grad():
         ours, theirs = (m.encode(*crops(), boxes) for m in (net, loaded.model))
     assert ((ours - theirs).norm() / ours.norm()) < 0.02
-    tracker = load_tracker(tmp_path / "small.safetensors", device="cpu")
+    tracker = load_seqtrack(tmp_path / "small.safetensors", device="cpu")
     frame = np.random.default_rng(0).integers(0, 255, (60, 80, 3), dtype=np.uint8)
     tracker.init(frame, np.array([20.0, 10, 16, 12]))
     torch.testing.assert_close(tracker.template_boxes[0, 0, 2:], torch.tensor([16.0, 12]) / 28)  # ceil(2 sqrt(192)) px

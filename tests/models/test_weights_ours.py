@@ -13,7 +13,7 @@ from seqtrack_lit.models.checkpoint import load_model, read_checkpoint
 from seqtrack_lit.models.description import FORMAT, build_model
 from seqtrack_lit.models.official_names import to_official
 from seqtrack_lit.models.seqtrack import SeqTrack
-from seqtrack_lit.tracking.seqtrack import load_tracker
+from seqtrack_lit.tracking.seqtrack import load_seqtrack
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "checkpoint"
 
@@ -121,7 +121,7 @@ def test_a_recorded_checkpoint_of_format_1():
     """Written by the revision before format 2, with the outputs of that revision on five frames of noise."""
     golden = np.load(GOLDEN / "format1.npz")
     frames = np.random.default_rng(7).integers(0, 256, (6, 48, 64, 3), dtype=np.uint8)
-    tracker = load_tracker(GOLDEN / "format1.pt", device="cpu")
+    tracker = load_seqtrack(GOLDEN / "format1.pt", device="cpu")
     assert (tracker.name, tracker.search_factor, tracker.rule.interval) == ("quickstart", 3.0, 2)
     tracker.init(frames[0], np.array([20.0, 15, 16, 12]))
     for i, frame in enumerate(frames[1:]):
@@ -269,7 +269,7 @@ def test_values_of_another_type_are_named_with_file_and_field(tmp_path, key, val
     path = tmp_path / "x.ckpt"
     torch.save(changed(key, value), path)
     with pytest.raises(ValueError, match=says) as error:
-        load_tracker(path, device="cpu")
+        load_seqtrack(path, device="cpu")
     assert "x.ckpt" in str(error.value)
     assert str(error.value).isprintable()
     assert len(str(error.value)) < 700
@@ -291,4 +291,4 @@ def test_the_name_in_a_checkpoint_is_no_path(tmp_path, name):
     path = tmp_path / "x.ckpt"
     torch.save(changed("tracker.name", name), path)
     with pytest.raises(ValueError, match=r"tracker\.name .*cannot name a file or folder"):
-        load_tracker(path, device="cpu")
+        load_seqtrack(path, device="cpu")

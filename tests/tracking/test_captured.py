@@ -12,7 +12,7 @@ from seqtrack_lit.models.seqtrack import SeqTrack
 from seqtrack_lit.models.timm_encoder import TimmEncoder
 from seqtrack_lit.tokens import BoxTokenizer
 from seqtrack_lit.tracking.cuda_graph import CapturedGeneration
-from seqtrack_lit.tracking.seqtrack import load_tracker
+from seqtrack_lit.tracking.seqtrack import load_seqtrack
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "model"
 pytestmark = pytest.mark.gpu
@@ -51,7 +51,7 @@ def test_equal_to_generation_without_a_graph(kind):
 
 def test_what_was_looked_at_stays():
     folder = GOLDEN / "s1"
-    tracker = load_tracker(folder / "SEQTRACK_ep0007.pth.tar", official_config=folder / "cfg.yaml", device="cuda")
+    tracker = load_seqtrack(folder / "SEQTRACK_ep0007.pth.tar", official_config=folder / "cfg.yaml", device="cuda")
     with np.load(folder / "golden.npz") as arrays:
         frames, box = arrays["frames"], arrays["init_box"].astype(float)
     tracker.init(frames[0], box)

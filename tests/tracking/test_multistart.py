@@ -14,7 +14,7 @@ from seqtrack_lit.masks.refiner import RectangleRefiner
 from seqtrack_lit.tracking.baselines import StaticBox
 from seqtrack_lit.tracking.benchmark import run_benchmark
 from seqtrack_lit.tracking.multistart import Experiment, Realtime, Trajectories
-from seqtrack_lit.tracking.seqtrack import load_tracker
+from seqtrack_lit.tracking.seqtrack import load_seqtrack
 
 
 @pytest.mark.parametrize(
@@ -84,7 +84,7 @@ def test_a_bad_run_costs_no_other_and_is_done_next_time(tmp_path: Path) -> None:
     store = Trajectories(tmp_path / "out", experiment)
     frame.write_bytes(whole[:50])
     ours(tmp_path)
-    tracker = load_tracker(tmp_path / "best.ckpt", device="cpu")
+    tracker = load_seqtrack(tmp_path / "best.ckpt", device="cpu")
     first = run_benchmark(lambda device: tracker, experiment, store, show=False, batch=4)
     assert set(first.failed) == {"seq0_00000000", "seq0_00000015"}  # those that pass frame 12; 8 goes backwards
     assert all("00000013.jpg" in reason for reason in first.failed.values())
@@ -97,7 +97,7 @@ def test_runs_in_a_batch_are_the_runs_alone(tmp_path: Path) -> None:
     make_vot(tmp_path / "set", sequences=1, frames=12, every=4)
     index = vot2020(tmp_path / "set", complete=False)
     ours(tmp_path)
-    experiment, tracker = Experiment("baseline", index), load_tracker(tmp_path / "best.ckpt", device="cpu")
+    experiment, tracker = Experiment("baseline", index), load_seqtrack(tmp_path / "best.ckpt", device="cpu")
     for batch in (1, 3):
         run_benchmark(
             lambda device: tracker, experiment, Trajectories(tmp_path / str(batch), experiment), show=False, batch=batch

@@ -357,7 +357,7 @@ def test_settings_of_a_checkpoint_are_checked(
     torch.save({"state_dict": weights, "seqtrack": {"format": 1, **saved}}, tmp_path / "a.ckpt")
     plain = unchecked(seqtrack)
     with pytest.raises(ValueError, match=message):
-        plain.load_tracker(tmp_path / "a.ckpt", device="cpu", **overrides)
+        plain.load_seqtrack(tmp_path / "a.ckpt", device="cpu", **overrides)
 
 
 def test_templates_are_prepared_when_they_change_only(video: Video, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from seqtrack_lit import load_tracker
 from seqtrack_lit.boxes import iou
+from seqtrack_lit.tracking.seqtrack import load_seqtrack
 from seqtrack_lit.weights import SMALL
 
 # Boxes of frames 4, 8, 12 as they were when the weights came in; float32 on other machines may differ in the last bits.
@@ -35,7 +35,7 @@ def clip(frames=13):
 @pytest.fixture(scope="module")
 def answers():
     images, boxes = clip()
-    tracker = load_tracker(device="cpu")
+    tracker = load_seqtrack(device="cpu")
     tracker.init(images[0], boxes[0])
     return boxes, [tracker.update(image) for image in images[1:]]
 
@@ -60,7 +60,7 @@ def test_the_card_names_this_file_and_it_is_small():
 
 
 def test_what_it_says_of_itself():
-    tracker = load_tracker(device="cpu")
+    tracker = load_seqtrack(device="cpu")
     assert (tracker.name, tracker.search_factor, tracker.template_factor) == ("seqtrack_small", 3.5, 1.75)
     assert (tracker.model.search_size, tracker.model.template_size, tracker.model.templates) == (140, 70, 1)
     assert sum(parameter.numel() for parameter in tracker.model.parameters()) == 14_136_203

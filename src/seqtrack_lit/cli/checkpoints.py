@@ -1,5 +1,6 @@
 """Checkpoints and baselines as the commands name them, loaded as trackers."""
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ from seqtrack_lit.runs.folder import read_metadata
 from seqtrack_lit.weights import SMALL
 
 if TYPE_CHECKING:
+    from seqtrack_lit.tracking.long_term import LongTermTracker
     from seqtrack_lit.tracking.seqtrack import SeqTrackTracker
 
 BASELINES = ("static", "kcf", "csrt", "nano", "vit")
@@ -64,7 +66,7 @@ def baselines_of(value: Any) -> list[str]:
 
 
 def tracker_options(config: DictConfig) -> dict[str, Any]:
-    """Arguments of load_tracker: what the command line, the benchmark and the inference group set.
+    """Arguments of load_seqtrack: what the command line, the benchmark and the inference group set.
 
     Raises:
         ValueError: a setting that trackers have not, or of a wrong value.
@@ -110,6 +112,21 @@ def devices_of(device: str | None) -> list[str]:
 
 def load_on(checkpoint: str, options: dict[str, Any], device: str) -> "SeqTrackTracker":
     """The checkpoint's tracker on a device; a function of this module, so that processes can be given it."""
-    from seqtrack_lit.tracking.seqtrack import load_tracker
+    from seqtrack_lit.tracking.seqtrack import load_seqtrack
 
-    return load_tracker(Path(checkpoint).expanduser(), device=device, **options)
+    return load_seqtrack(Path(checkpoint).expanduser(), device=device, **options)
+
+
+def load_for_long(checkpoint: str, options: dict[str, Any], device: str) -> "SeqTrackTracker | LongTermTracker":
+    """Likewise a tracker that says when the target is lost, and looks for it."""
+    from seqtrack_lit.tracking.long_term import for_long
+
+    return for_long(load_on(checkpoint, options, device), Path(checkpoint).expanduser(), wanted=True)
+
+
+def calibration_of(checkpoint: Path) -> dict[str, Any]:
+    """What a checkpoint's confidences mean, as plain values; empty where that was never measured."""
+    from seqtrack_lit.tracking.long_term import Calibration
+
+    found = Calibration.beside(checkpoint)
+    return {} if found is None else asdict(found)

@@ -27,8 +27,10 @@ from seqtrack_lit.checks import path_part, printable, whole
 from seqtrack_lit.cli.checkpoints import (
     BASELINES,
     baselines_of,
+    calibration_of,
     checkpoint_of,
     devices_of,
+    load_for_long,
     load_on,
     name_by_inference,
     tracker_options,
@@ -80,9 +82,11 @@ def body(config: DictConfig) -> None:
         }
         if differing := _differing(tracker, options):
             print(printable(f"{tracker.name} on {benchmark.name}: {differing}"))
-        unfinished += benchmark.run(
-            tracker.name, load if config.workers > 1 else lambda device: tracker, identity, devices, scores
-        )
+        track: MakeTracker = load if config.workers > 1 else lambda device: tracker
+        if config.long_term:
+            track = partial(load_for_long, str(checkpoint), options)
+            tracker.name, identity["long_term"] = f"{tracker.name}_long_term", calibration_of(checkpoint)
+        unfinished += benchmark.run(tracker.name, track, identity, devices, scores)
         if config.media and scores and not vot:
             benchmark.show(tracker, scores[0])
     for method, make in makes.items():

@@ -65,12 +65,12 @@ def body(config: DictConfig) -> None:
 def _tracker(config: DictConfig) -> tuple[str, "SeqTrackTracker"]:
     import torch
 
-    from seqtrack_lit.tracking.seqtrack import SeqTrackTracker, load_tracker
+    from seqtrack_lit.tracking.seqtrack import SeqTrackTracker, load_seqtrack
 
     device = config.device or ("cuda" if torch.cuda.is_available() else "cpu")
     if config.checkpoint is not None:
         path = Path(config.checkpoint).expanduser()
-        return path.stem, load_tracker(path, device=device, dtype=config.dtype, official_config=config.official_config)
+        return path.stem, load_seqtrack(path, device=device, dtype=config.dtype, official_config=config.official_config)
     choice = str(HydraConfig.get().runtime.choices["model"])
     return choice, SeqTrackTracker(instantiate(without_start(config.model)), device=device, dtype=config.dtype)
 

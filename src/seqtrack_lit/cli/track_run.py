@@ -116,10 +116,13 @@ def _both_ways(files: "TrackFiles", source: "Source", trackers: Any, refiners: A
 def _trackers(config: DictConfig, count: int) -> "list[Tracker]":
     """One tracker a target; they share the network."""
     from seqtrack_lit.tracking.baselines import make_baseline
+    from seqtrack_lit.tracking.long_term import for_long
 
     if config.baseline is not None:
         return [make_baseline(config.baseline, files=config.baseline_files) for _ in range(count)]
-    tracker = load_on(str(named_checkpoint(config.checkpoint)), tracker_options(config), devices_of(config.device)[0])
+    checkpoint = named_checkpoint(config.checkpoint)
+    plain = load_on(str(checkpoint), tracker_options(config), devices_of(config.device)[0])
+    tracker = for_long(plain, checkpoint, config.long_term)
     return [tracker, *(copy.copy(tracker) for _ in range(count - 1))]
 
 

@@ -8,7 +8,7 @@ Letters: T templates, S search size, P past boxes.
 import copy
 import inspect
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -226,10 +226,8 @@ class SeqTrackTracker:
             return crop, Prediction(tokens, boxes, likelihoods)
         with torch.inference_mode():
             network = self._network
-            if self._prepared is None or self._prepared[0] is not self.templates:
-                self._prepared = self.templates, network.prepare_templates(self.templates, self.template_boxes)
             prediction = network.generate_from(
-                network.search_features(self._prepared[1], self._pixels(crop, image)),
+                network.search_features(self._prepare(network), self._pixels(crop, image)),
                 hann_window=self.hann_window,
                 past=past,
                 decoder=self._decoder,
@@ -238,6 +236,26 @@ class SeqTrackTracker:
                 forced=forced,
             )
         return crop, prediction
+
+    @torch.inference_mode()
+    def predict_in(self, image: Image, crops: Sequence[Crop], *, window: bool) -> Prediction:
+        """The boxes in several regions of one image, with the Hann window or without."""
+        network, count = self._network, len(crops)
+        prepared = self._prepare(network)
+        return network.generate_from(
+            network.search_features(
+                prepared.expand(count, *prepared.shape[1:]), torch.cat([self._pixels(crop, image) for crop in crops])
+            ),
+            hann_window=self.hann_window if window else None,
+            past=torch.cat([self.past_tokens(crop) for crop in crops]) if self.model.past else None,
+            decoder=self._decoder,
+        )
+
+    def _prepare(self, network: SeqTrack) -> Tensor:
+        """What the encoder prepared of the templates."""
+        if self._prepared is None or self._prepared[0] is not self.templates:
+            self._prepared = self.templates, network.prepare_templates(self.templates, self.template_boxes)
+        return self._prepared[1]
 
     @property
     def _network(self) -> SeqTrack:
@@ -276,16 +294,18 @@ class SeqTrackTracker:
         return torch.from_numpy(crop.cut(image, padding=self.padding)).to(self.device).permute(2, 0, 1)[None]
 
 
-def load_tracker(
+def load_seqtrack(
     path: str | Path | None = None,
     *,
     device: str | torch.device | None = None,
     official_config: str | Path | None = None,
     **overrides: object,
 ) -> SeqTrackTracker:
-    """A tracker from a checkpoint: ours, the official `SEQTRACK_ep0500.pth.tar` or a bare state dict.
+    """The paper's tracker from a checkpoint: ours, the official `SEQTRACK_ep0500.pth.tar` or a bare state dict.
 
-    >>> load_tracker(device="cpu").name
+    `long_term.load_tracker` is for own videos.
+
+    >>> load_seqtrack(device="cpu").name
     'seqtrack_small'
 
     Args:
