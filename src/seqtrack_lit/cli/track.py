@@ -10,8 +10,10 @@
     seqtrack-track source=clip.mp4 box=[120,80,64,48] masks=alpha_refine mask_checkpoint=FILE
 
 Boxes are x,y of the top-left corner, width and height in pixels of the first frame. Written to <out>: a video with
-the boxes (<source>_tracked.mp4), every box with its confidence (.csv) and the same with the settings (.json). A low
-confidence, the mean probability of the four tokens after the window, says that the target is probably lost.
+the boxes (<source>_tracked.mp4), every box with its confidence (.csv) and the same with the settings (.json). The
+confidence of a checkpoint with a calibration (small) is the probability that the box is right; a target that is lost is
+marked, and looked for in the whole frame (long_term=false: neither). Of others it is the mean probability of the four
+tokens after the window: the lower, the likelier is the target lost.
 corrections=FILE holds boxes that stay as they are, lines frame,target,x,y,w,h (both from 0), or a file of MOT (.txt),
 COCO-video (.json), CVAT (.xml) or YOLO (a folder); what lies between two of them is tracked from both sides. export=
 writes such files. With masks=rectangle|alpha_refine|sam2 the video shows masks, too, and <source>_tracked_masks/ holds

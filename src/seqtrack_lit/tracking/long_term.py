@@ -34,7 +34,7 @@ _CHANGE = 1.8  # of sqrt(w * h) between two sure boxes, at most
 _STEP = 0.5  # distance of neighbouring tiles over their side
 
 
-@with_config(ConfigDict(extra="forbid"))
+@with_config(ConfigDict(extra="forbid", strict=True))
 class _Saved(TypedDict):
     likelihood: float
     presence: float
