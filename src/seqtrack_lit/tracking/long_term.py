@@ -202,8 +202,8 @@ class LongTermTracker:
         prediction = self.tracker.predict_in(image, crops, window=False)
         (height, width), margin = image.shape[:2], self.tracker.clip_margin
         boxes = [crop.to_image(box).tolist() for crop, box in zip(crops, prediction.boxes.cpu(), strict=True)]
-        boxes = [clip_xywh((x, y, w, h), width, height, margin) for x, y, w, h in boxes]
-        return np.array(boxes), self._probabilities(prediction).numpy()
+        clipped = [clip_xywh((x, y, w, h), width, height, margin) for x, y, w, h in boxes]
+        return np.array(clipped), self._probabilities(prediction).numpy()
 
     def _probabilities(self, prediction: Prediction) -> Float64[Tensor, "K"]:
         """That the boxes are right."""
