@@ -14,7 +14,7 @@ from tests.tracking.conftest import blob_video
 
 from seqtrack_lit.models.onnx_export import export_onnx
 from seqtrack_lit.models.timm_encoder import TimmEncoder
-from seqtrack_lit.tracking.seqtrack import SeqTrackTracker, load_tracker
+from seqtrack_lit.tracking.seqtrack import SeqTrackTracker, load_seqtrack
 
 REPO = Path(__file__).parents[2]
 GOLDEN = REPO / "tests" / "golden" / "model"
@@ -53,7 +53,7 @@ def compare(tracker: SeqTrackTracker, folder: Path, onnx_tracker: type, frames: 
 @pytest.mark.parametrize("case", ["s1", "s2"])  # two templates, window and updates; one template, no window
 def test_official_checkpoints(case: str, tmp_path: Path, onnx_tracker: type) -> None:
     checkpoint, config = GOLDEN / case / "SEQTRACK_ep0007.pth.tar", GOLDEN / case / "cfg.yaml"
-    tracker = load_tracker(checkpoint, official_config=config, device="cpu")
+    tracker = load_seqtrack(checkpoint, official_config=config, device="cpu")
     with np.load(GOLDEN / case / "golden.npz") as golden:
         frames, box, recorded = golden["frames"], golden["init_box"].astype(float), golden["boxes"]
         wanted = int(golden["updated"].sum())
@@ -120,7 +120,7 @@ def test_the_small_tracker_without_torch(tmp_path: Path) -> None:
     assert rows.shape == (12, 6)
     import cv2
 
-    reader, tracker = cv2.VideoCapture(str(tmp_path / "clip.mkv")), load_tracker(device="cpu")
+    reader, tracker = cv2.VideoCapture(str(tmp_path / "clip.mkv")), load_seqtrack(device="cpu")
     for number, row in enumerate(rows):
         image = reader.read()[1][..., ::-1].copy()
         if number == 0:

@@ -48,9 +48,9 @@ def body(config: DictConfig) -> None:
 def _export_onnx(path: Path, official_config: str | None, out: Path) -> None:
     """Write the graphs of a checkpoint's network with the settings of its tracker."""
     from seqtrack_lit.models.onnx_export import export_onnx
-    from seqtrack_lit.tracking.seqtrack import load_tracker
+    from seqtrack_lit.tracking.seqtrack import load_seqtrack
 
-    tracker = load_tracker(path, device="cpu", official_config=official_config, dtype="float32")
+    tracker = load_seqtrack(path, device="cpu", official_config=official_config, dtype="float32")
     export_onnx(tracker.model, out, tracker.settings)
 
 
