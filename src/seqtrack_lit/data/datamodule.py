@@ -10,7 +10,7 @@ from lightning.pytorch import LightningDataModule
 
 from seqtrack_lit.checks import number, whole
 from seqtrack_lit.data.samples.augment import Augmentation, CropSettings, Jitter, JitterSchedule
-from seqtrack_lit.data.samples.loader import BatchOrder, PairLoader, Samples, TrainLoader
+from seqtrack_lit.data.samples.loader import BatchOrder, PairLoader, Samples, TrainLoader, default_workers
 from seqtrack_lit.data.samples.sampling import FrameSampling, TrainingSamples, Videos, WeightedDataset, check_opener
 from seqtrack_lit.data.video.index import SequenceIndex
 from seqtrack_lit.data.video.sequence import Video
@@ -58,7 +58,9 @@ class DataModule(LightningDataModule):
         epoch_samples: samples of an epoch over all devices, a whole number of batches.
         total_samples: samples of the whole training, for schedules of difficulty.
         seed: of all random numbers of training samples. Validation pairs are the same for every seed.
-        workers: processes that prepare batches, per device; 0: the training process itself.
+        workers: processes that prepare batches, per device; 0: the training process itself; None: by cores and GPUs
+            (`default_workers`).
+        prefetch: batches that each of them prepares ahead.
         start_method: see `TrainLoader`.
         max_skipped: see `TrainLoader`.
 
@@ -76,17 +78,20 @@ class DataModule(LightningDataModule):
         epoch_samples: int,
         total_samples: int,
         seed: int = 0,
-        workers: int = 2,
+        workers: int | None = None,
+        prefetch: int = 2,
         start_method: str | None = None,
         max_skipped: float = 0.01,
     ) -> None:
         super().__init__()
         whole("data", 1, batch=batch, epoch_samples=epoch_samples, total_samples=total_samples)
-        whole("data", 0, seed=seed, workers=workers)
+        whole("data", 1, prefetch=prefetch)
+        whole("data", 0, seed=seed, workers=0 if workers is None else workers)
         number("data", high=1, max_skipped=max_skipped)
         self.validation, self.crops = validation, crops
         self.batch, self.epoch_samples, self.total_samples, self.seed = batch, epoch_samples, total_samples, seed
-        self.workers, self.start_method, self.max_skipped = workers, start_method, max_skipped
+        self.workers, self.prefetch, self.start_method = workers, prefetch, start_method
+        self.max_skipped = max_skipped
         self._held_out: Videos | None = None
         self._loader: TrainLoader | None = None
 
@@ -116,11 +121,18 @@ class DataModule(LightningDataModule):
         self._loader = TrainLoader(
             self.samples(),
             BatchOrder(batches, self.batch, rank=rank, world_size=world_size),
-            workers=self.workers,
+            workers=self._workers(),
+            prefetch=self.prefetch,
             start_method=self.start_method,
             max_skipped=self.max_skipped,
         )
         return self._loader
+
+    def _workers(self) -> int:
+        if self.workers is not None:
+            return self.workers
+        gpu = self.trainer is not None and self.trainer.strategy.root_device.type == "cuda"
+        return default_workers(self.trainer.num_devices if self.trainer else 1, gpu=gpu)
 
     def pairs(self, samples: Samples) -> PairLoader:
         """The fixed validation pairs made of these samples; this process's part of them."""

@@ -6,6 +6,7 @@ see the same samples in each step, and a resumed run goes on with the very next 
 
 import atexit
 import logging
+import os
 import signal
 import weakref
 from collections.abc import Iterator, Mapping
@@ -54,6 +55,17 @@ class BatchOrder(Sampler[list[tuple[int, int]]]):
             yield [(self.epoch, index) for index in range(first, first + self.batch)]
 
 
+def default_workers(devices: int, *, gpu: bool) -> int:
+    """Processes that prepare batches for each of the devices of this machine.
+
+    A GPU gets its share of the cores this process may use but one, at most 16. A CPU that trains computes with all of
+    its cores: one process for every two of them, at most 4, prepares ahead.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    share = cores // devices
+    return max(1, min(16, share - 1)) if gpu else min(4, share // 2)
+
+
 class TrainLoader:
     """Batches of training samples; with a state, so that a run resumes in the middle of an epoch.
 
@@ -64,6 +76,7 @@ class TrainLoader:
         samples: where samples come from.
         order: which of them, in which batch.
         workers: processes that prepare batches; 0: this one.
+        prefetch: batches that each of them prepares ahead.
         start_method: how they are started (fork, forkserver, spawn); None: Python's default.
         max_skipped: share of samples that may have to be replaced before the run stops.
 
@@ -77,6 +90,7 @@ class TrainLoader:
         order: BatchOrder,
         *,
         workers: int = 0,
+        prefetch: int = 2,
         start_method: str | None = None,
         max_skipped: float = 0.01,
     ) -> None:
@@ -85,6 +99,7 @@ class TrainLoader:
             samples,
             batch_sampler=order,
             num_workers=workers,
+            prefetch_factor=prefetch if workers else None,
             collate_fn=_collate,
             worker_init_fn=_one_thread if workers else None,
             # its own generator: the loader's seeds for workers are not taken from the global random state

@@ -9,11 +9,12 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 log = logging.getLogger(__name__)
+_FIRST = 20  # steps that tell how long the others take, after as many that do not: workers and caches start in them
 _SHOWN = ("train/loss", "val/loss", "val/pair_iou", "val/reliance", "val/auc", "val/ao")
 
 
 class ProgressLines(Callback):
-    """A bar of samples while training in a terminal, and a line of numbers after every epoch.
+    """How long training will take, once; a bar of steps in a terminal; a line of numbers after every epoch.
 
     Args:
         bar: whether to draw the bar; None: where the output is a terminal.
@@ -26,6 +27,7 @@ class ProgressLines(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Draw the bar."""
         self._began, self._before = time.perf_counter(), trainer.global_step
+        self._first: float | None = None  # time at which the first steps were done
         if self.bar and trainer.is_global_zero:
             columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
             self._progress = Progress(*columns, refresh_per_second=2, transient=True)
@@ -33,7 +35,14 @@ class ProgressLines(Callback):
             self._progress.start()
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
-        """Move the bar."""
+        """Move the bar; after the first steps, say how long all will take."""
+        done = trainer.global_step - self._before
+        if done == _FIRST:
+            self._first = time.perf_counter()
+        elif done == 2 * _FIRST and trainer.is_global_zero and self._first is not None:
+            seconds = (time.perf_counter() - self._first) / _FIRST
+            left, self._first = _steps(trainer) - trainer.global_step, None
+            log.info("about %s for %d more steps of %.2g s, and the validations", _clock(seconds * left), left, seconds)
         if self._progress is not None:
             self._progress.update(self._task, completed=trainer.global_step)
 
