@@ -35,6 +35,15 @@ def xyxy_to_cxcywh(boxes_xyxy: Boxes) -> Boxes:
     return torch.cat([(low + high) / 2, high - low], dim=-1)
 
 
+def patch_shares(boxes_cxcywh: Boxes, grid: int) -> Float[Tensor, "*batch N"]:
+    """For each of the grid x grid patches of a crop, row by row, the share of its area inside the box, in [0, 1]."""
+    edges = torch.linspace(0, 1, grid + 1, device=boxes_cxcywh.device)
+    low, high = cxcywh_to_xyxy(boxes_cxcywh.float()).chunk(2, dim=-1)  # *batch 2 each: x, y
+    covered = torch.minimum(high[..., None], edges[1:]) - torch.maximum(low[..., None], edges[:-1])  # *batch 2 grid
+    share = covered.clamp(min=0) * grid
+    return (share[..., 1, :, None] * share[..., 0, None, :]).flatten(-2)  # y x -> (y x)
+
+
 def iou(a_xywh: Boxes, b_xywh: Boxes) -> Float[Tensor, "*batch"]:
     """Continuous intersection over union in [0, 1] of boxes paired row by row; 0 where the union is empty.
 

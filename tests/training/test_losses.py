@@ -5,8 +5,9 @@ import math
 import pytest
 import torch
 
+from seqtrack_lit.boxes import patch_shares
 from seqtrack_lit.tokens import BoxTokenizer
-from seqtrack_lit.training.losses import dense_loss, patch_shares, token_loss
+from seqtrack_lit.training.losses import dense_loss, token_loss
 
 BOX = torch.tensor([[0.5, 0.5, 0.25, 0.5]])  # 9 bins: tokens 4 4 2 4
 NINE = BoxTokenizer(bins=9)

@@ -142,7 +142,7 @@ def _fit(run: _Run) -> float | None:
     stopping = StopCleanly(checkpoints)
     trainer.callbacks += [*_callbacks(run, checkpoints, loggers), stopping]  # type: ignore[attr-defined]
     former = read_metadata(folder) if checkpoint is not None else {}
-    began, status, code = time.time() - float(former.get("seconds", 0.0)), "failed", 1
+    began, status, code = time.time() - float(former.get("seconds") or 0.0), "failed", 1
     try:
         if first:
             write_atomic(folder / CONFIG, OmegaConf.to_yaml(OmegaConf.create(dict(run.plain))))
@@ -366,7 +366,7 @@ def _check_going_on(folder: Path, checkpoint: Path, length: TrainingLength, now:
         ValueError: other devices or another device_batch inside an epoch.
     """
     known = read_metadata(folder)
-    then = known.get("length", {})
+    then = known.get("length") or {}
     before, after = (then.get("devices"), then.get("device_batch")), (length.devices, length.batch)
     steps = steps_of(checkpoint)
     if then and before != after and steps % length.steps_per_epoch:

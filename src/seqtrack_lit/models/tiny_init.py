@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from seqtrack_lit.boxes import patch_shares
 from seqtrack_lit.checks import number
 from seqtrack_lit.models.decoder import Decoder
 from seqtrack_lit.models.encoder import Attention, ViTEncoder
@@ -104,9 +105,7 @@ class TinyInit:
     def _mark_target(self, encoder: ViTEncoder) -> Float[Tensor, "C"]:
         """Add to the template positions by the share of each patch inside the target; returns the vector inside [C]."""
         target, around = torch.randn(2, encoder.width).mul(self.target_std).unbind(0)
-        edges = torch.linspace(0, 1, encoder.template_grid + 1)
-        low, high = 0.5 - self.target_share / 2, 0.5 + self.target_share / 2
-        inside = (edges[1:].clamp(max=high) - edges[:-1].clamp(min=low)).clamp(min=0) * encoder.template_grid
-        inside = (inside[:, None] * inside).flatten()[:, None]  # y x -> (y x) 1
+        central = torch.tensor([0.5, 0.5, self.target_share, self.target_share])
+        inside = patch_shares(central, encoder.template_grid)[:, None]  # (y x) 1
         encoder.template_position.add_(inside * target + (1 - inside) * around)
         return target

@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from seqtrack_lit.boxes import Boxes, cxcywh_to_xyxy
+from seqtrack_lit.boxes import Boxes, patch_shares
 from seqtrack_lit.checks import flag, number, whole
 from seqtrack_lit.models.encoder import Block, Encoder, Search, Templates, attention_in
 
@@ -167,11 +167,7 @@ class TwoStageEncoder(Encoder):
         if boxes_cxcywh is None:
             side = self.target_share
             boxes_cxcywh = like.new_tensor([0.5, 0.5, side, side]).expand(len(like), self.templates, 4)
-        edges = torch.linspace(0, 1, self.template_grid + 1, device=like.device)
-        low, high = cxcywh_to_xyxy(boxes_cxcywh.float()).chunk(2, dim=-1)  # B T 2 each: x, y
-        covered = torch.minimum(high[..., None], edges[1:]) - torch.maximum(low[..., None], edges[:-1])  # B T 2 grid
-        share = covered.clamp(min=0) * self.template_grid
-        share = (share[:, :, 1, :, None] * share[:, :, 0, None, :]).flatten(1)[..., None].to(like.dtype)  # B (T y x) 1
+        share = patch_shares(boxes_cxcywh, self.template_grid).flatten(1)[..., None].to(like.dtype)  # B (T y x) 1
         inside, around = self.target.to(like.dtype)
         marks: Tensor = share * inside + (1 - share) * around
         return marks

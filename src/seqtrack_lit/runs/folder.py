@@ -21,8 +21,9 @@ from collections.abc import Container, Mapping, Sequence
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+from annotated_types import Ge, Le
 from typing_extensions import TypedDict
 
 from seqtrack_lit.checks import shown
@@ -40,20 +41,26 @@ PACKAGES = (
 _LARGEST = 1 << 20  # bytes of run.json
 
 
+Number = Annotated[float, Ge(-1e15), Le(1e15)]
+
+
 class Metadata(TypedDict, total=False):
     """What run.json holds, where it is used again."""
 
-    status: str
+    __pydantic_config__ = {"extra": "allow", "strict": True}  # type: ignore[misc]  # noqa: RUF012
+
+    status: str | None
     group: str | None
     overrides: list[str]
     seal: str | None
-    best: float | None
-    seconds: float
+    best: Number | None
+    seconds: Number | None
+    parameters: Number | None
     precision: str
     start: str
     eval_checkpoint: str
-    length: dict[str, object]
-    environment: dict[str, object]
+    length: dict[str, object] | None
+    environment: dict[str, object] | None
     data: dict[str, object]
     learning_rates: dict[str, object]
 
@@ -189,7 +196,8 @@ def is_own(metadata: Mapping[str, Any]) -> bool:
 def differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """Why a run that goes on may not end bitwise like an uninterrupted one: code, packages, device, data."""
     before, after = (
-        flatten({**of.get("environment", {}), "device": of.get("device"), "data": of.get("data")}) for of in (then, now)
+        flatten({**(of.get("environment") or {}), "device": of.get("device"), "data": of.get("data")})
+        for of in (then, now)
     )
     parts = ("revision", "versions", "device", "data")
     return [

@@ -15,15 +15,14 @@ from pathlib import Path
 from typing import Annotated, Any, NotRequired
 
 import numpy as np
-from annotated_types import Ge, Le, Len
+from annotated_types import Len
 from jaxtyping import Float64
 from typing_extensions import TypedDict
 
 from seqtrack_lit.checks import printable, shown
 from seqtrack_lit.evaluation.scores import Scores
-from seqtrack_lit.files import inside, read_json, read_text, typed
-from seqtrack_lit.runs.folder import CONFIG, METADATA, METRICS, read_rows
-from seqtrack_lit.runs.migrate import migrate_metadata
+from seqtrack_lit.files import inside, read_json, read_text
+from seqtrack_lit.runs.folder import CONFIG, METADATA, METRICS, read_metadata, read_rows
 
 Curve = tuple[Float64[np.ndarray, "rows"], Float64[np.ndarray, "rows"]]
 Columns = Mapping[str, Curve]
@@ -53,22 +52,6 @@ class Media(TypedDict, total=False):
 
     clips: Annotated[list[Clip], Len(0, 50)]
     attention: Annotated[list[Picture], Len(0, 50)]
-
-
-Number = Annotated[float, Ge(-1e15), Le(1e15)]
-
-
-class Metadata(TypedDict, total=False):
-    """Fields of a run.json that a page computes with; the rest is shown as it stands."""
-
-    __pydantic_config__ = {"extra": "allow", "strict": True}  # type: ignore[misc]  # noqa: RUF012
-
-    status: str | None
-    environment: dict[str, object] | None
-    length: dict[str, object] | None
-    seconds: Number | None
-    best: Number | None
-    parameters: Number | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -137,18 +120,12 @@ def read_run(folder: Path) -> Run:
         media[path.parts[-4], path.parts[-3]] = (path.parent, read_json(listed, Media, "evaluate again"))
     return Run(
         folder=folder,
-        metadata=_read_metadata(metadata) if metadata else {},
+        metadata=read_metadata(folder) if metadata else {},
         config=read_text(config, largest=1_000_000) if config else "",
         metrics=read_metrics(metrics) if metrics else {},
         scores=tuple(sorted(scores, key=lambda one: one.tracker in BASELINES)),
         media=media,
     )
-
-
-def _read_metadata(path: Path) -> Metadata:
-    remedy = "delete it, or train again"
-    metadata: Metadata = typed(migrate_metadata(read_json(path, dict, remedy)), Metadata, str(path), remedy)
-    return metadata
 
 
 def own_file(folder: Path, name: str) -> Path | None:

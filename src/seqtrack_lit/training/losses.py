@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from seqtrack_lit.boxes import Boxes, cxcywh_to_xyxy
+from seqtrack_lit.boxes import Boxes, patch_shares
 from seqtrack_lit.tokens import BoxTokenizer
 
 
@@ -65,15 +65,6 @@ def _gaussian(boxes_cxcywh: Boxes, tokenizer: BoxTokenizer, sigma: float) -> Flo
     bins = torch.arange(tokenizer.bins, device=boxes_cxcywh.device, dtype=torch.float32)
     distance = bins - tokenizer.continuous(boxes_cxcywh.float())[..., None]
     return (-0.5 * (distance / sigma) ** 2).softmax(-1)
-
-
-def patch_shares(boxes_cxcywh: Boxes, grid: int) -> Float[Tensor, "B N"]:
-    """For each of the grid x grid search patches, row by row, the share of its area inside the box, in [0, 1]."""
-    edges = torch.linspace(0, 1, grid + 1, device=boxes_cxcywh.device)
-    low, high = cxcywh_to_xyxy(boxes_cxcywh).float().chunk(2, dim=-1)  # B 2 each: x, y
-    covered = torch.minimum(high[..., None], edges[1:]) - torch.maximum(low[..., None], edges[:-1])  # B 2 grid
-    share = covered.clamp(min=0) * grid
-    return (share[:, 1, :, None] * share[:, 0, None, :]).flatten(1)  # y x -> (y x)
 
 
 def dense_loss(logits: Float[Tensor, "B N"], boxes_cxcywh: Boxes) -> Float[Tensor, ""]:
