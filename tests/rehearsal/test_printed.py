@@ -54,7 +54,7 @@ def as_printed(line: list[str], place: Path) -> list[list[str]]:
     name, *words = line
     words = [_dated(word, place) for word in words]
     if name == "seqtrack-train":
-        if not any(word.startswith("experiment=") for word in words):
+        if not any(word.startswith("experiment=") and word != "experiment=got10k" for word in words):
             return [[name, *shortened(words)]]
         swept = "-m" not in words and not any("quickstart" in word for word in words)
         return [[name, *words, *FEW, *(["hydra.sweeper.params.seed=0"] if swept else [])]]

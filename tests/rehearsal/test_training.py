@@ -203,7 +203,7 @@ def test_temporal_samples_of_all_sets_stand_on_the_last_past_box(place: Path) ->
         composed = compose(
             "train", ["ablation=temporal", "data=paper", f"paths.data={place}/data", *TINY, *SHORT, *PART]
         )
-    module = instantiate(composed.data, _convert_="all")
+    module = instantiate(composed.data, batch=4, epoch_samples=80, total_samples=80, seed=0, _convert_="all")
     drawn = [module.samples()[0, index][0] for index in range(80)]
     pairs = [batch for loader in module.val_dataloader() for batch in loader]
     assert {int(sample.dataset) for sample in drawn} == set(range(4))
