@@ -111,6 +111,15 @@ def test_tensorboard_reads_back(tmp_path: Path) -> None:
     assert (picture.step, picture.width, picture.height) == (0, 6, 4)
 
 
+def test_a_run_of_a_sweep_of_theirs_has_the_agent_s_id(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WANDB_SWEEP_ID", "s")
+    monkeypatch.setenv("WANDB_RUN_ID", "abc123")
+    service = WandbService(mode="disabled")
+    service.open(tmp_path, name="a", group=None, config={}, step=0)
+    service.close(0, {})
+    assert (tmp_path / "wandb_id.txt").read_text() == "abc123"
+
+
 def test_an_alert_where_no_number_comes(monkeypatch: pytest.MonkeyPatch) -> None:
     """Once for each silence, and none after the end."""
     told: list[tuple[str, str]] = []

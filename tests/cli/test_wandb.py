@@ -6,6 +6,7 @@ import os
 import re
 import signal
 import sys
+import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import ModuleType
@@ -20,10 +21,13 @@ import wandb
 from lightning.pytorch import Callback
 from omegaconf import OmegaConf
 from tests.cli.tiny import TINY
+from tests.data.fixtures import make_lasot
 
-from seqtrack_lit.cli import dashboard, train
+from seqtrack_lit.cli import dashboard, evaluate, train
 from seqtrack_lit.cli.hydra.runtime import config_folder
+from seqtrack_lit.cli.loggers import wandb_of
 from seqtrack_lit.cli.wandb_files import OfflineRun, offline_files, read_offline
+from seqtrack_lit.evaluation.scores import Scores
 from seqtrack_lit.runs.folder import read_rows
 
 ENDS = {"stopped": [143, 0], "again": [143, 0], "sweep/good": [0], "sweep/bad": [1], "sweep/other": [0]}
@@ -44,6 +48,12 @@ class Fail(Callback):
     def on_train_batch_end(self, trainer: Any, *_: Any) -> None:
         if trainer.global_step == 3:
             raise RuntimeError("broken on purpose")
+
+
+def lasot(folder: Path) -> list[str]:
+    """Arguments that evaluate a static box beside the run on three videos with attributes."""
+    make_lasot(folder / "LaSOT")
+    return [f"benchmark.root={folder / 'LaSOT'}", "baseline=static", "media=false"]
 
 
 @pytest.fixture(scope="module")
@@ -88,6 +98,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         ]
         naming = ["hydra.sweep.dir=sweep", "hydra.sweep.subdir=${hydra.job.num}"]
         assert go(*tiny, *jobs, *naming) == 1
+        patch.setattr(
+            sys, "argv", ["seqtrack-evaluate", "run=sweep/0", "benchmark=lasot", "complete=false", *lasot(folder)]
+        )
+        evaluate.main()
     for number, name in enumerate(("good", "bad", "other")):
         (folder / "sweep" / str(number)).rename(folder / "sweep" / name)
     yield folder
@@ -96,8 +110,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def logged(folder: Path) -> dict[str, list[OfflineRun]]:
-    """The files of each run, in the order they were written."""
-    return {name: [read_offline(path) for path in offline_files(folder / name)] for name in ENDS}
+    """The files of each training, in the order they were written; that of an evaluation comes behind them."""
+    return {name: [read_offline(path) for path in offline_files(folder / name)[: len(ENDS[name])]] for name in ENDS}
 
 
 def test_every_run_has_its_own_end(folder: Path, logged: Mapping[str, list[OfflineRun]]) -> None:
@@ -280,12 +294,48 @@ def test_clips(folder: Path, logged: Mapping[str, list[OfflineRun]]) -> None:
     assert value["captions"] == [f"{name}, AUC {score}" for name, score in scores.items()]
 
 
+def test_benchmark_scores_are_in_the_run(folder: Path) -> None:
+    """In a further file of the same id, with the paper's rows; the table is in the console's lines, too."""
+    _, part = (read_offline(path) for path in offline_files(folder / "sweep/good"))
+    assert (part.run["run_id"], part.exit_code) == ((folder / "sweep/good/wandb_id.txt").read_text(), 0)
+    assert (part.run["run_group"], part.run["display_name"]) == ("sweep", "sweep/0")
+    scores = Scores.load(folder / "sweep/good/results/debug/lasot/scores.json")
+    for name, value in scores.values.items():
+        assert part.summary[f"test/lasot/{name}"] == pytest.approx(value, abs=0.051)
+    assert [row["step"] for row in part.history if "test/lasot/AUC" in row] == [8]
+    assert part.summary["test/lasot/fps"] > 0
+    assert part.summary["parameters"] == json.loads((folder / "sweep/good/run.json").read_text())["parameters"]
+    assert 0.001 < part.summary["macs_g"] < 0.01
+    table = json.loads((part.files / part.of("test/lasot/scores")[0]["path"]).read_text())
+    assert table["columns"] == ["tracker", *scores.values, "frames/s"]
+    rows = {row[0]: row[1:] for row in table["data"]}
+    assert rows["SeqTrack-B256 (paper)"][:3] == [69.9, 79.7, 76.3]
+    assert rows["debug"][0] == pytest.approx(scores.values["AUC"], abs=0.051)
+    assert "static" in rows
+    assert "SeqTrack-B256 (paper)" in part.console
+    radar = cv2.imread(str(part.files / part.of("test/lasot/radar")[0]["path"]))
+    assert min(radar.shape[:2]) > 500
+
+
+def test_a_foreign_run_is_not_reported_to(folder: Path) -> None:
+    """Its settings may name any project and any service."""
+    assert wandb_of(folder / "sweep/good") is not None
+    foreign = folder / "foreign"
+    foreign.mkdir()
+    for name in ("config.yaml", "wandb_id.txt"):
+        (foreign / name).write_text((folder / "sweep/good" / name).read_text())
+    facts = json.loads((folder / "sweep/good/run.json").read_text())
+    (foreign / "run.json").write_text(json.dumps({**facts, "seal": "0" * 64}))
+    assert wandb_of(foreign) is None
+
+
 @pytest.fixture(scope="module")
 def spec() -> dict[str, Any]:
-    with pytest.warns(DeprecationWarning, match="Pydantic"):  # in the package's own modules, when first imported
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # in the package's own modules, when first imported
         import wandb_workspaces.workspaces  # noqa: F401
     settings: Any = OmegaConf.load(config_folder() / "dashboard.yaml")
-    built = dashboard.build("mine", "me", name="all", swept=list(settings.swept))
+    built = dashboard.build("mine", "me", name="all", swept=list(settings.swept), benchmarks=["lasot"])
     return built._spec  # type: ignore[no-any-return]
 
 
@@ -306,11 +356,12 @@ def shown(spec: Any) -> Iterator[tuple[str, Any]]:
             yield from shown(value)
 
 
-def test_the_dashboard_shows_what_is_logged(logged: Mapping[str, list[OfflineRun]], spec: dict[str, Any]) -> None:
+def test_the_dashboard_shows_what_is_logged(folder: Path, spec: dict[str, Any]) -> None:
     """Every metric, table, picture, setting and summary it names is one of a real run."""
-    part = logged["sweep/good"][0]
-    history = {key for row in part.history for key in row}
-    config = set(settings(part.config))
+    parts = [read_offline(path) for path in offline_files(folder / "sweep/good")]
+    part = parts[0]
+    history = {key for one in parts for row in one.history for key in row} | {"data/loss_coco", "data/share_coco"}
+    config, summary = set(settings(part.config)), {key for one in parts for key in one.summary}
     counts: dict[str, int] = {}
     for place, name in shown(spec["spec"]):
         counts[place] = counts.get(place, 0) + 1
@@ -318,16 +369,16 @@ def test_the_dashboard_shows_what_is_logged(logged: Mapping[str, list[OfflineRun
             assert any(re.fullmatch(name, key) for key in history), name
         elif place == "accessor":
             section, _, key = name.partition(":")
-            assert key in (config if section == "config" else part.summary), name
+            assert key in (config if section == "config" else summary), name
         elif place == "groupBy":
             assert name in config, name
         elif place == "runs":
-            known = {"config": config, "summary": part.summary, "run": ["group", "displayName"]}
+            known = {"config": config, "summary": summary, "run": ["group", "displayName"]}
             assert name["name"] in known[name["section"]], name
         elif name != "_step":  # sections have it, switched off
-            assert name in history | part.summary.keys(), name
+            assert name in history | summary, name
     assert counts["metrics"] >= 12
-    assert counts["mediaKeys"] == counts["tableKey"] == 3
+    assert (counts["mediaKeys"], counts["tableKey"]) == (6, 4)
     assert counts["accessor"] == 7
     grouping = spec["spec"]["section"]["runSets"][0]["grouping"]
     assert [(key["section"], key["name"]) for key in grouping] == [("run", "group"), ("config", "tracker.value.name")]
@@ -349,29 +400,3 @@ def leaves(tree: Any) -> Iterator[list[str]]:
         return
     for name, child in tree.items():
         yield from ([name, *rest] for rest in leaves(child))
-
-
-def test_dashboard_without_a_key(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], spec: dict[str, Any]
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "argv", ["seqtrack-dashboard", "out=there/look.json", "project=mine"])
-    dashboard.main()
-    assert "nothing saved online: the specification is there/look.json" in capsys.readouterr().out
-    written = json.loads((tmp_path / "there/look.json").read_text())
-    assert [section["name"] for section in written["spec"]["section"]["panelBankConfig"]["sections"]] == [
-        "Sweep", "Validation", "Pictures", "Training", "Machine"
-    ]  # fmt: skip
-    assert written["project"] == "mine"
-
-
-def test_dashboard_says_what_is_missing(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "argv", ["seqtrack-dashboard"])
-    monkeypatch.setitem(sys.modules, "wandb_workspaces", None)
-    with pytest.raises(SystemExit) as stop:
-        dashboard.main()
-    assert stop.value.code == 2
-    assert "pip install wandb-workspaces" in capsys.readouterr().err

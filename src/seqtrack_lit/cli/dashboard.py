@@ -3,6 +3,7 @@
     make dashboard                             saved online with a key; without, a JSON to look at
     seqtrack-dashboard project=mine entity=team
     seqtrack-dashboard 'swept=[tokenizer.bins,optimizer.lr,seed]'
+    seqtrack-dashboard sweep=search            no dashboard: runs/sweep_search.yaml, the experiment for `wandb sweep`
 
 Runs are grouped by sweep and in it by the name of the tracker, which names the row of an ablation: seeds become a
 mean with its spread. The dashboard is saved as a new view of the project; views that are there stay as they are.
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig
 
+from seqtrack_lit.checks import path_part
 from seqtrack_lit.cli.hydra.runtime import run
 
 if TYPE_CHECKING:
@@ -27,7 +29,14 @@ _LEGEND = """**Pictures**: templates above, search image below; green is the tar
 
 
 def body(config: DictConfig) -> None:
-    """Save the dashboard online, or write its specification where there is no key."""
+    """Save the dashboard online, or write its specification where there is no key; or write a sweep file."""
+    if config.sweep is not None:
+        from seqtrack_lit.cli.wandb_sweep import write_sweep
+
+        path = Path(config.paths.runs).expanduser() / f"sweep_{path_part('sweep', str(config.sweep))}.yaml"
+        write_sweep(str(config.sweep), path)
+        print(f"Written: {path}; wandb sweep --project {config.project} {path} registers it and says how to run it")
+        return
     try:
         import wandb_workspaces  # noqa: F401
     except ModuleNotFoundError as error:
@@ -39,7 +48,9 @@ def body(config: DictConfig) -> None:
     try:
         connected = mode_of(None) == "online"
         entity = config.entity or (wandb.Api().default_entity if connected else "")
-        workspace = build(config.project, entity, name=config.name, swept=list(config.swept))
+        workspace = build(
+            config.project, entity, name=config.name, swept=list(config.swept), benchmarks=list(config.benchmarks)
+        )
         if connected:
             print(f"Saved: {workspace.save().url}")
             return
@@ -51,7 +62,7 @@ def body(config: DictConfig) -> None:
     print(f"No key of Weights & Biases (or WANDB_MODE=offline), nothing saved online: the specification is {out}")
 
 
-def build(project: str, entity: str, *, name: str, swept: Sequence[str]) -> "Workspace":
+def build(project: str, entity: str, *, name: str, swept: Sequence[str], benchmarks: Sequence[str]) -> "Workspace":
     """The dashboard, without asking any server.
 
     Args:
@@ -59,6 +70,7 @@ def build(project: str, entity: str, *, name: str, swept: Sequence[str]) -> "Wor
         entity: whose project.
         name: of the dashboard.
         swept: keys of the configuration that a sweep changes; axes of the parallel coordinates.
+        benchmarks: whose tables and radars are shown.
     """
     import wandb_workspaces.reports.v2 as wr
     import wandb_workspaces.workspaces as ws
@@ -88,11 +100,26 @@ def build(project: str, entity: str, *, name: str, swept: Sequence[str]) -> "Wor
             line("pair IoU with its own and another template, %", "val/pair_iou", "val/pair_iou_other"),
             curve("val/success", "overlap"),
             curve("val/precision", "pixels"),
+            line("confidence: mean probability of the tokens", "val/confidence"),
             wr.WeavePanelSummaryTable(table_name="val/videos"),
+        ],
+        "Benchmarks": [
+            wr.ScalarChart(title="parameters", metric="parameters"),
+            wr.ScalarChart(title="multiply-accumulates a frame, G", metric="macs_g"),
+            line("AUC, %", regex="test/.*/AUC"),
+            line("precision, %", regex="test/.*/P"),
+            line("normalised precision, %", regex="test/.*/PNorm"),
+            line("frames a second", regex="test/.*/fps"),
+            *[wr.WeavePanelSummaryTable(table_name=f"test/{one}/scores") for one in benchmarks],
+            wr.MediaBrowser(
+                title="by attribute", media_keys=[f"test/{one}/radar" for one in benchmarks], num_columns=2
+            ),
         ],
         "Pictures": [
             wr.MediaBrowser(title="tracked held-out videos", media_keys=["val/clips"], num_columns=2),
             wr.MediaBrowser(title="boxes found in held-out pairs", media_keys=["val/pairs"], num_columns=1),
+            wr.MediaBrowser(title="attention behind each token", media_keys=["val/attention"], num_columns=1),
+            wr.MediaBrowser(title="confidences", media_keys=["val/confidences"], num_columns=2),
             wr.MediaBrowser(title="training samples", media_keys=["train/samples"], num_columns=1),
             wr.MarkdownPanel(markdown=_LEGEND),
         ],
@@ -101,6 +128,8 @@ def build(project: str, entity: str, *, name: str, swept: Sequence[str]) -> "Wor
             line("loss by token", regex="train/loss_.*"),
             line("norm of the gradient", "train/gradient_norm", log=True),
             line("learning rates", regex="train/lr_.*"),
+            line("loss by data set", regex="data/loss_.*"),
+            line("share of the samples by data set, %", regex="data/share_.*"),
         ],
         "Machine": [
             line("samples per second", "time/samples_per_second"),

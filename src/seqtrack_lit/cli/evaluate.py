@@ -9,12 +9,14 @@
     seqtrack-evaluate -m checkpoint=FILE 'benchmark=glob(*)'
     seqtrack-evaluate -m checkpoint=FILE inference=likelihood_update,naive_update,no_window
 
+Scores of a run with logger=wandb also go to its run there, beside the paper's (docs/wandb.md).
 Result files, scores.json and media/ go to <out>/<tracker>/<benchmark>/; with inference=... to
 <out>/<tracker>_<inference>/<benchmark>/. A run that was stopped goes on with the
 same command; finished videos are not tracked again.
 """
 
 import hashlib
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -93,9 +95,10 @@ def body(config: DictConfig) -> None:
         files = baseline_files(method, config.baseline_files)
         identity = {"baseline": method, **{part: _digest(path) for part, path in files.items()}}
         unfinished += benchmark.run(method, make, identity, ["cpu"], scores)
-    for convention in dict.fromkeys(one.convention for one in scores):  # VOT's experiments are one each
-        same = [one for one in scores if one.convention == convention]
-        Console().print(compare(same, paper_rows="seqtrack" if vot else "none").rich())
+    with nullcontext() if checkpoint is None else _in_run(config, checkpoint, tracker, scores):
+        for convention in dict.fromkeys(one.convention for one in scores):  # VOT's experiments are one each
+            same = [one for one in scores if one.convention == convention]
+            Console().print(compare(same, paper_rows="seqtrack").rich())
     if unfinished:
         _leave_unfinished(unfinished)
 
@@ -164,6 +167,18 @@ class Benchmark:
         places = {self.videos[i].name: i for i in range(len(self.videos))}
         listed = write_media(self.folder(tracker.name), tracker, lambda name: self.videos[places[name]], by_name, value)
         print(printable(f"Clips and attention: {listed.parent}"), flush=True)
+
+
+def _in_run(
+    config: DictConfig, checkpoint: Path, tracker: "SeqTrackTracker", scores: "list[Scores]"
+) -> AbstractContextManager[None]:
+    """The W&B run that the checkpoint is of takes its scores, and what is printed meanwhile."""
+    run = Path(config.run).expanduser()
+    if not (run / "wandb_id.txt").is_file():  # wandb takes seconds to import
+        return nullcontext()
+    from seqtrack_lit.cli.wandb_scores import scores_in_run
+
+    return scores_in_run(run, checkpoint, tracker.model, scores)
 
 
 def _check(config: DictConfig, checkpoint: Path | None, baselines: list[str]) -> None:

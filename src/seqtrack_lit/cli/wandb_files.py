@@ -52,7 +52,7 @@ class OfflineRun:
 
 def offline_files(folder: Path) -> list[Path]:
     """The offline files in and below a folder, oldest first."""
-    return sorted(folder.rglob("offline-run-*/*.wandb"), key=lambda path: path.parent.name)
+    return sorted(folder.rglob("offline-run-*/run-*.wandb"), key=lambda path: path.parent.name)
 
 
 def read_offline(path: Path) -> OfflineRun:
