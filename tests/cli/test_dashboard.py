@@ -61,7 +61,7 @@ def test_the_sweep_file_has_hydra_s_search_space(
         config = compose("train", command[1:], return_hydra_config=True)
     assert (str(config.hydra.mode), config.hydra.run.dir) == ("RunMode.RUN", f"runs/{experiment}/abc123")
     assert OmegaConf.select(config, key) == chosen[key]["value"]
-    assert config.logger.service._target_.endswith("WandbService")
+    assert config.logger._target_.endswith("WandbService")
 
 
 def test_dashboard_says_what_is_missing(

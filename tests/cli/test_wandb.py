@@ -50,12 +50,6 @@ class Fail(Callback):
             raise RuntimeError("broken on purpose")
 
 
-def lasot(folder: Path) -> list[str]:
-    """Arguments that evaluate a static box beside the run on three videos with attributes."""
-    make_lasot(folder / "LaSOT")
-    return [f"benchmark.root={folder / 'LaSOT'}", "baseline=static", "media=false"]
-
-
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A run that is stopped and continued, one that goes on from an earlier checkpoint as if it had been killed, then
@@ -98,9 +92,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         ]
         naming = ["hydra.sweep.dir=sweep", "hydra.sweep.subdir=${hydra.job.num}"]
         assert go(*tiny, *jobs, *naming) == 1
-        patch.setattr(
-            sys, "argv", ["seqtrack-evaluate", "run=sweep/0", "benchmark=lasot", "complete=false", *lasot(folder)]
-        )
+        make_lasot(folder / "LaSOT")
+        lasot = ["benchmark=lasot", "benchmark.root=LaSOT", "complete=false"]
+        patch.setattr(sys, "argv", ["seqtrack-evaluate", "run=sweep/0", *lasot, "baseline=static", "media=false"])
         evaluate.main()
     for number, name in enumerate(("good", "bad", "other")):
         (folder / "sweep" / str(number)).rename(folder / "sweep" / name)

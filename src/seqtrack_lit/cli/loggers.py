@@ -245,7 +245,7 @@ class WandbLogger:
 
 def wandb_of(folder: Path) -> WandbService | None:
     """The service that a training in this folder reported to; None where there was none, or it is somebody else's."""
-    service = (read_settings(folder).get("logger") or {}).get("service") or {}
+    service = read_settings(folder).get("logger") or {}
     ours = service.get("_target_") == f"{WandbService.__module__}.{WandbService.__name__}"
     if not (ours and (folder / ID).is_file() and is_own(read_metadata(folder))):
         return None
