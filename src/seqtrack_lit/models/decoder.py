@@ -282,11 +282,16 @@ class Decoder(nn.Module):
         Logits of neighbouring bins differ by less than bfloat16 resolves: ties, of which argmax takes the first,
         would pull boxes left and up.
         """
-        hidden, last = self.head[:-1](states), cast(nn.Linear, self.head[-1])
+        *hidden_layers, final = self.head  # not by a slice, which builds a module, nor in a context without need
+        last = cast(nn.Linear, final)
+        for layer in hidden_layers:
+            states = layer(states)
         if states.is_meta:  # counted, not computed; autocast has no such device
-            return nn.functional.linear(hidden, last.weight, last.bias)
+            return nn.functional.linear(states, last.weight, last.bias)
+        if not torch.is_autocast_enabled(states.device.type):
+            return nn.functional.linear(states.float(), last.weight.float(), last.bias.float())
         with torch.autocast(states.device.type, enabled=False):
-            return nn.functional.linear(hidden.float(), last.weight.float(), last.bias.float())
+            return nn.functional.linear(states.float(), last.weight.float(), last.bias.float())
 
     def prompt(self, past: Int64[Tensor, "B P 4"] | None, batch: int) -> Int64[Tensor, "B L"]:
         """The tokens a generation begins with: past boxes and START, or the four queries."""
