@@ -1,6 +1,6 @@
 # Two commands: `make quickstart` (train, track, score, look) and `make test` (lint, types, tests).
 .DEFAULT_GOAL := help
-.PHONY: .votenv lock outdated help install quickstart dashboard test test-slow test-gpu bench-gpu lint format clean
+.PHONY: .votenv lock outdated help install quickstart dashboard test test-slow test-gpu bench bench-gpu lint format clean
 PY := .venv/bin/python
 STAMP := .venv/.installed
 QUICK := runs/quickstart
@@ -64,6 +64,9 @@ test-slow: $(STAMP) .votenv  ## the tests that take minutes: kill and resume, se
 
 test-gpu: $(STAMP)  ## the tests that need a CUDA device
 	$(PY) -m pytest -q -m gpu
+
+bench: $(STAMP)  ## is tracking slower than it was? one CPU thread, compared with the stored file (3 minutes)
+	$(PY) experiments/tab1_profile/bench_cpu.py
 
 bench-gpu: $(STAMP)  ## frames and training samples a second of the four models on the GPU at hand (8 minutes)
 	$(PY) experiments/tab1_profile/bench_gpu.py

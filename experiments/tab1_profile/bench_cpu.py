@@ -31,7 +31,7 @@ from bench_gpu import BOX, FRAME, model_of
 from seqtrack_lit.files import write_atomic
 from seqtrack_lit.models.prepacked import best_layout, capabilities, computes_bfloat16
 from seqtrack_lit.models.seqtrack import SeqTrack
-from seqtrack_lit.tracking.seqtrack import SeqTrackTracker, load_tracker
+from seqtrack_lit.tracking.seqtrack import SeqTrackTracker, load_seqtrack
 
 STORED = Path(__file__).with_name("cpu.json")
 SLOWER = 0.9
@@ -39,11 +39,12 @@ Row = dict[str, Any]
 Paths = dict[str, Callable[[], object]]
 
 
-def in_turns(paths: Paths, repeats: int) -> Row:
+def in_turns(paths: Paths, turns: float) -> Row:
     """Milliseconds of the process on each path, and ratios of the other paths to "ours", turn by turn."""
     for work in paths.values():
         work()
     times: dict[str, list[float]] = {name: [] for name in paths}
+    repeats = max(1, round(turns))
     for _ in range(repeats):
         for name, work in paths.items():
             begin = time.process_time()
@@ -54,7 +55,7 @@ def in_turns(paths: Paths, repeats: int) -> Row:
         if name != "ours":
             low, median, high = np.percentile(np.array(times[name]) / np.array(times["ours"]), [10, 50, 90])
             row[f"{name}/ours"] = [round(float(value), 3) for value in (median, low, high)]
-    return {**row, "repeats": repeats}
+    return {**row, "turns": repeats}
 
 
 def plain_frame(tracker: SeqTrackTracker, image: np.ndarray) -> object:
@@ -68,35 +69,35 @@ def plain_frame(tracker: SeqTrackTracker, image: np.ndarray) -> object:
         )
 
 
-def frames(tracker: SeqTrackTracker, repeats: int, beside: Paths | None = None) -> Row:
+def frames(tracker: SeqTrackTracker, turns: float, beside: Paths | None = None) -> Row:
     """A whole frame of 1280 x 720, the target where it was."""
     image = np.random.default_rng(0).integers(0, 256, (*FRAME, 3), dtype=np.uint8)
     tracker.init(image, BOX)
     paths: Paths = {"ours": lambda: tracker.predict(image), "plain": lambda: plain_frame(tracker, image)}
-    return in_turns({**paths, **(beside or {})}, repeats)
+    return in_turns({**paths, **(beside or {})}, turns)
 
 
-def small(repeats: int) -> Iterator[Row]:
+def small(turns: float) -> Iterator[Row]:
     """The tracker that ships."""
-    yield {"row": "seqtrack_small, a frame, fp32", **frames(load_tracker(device="cpu"), 40 * repeats)}
+    yield {"row": "seqtrack_small, a frame, fp32", **frames(load_seqtrack(device="cpu"), 40 * turns)}
     if computes_bfloat16():
-        tracker = load_tracker(device="cpu", dtype="bfloat16")
-        yield {"row": "seqtrack_small, a frame, bf16", **frames(tracker, 40 * repeats)}
+        tracker = load_seqtrack(device="cpu", dtype="bfloat16")
+        yield {"row": "seqtrack_small, a frame, bf16", **frames(tracker, 40 * turns)}
 
 
-def base(repeats: int, beside: SimpleNamespace | None) -> Iterator[Row]:
+def base(turns: float, beside: SimpleNamespace | None) -> Iterator[Row]:
     """SeqTrack-B256 with two templates."""
     net, other = model_of("seqtrack_b256").eval(), {}
     if beside is not None:
         net, update = _official(beside, "seqtrack_b256")
         other = {"official": update}
-    yield {"row": "seqtrack_b256, a frame, fp32", **frames(SeqTrackTracker(net), 7 * repeats, other)}
+    yield {"row": "seqtrack_b256, a frame, fp32", **frames(SeqTrackTracker(net), 7 * turns, other)}
     if computes_bfloat16():
         tracker = SeqTrackTracker(net, dtype="bfloat16")
-        yield {"row": "seqtrack_b256, a frame, bf16", **frames(tracker, 7 * repeats, other)}
+        yield {"row": "seqtrack_b256, a frame, bf16", **frames(tracker, 7 * turns, other)}
 
 
-def decoder(repeats: int, beside: SimpleNamespace | None) -> Iterator[Row]:
+def decoder(turns: float, beside: SimpleNamespace | None) -> Iterator[Row]:
     """Four tokens of B256, features given."""
     net = model_of("seqtrack_b256", depth=1).eval()
     tracker = SeqTrackTracker(net)
@@ -109,7 +110,7 @@ def decoder(repeats: int, beside: SimpleNamespace | None) -> Iterator[Row]:
             window = net.tokenizer.hann_window()[None]
             paths["official"] = lambda x=features, s=start, w=window: official.inference_decoder([x], s, w, "xywh")
         with torch.inference_mode():
-            yield {"row": f"seqtrack_b256, decoder, batch {batch}, fp32", **in_turns(paths, 20 * repeats)}
+            yield {"row": f"seqtrack_b256, decoder, batch {batch}, fp32", **in_turns(paths, 20 * turns)}
 
 
 def _decoder_paths(net: SeqTrack, tracker: SeqTrackTracker, features: torch.Tensor) -> Paths:
@@ -147,7 +148,7 @@ def _official(beside: SimpleNamespace, name: str) -> tuple[SeqTrack, Callable[[]
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "SEQTRACK_ep0500.pth.tar"
         torch.save({"net": beside.network(name).state_dict()}, file)
-        net = load_tracker(file, device="cpu").model
+        net = load_seqtrack(file, device="cpu").model
         init, update = beside.tracker(name, file)
     image = np.random.default_rng(0).integers(0, 256, (*FRAME, 3), dtype=np.uint8)
 
@@ -187,16 +188,16 @@ def main(given: list[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, default=Path("runs/bench_cpu.json"))
     parser.add_argument("--compare", type=Path, default=STORED, help="an earlier file")
     parser.add_argument("--minutes", type=float, default=5.0, help="no row is begun after this time")
-    parser.add_argument("--repeats", type=int, default=1, help="how often the usual number of turns")
+    parser.add_argument("--turns", type=float, default=1.0, help="factor on the number of turns")
     parser.add_argument("--only", nargs="*", default=[""], help="parts of titles: the rows to measure")
     parser.add_argument("--beside", type=Path, help="a Python file with another implementation, see above")
     arguments = parser.parse_args(given)
     torch.set_num_threads(1)
     beside = None if arguments.beside is None else SimpleNamespace(**runpy.run_path(str(arguments.beside)))
     plan: list[tuple[str, Callable[[], Iterator[Row]]]] = [
-        ("small", lambda: small(arguments.repeats)),
-        ("decoder", lambda: decoder(arguments.repeats, beside)),
-        ("b256", lambda: base(arguments.repeats, beside)),
+        ("small", lambda: small(arguments.turns)),
+        ("decoder", lambda: decoder(arguments.turns, beside)),
+        ("b256", lambda: base(arguments.turns, beside)),
     ]
     if beside is not None:
         plan.append(("training", lambda: training(beside)))
