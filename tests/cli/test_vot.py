@@ -91,7 +91,7 @@ def test_trajectories_of_another_clock_are_not_mixed_in(run: Run, capsys: pytest
         ("vot.eao_lengths=[9]", "vot.eao_lengths must be two numbers"),
         ("vot.eao_lengths=[9,3]", r"vot.eao_lengths[1] must be a whole number >= 10"),
         ("vot.seconds_per_frame=-1", "vot.seconds_per_frame must be a number > 0"),
-        ("vot.batch=0", "vot.batch must be a whole number >= 1"),
+        ("batch=0", "batch must be a whole number >= 1"),
         ("vot.mask_checkpoint=x", "vot.mask_checkpoint is given without masks; add vot.masks=alpha_refine"),
         ("vot.masks=grabcut", "vot.masks must be one of rectangle"),
         ("convention=pysot", "VOT2020 has its own measures"),

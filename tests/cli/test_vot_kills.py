@@ -15,7 +15,7 @@ from tests.data.vot import make_vot
 
 ARGUMENTS = (
     "checkpoint=best.ckpt", "benchmark=vot2020", "complete=false", "paths.data=data", "device=cpu",
-    "vot.eao_lengths=[3,9]", "vot.seconds_per_frame=0.1", "vot.batch=2",
+    "vot.eao_lengths=[3,9]", "vot.seconds_per_frame=0.1", "batch=2",
 )  # fmt: skip
 
 

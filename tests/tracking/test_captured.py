@@ -43,7 +43,7 @@ def test_equal_to_generation_without_a_graph(kind):
         past = torch.randint(0, 100, (size, 2, 4), generator=generator).cuda() if kind == "past" else None
         with torch.inference_mode():
             expected = net.generate(templates, normalise(pixels.cuda()), hann_window=window, past=past)
-        found = captured(templates, pixels, past)
+        found = captured(net.prepare_templates(templates), pixels, past)
         assert torch.equal(found.tokens, expected.tokens)
         torch.testing.assert_close(found.likelihoods, expected.likelihoods, atol=1e-6, rtol=1e-5)
         assert torch.equal(found.boxes, expected.boxes)

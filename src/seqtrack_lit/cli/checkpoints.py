@@ -110,6 +110,14 @@ def devices_of(device: str | None) -> list[str]:
     return [f"cuda:{i}" for i in range(torch.cuda.device_count())] or ["cpu"]
 
 
+def batch_of(batch: object, devices: list[str]) -> int:
+    """Videos that a process tracks at a time: as asked for, or what keeps the device busy."""
+    if batch == "auto":
+        return 16 if devices[0].startswith("cuda") else 8
+    assert isinstance(batch, int)
+    return batch
+
+
 def load_on(checkpoint: str, options: dict[str, Any], device: str) -> "SeqTrackTracker":
     """The checkpoint's tracker on a device; a function of this module, so that processes can be given it."""
     from seqtrack_lit.tracking.seqtrack import load_seqtrack

@@ -28,6 +28,7 @@ from omegaconf import DictConfig
 from seqtrack_lit.checks import path_part, printable, whole
 from seqtrack_lit.cli.checkpoints import (
     BASELINES,
+    batch_of,
     baselines_of,
     calibration_of,
     checkpoint_of,
@@ -45,7 +46,8 @@ if TYPE_CHECKING:
     from seqtrack_lit.evaluation.scores import Scores
     from seqtrack_lit.tracking.benchmark import Summary
     from seqtrack_lit.tracking.seqtrack import SeqTrackTracker
-    from seqtrack_lit.tracking.workers import MakeTracker, Videos
+    from seqtrack_lit.tracking.tracker import Videos
+    from seqtrack_lit.tracking.workers import MakeTracker
 
 
 def body(config: DictConfig) -> None:
@@ -71,6 +73,7 @@ def body(config: DictConfig) -> None:
     unfinished: list[str] = []
     if checkpoint is not None:
         devices = devices_of(config.device)
+        config.workers = config.workers or len(devices)
         options = tracker_options(config)
         load = partial(load_on, str(checkpoint), options)
         tracker = load("cpu" if config.workers > 1 else devices[0])
@@ -91,6 +94,7 @@ def body(config: DictConfig) -> None:
         unfinished += benchmark.run(tracker.name, track, identity, devices, scores)
         if config.media and scores and not vot:
             benchmark.show(tracker, scores[0])
+    config.workers = config.workers or 1
     for method, make in makes.items():
         files = baseline_files(method, config.baseline_files)
         identity = {"baseline": method, **{part: _digest(path) for part, path in files.items()}}
@@ -132,7 +136,8 @@ class Benchmark:
             scores += found
             return failed
         check_identity(folder, identity, replace=self.config.replace)
-        summary = run_benchmark(make, self.videos, folder, workers=self.config.workers, devices=devices)
+        batch = batch_of(self.config.batch, devices)
+        summary = run_benchmark(make, self.videos, folder, workers=self.config.workers, devices=devices, batch=batch)
         print(printable(_line(tracker, self.name, summary, folder)), flush=True)
         if summary.failed:
             return [f"{tracker} on {self.name}, {name}: {reason}" for name, reason in summary.failed.items()]
@@ -191,7 +196,9 @@ def _check(config: DictConfig, checkpoint: Path | None, baselines: list[str]) ->
         existing(config.official_config, "official_config")
     if config.benchmark.get("root") is not None:
         existing(config.benchmark.root, "benchmark.root")
-    whole("", 1, workers=config.workers)
+    whole("", 1, **({} if config.workers is None else {"workers": config.workers}))
+    if config.batch != "auto":
+        whole("", 1, 1000, batch=config.batch)
     if config.get("vot") is not None:
         vot_settings(config)
     if config.tracker.name is not None:

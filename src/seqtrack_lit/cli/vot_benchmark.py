@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from seqtrack_lit.checks import number, printable, shown, whole
+from seqtrack_lit.cli.checkpoints import batch_of
 from seqtrack_lit.masks import check_masks, make_refiner
 
 if TYPE_CHECKING:
@@ -36,7 +37,6 @@ def vot_settings(config: DictConfig) -> dict[str, Any]:
         if kind not in EXPERIMENTS:
             raise ValueError(f"vot.experiments: no experiment {kind!r}; allowed: {', '.join(EXPERIMENTS)}, or a list")
     eao_lengths("vot", settings["eao_lengths"])
-    whole("vot", 1, 1000, batch=settings["batch"])
     whole("vot", 0, grace=settings["grace"])
     number("vot", high=3600.0, above=True, seconds_per_frame=settings["seconds_per_frame"])
     check_masks(settings["masks"], settings["mask_checkpoint"], "vot")
@@ -101,7 +101,7 @@ def run_vot(
             Trajectories(place, experiment, refiner),
             workers=config.workers,
             devices=devices,
-            batch=settings["batch"],
+            batch=batch_of(config.batch, devices),
         )
         text = f"{tracker} on {name}, {experiment.kind}: {summary.tracked} runs tracked"
         text += f", {summary.frames} frames at {summary.fps:.1f} frames/s" if summary.tracked else ""

@@ -17,13 +17,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from seqtrack_lit.evaluation.results import list_done, require_own_files, write_result
 from seqtrack_lit.files import flatten, read_json, remove_leftovers, write_atomic
-from seqtrack_lit.tracking.tracker import Track
+from seqtrack_lit.tracking.tracker import Track, Videos
 from seqtrack_lit.tracking.workers import (
     CannotWriteError,
     Event,
     MakeTracker,
     Store,
-    Videos,
     track_here,
     track_in_processes,
 )
@@ -98,7 +97,7 @@ def run_benchmark(
         workers: processes; 1 works in this one. Each takes whole videos.
         devices: given to the processes in turn.
         show: a progress bar on stderr.
-        batch: videos that SeqTrack tracks at a time, with one worker; the same boxes up to rounding.
+        batch: videos that SeqTrack tracks at a time in each process, see batched.py; other trackers take one at a time.
 
     Raises:
         ValueError: two videos with one name or with the same result files, or no worker could start.
@@ -121,7 +120,9 @@ def run_benchmark(
 
         try:
             if workers > 1:
-                track_in_processes(make, videos, store, order, min(workers, len(order)), devices, report)
+                workers = min(workers, len(order))
+                batch = min(batch, -(-len(order) // workers))  # none takes the others' share
+                track_in_processes(make, videos, store, order, workers, devices, report, batch)
             else:
                 track_here(make(devices[0]), videos, store, order, report, batch)
         except CannotWriteError as error:

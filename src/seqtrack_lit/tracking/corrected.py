@@ -14,6 +14,7 @@ from jaxtyping import Bool, Float64
 from seqtrack_lit.crops import Image
 from seqtrack_lit.data.video.sequence import Frames
 from seqtrack_lit.evaluation.ope import iou
+from seqtrack_lit.tracking.batched import together
 from seqtrack_lit.tracking.tracker import Estimate, Tracker
 
 Corrections = Sequence[Mapping[int, Float64[np.ndarray, "4"]]]  # of each target boxes xywh by place of the frame
@@ -37,18 +38,18 @@ def follow(
     """Track through frames; every target starts at its first correction, and anew at each further one.
 
     Args:
-        trackers: one a target.
+        trackers: one a target; of one network, if they are SeqTrack's.
         frames: place and picture, in the order of tracking.
         corrections: one a tracker.
         step: 1 forwards, -1 backwards: which frame comes next.
     """
-    started = [False] * len(trackers)
+    started, update = [False] * len(trackers), together(trackers)
     for place, image in frames:
         begun = perf_counter()
         found: list[Found] = [None] * len(trackers)
         now = [target for target, given in enumerate(corrections) if started[target] and place not in given]
-        for target in now:
-            found[target] = trackers[target].update(image)
+        for target, estimate in zip(now, update([trackers[target] for target in now], image), strict=True):
+            found[target] = estimate
         for target, given in enumerate(corrections):
             if place not in given:
                 continue

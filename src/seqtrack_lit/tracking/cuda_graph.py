@@ -43,46 +43,37 @@ class CapturedGeneration:
     @torch.inference_mode()
     def __call__(
         self,
-        templates: Float[Tensor, "B T 3 h w"],
+        prepared: Float[Tensor, "B ..."],
         pixels: UInt8[Tensor, "B 3 S S"],
         past: Int64[Tensor, "B P 4"] | None = None,
-        template_boxes: Float[Tensor, "B T 4"] | None = None,
     ) -> Prediction:
         """Boxes of a batch; the tensors are overwritten by the next call.
 
         Args:
-            templates: normalised, on the device and in the model's precision; copied only when another tensor comes.
+            prepared: templates as `SeqTrack.prepare_templates` makes them; copied only when another tensor comes.
             pixels: search crops, on the device or in (pinned) memory of the host.
             past: see `SeqTrack.generate`.
-            template_boxes: likewise; copied with the templates, and with or without them in every call.
         """
         graph = self._graphs.get(len(pixels))
         if graph is None:
-            graph = self._graphs[len(pixels)] = self._record(templates, pixels, past, template_boxes)
-        if graph.copied[0] is not templates:
-            graph.templates.copy_(templates)
-            if template_boxes is not None and graph.template_boxes is not None:
-                graph.template_boxes.copy_(template_boxes)
-            graph.copied[0] = templates
+            graph = self._graphs[len(pixels)] = self._record(prepared, pixels, past)
+        if graph.copied[0] is not prepared:
+            graph.prepared.copy_(prepared)
+            graph.copied[0] = prepared
         graph.pixels.copy_(pixels, non_blocking=True)
         if past is not None and graph.past is not None:
             graph.past.copy_(past, non_blocking=True)
         graph.graph.replay()
         return graph.prediction
 
-    def _record(
-        self, templates: Tensor, pixels: Tensor, past: Tensor | None, template_boxes: Tensor | None
-    ) -> "_Graph":
-        device = templates.device
-        templates, pixels = templates.clone(), pixels.to(device, copy=True)
+    def _record(self, prepared: Tensor, pixels: Tensor, past: Tensor | None) -> "_Graph":
+        device, dtype = prepared.device, next(self.model.parameters()).dtype
+        prepared, pixels = prepared.clone(), pixels.to(device, copy=True)
         past = None if past is None else past.to(device, copy=True)
-        boxes = None if template_boxes is None else template_boxes.to(device, copy=True)
 
         def run() -> Prediction:
-            search = normalise(pixels).to(templates.dtype)
-            return self.model.generate(
-                templates, search, hann_window=self.hann_window, past=past, template_boxes=boxes, decoder=self.decoder
-            )
+            features = self.model.search_features(prepared, normalise(pixels).to(dtype))
+            return self.model.generate_from(features, hann_window=self.hann_window, past=past, decoder=self.decoder)
 
         if self.compiled:
             run = torch.compile(run, dynamic=False)
@@ -96,16 +87,15 @@ class CapturedGeneration:
         # other threads may use the device meanwhile: loaders pin memory
         with torch.cuda.graph(graph, capture_error_mode="thread_local"):
             prediction = run()
-        return _Graph(graph, templates, pixels, past, boxes, prediction, [None])
+        return _Graph(graph, prepared, pixels, past, prediction, [None])
 
 
 class _Graph(NamedTuple):
-    """A recorded graph with the tensors it reads and writes; `copied` is the templates tensor last copied."""
+    """A recorded graph with the tensors it reads and writes; `copied` is the tensor of prepared templates last copied."""
 
     graph: torch.cuda.CUDAGraph
-    templates: Tensor
+    prepared: Tensor
     pixels: Tensor
     past: Tensor | None
-    template_boxes: Tensor | None
     prediction: Prediction
     copied: list[Tensor | None]

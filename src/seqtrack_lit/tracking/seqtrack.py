@@ -73,6 +73,12 @@ class TemplateUpdate:
             return False
         return self.rule == "naive" or likelihoods.sum().item() * 10 > round(self.threshold * 40, 12)
 
+    def is_close(self, frame: int, likelihoods: Float[Tensor, "4"], margin: float) -> bool:
+        """Whether likelihoods that differ by the share `margin` might be decided otherwise."""
+        if self.rule != "likelihood" or frame % self.interval:
+            return False
+        return abs(likelihoods.sum().item() * 10 - self.threshold * 40) <= margin * self.threshold * 40
+
 
 class SeqTrackTracker:
     """Follows one target with a SeqTrack model.
@@ -169,7 +175,7 @@ class SeqTrackTracker:
             self._prepacked.refresh()
         x, y, w, h = (float(v) for v in np.asarray(box_xywh))
         self.box, self.frame = (x, y, w, h), 0
-        template, box = self._template(image)
+        template, box = self._template(self._crop(self.template_crop(), image))
         self.templates = template.repeat(1, self.model.templates, 1, 1, 1)  # 1 T 3 h w
         self.template_boxes = box.repeat(1, self.model.templates, 1)  # 1 T 4
         self.history: deque[BoxXywh] = deque([self.box] * self.model.past, maxlen=self.model.past)
@@ -182,14 +188,22 @@ class SeqTrackTracker:
         """
         check_image(image)
         crop, prediction = self.predict(image)
-        return self.advance(
-            image, crop, prediction.boxes[0].cpu(), prediction.likelihoods[0].cpu()
-        )  # one wait for both
+        box, likelihoods = prediction.boxes[0].cpu(), prediction.likelihoods[0].cpu()  # one wait for both
+        return self.advance(image, crop, box, likelihoods)
 
     def advance(
         self, image: Image, crop: Crop, box_cxcywh: Float[Tensor, "4"], likelihoods: Float[Tensor, "4"]
     ) -> Estimate:
-        """Take a box predicted in a crop of this image as the present one, and a new template where one is due.
+        """`move`, and `renew` where it is due."""
+        estimate = self.move(image, crop, box_cxcywh, likelihoods)
+        if estimate.updated:
+            self.renew(self._crop(self.template_crop(), image))
+        return estimate
+
+    def move(
+        self, image: Image, crop: Crop, box_cxcywh: Float[Tensor, "4"], likelihoods: Float[Tensor, "4"]
+    ) -> Estimate:
+        """Take a box predicted in a crop of this image as the present one; `updated` says that `renew` is due.
 
         Raises:
             ValueError: the box or a likelihood is NaN or infinite.
@@ -206,11 +220,14 @@ class SeqTrackTracker:
         self.frame += 1
         self.history.append(self.box)
         updated = self.model.templates > 1 and self.rule.is_due(self.frame, likelihoods)
-        if updated:  # first in, first out behind the first template, which stays
-            template, box = self._template(image)
-            self.templates = torch.cat([self.templates[:, :1], self.templates[:, 2:], template], dim=1)
-            self.template_boxes = torch.cat([self.template_boxes[:, :1], self.template_boxes[:, 2:], box], dim=1)
         return Estimate(np.asarray(self.box), float(likelihoods.mean()), updated)
+
+    def renew(self, pixels: UInt8[Tensor, "1 3 h w"]) -> None:
+        """Take the pixels of `template_crop` as the newest template."""
+        # first in, first out behind the first template, which stays
+        template, box = self._template(pixels)
+        self.templates = torch.cat([self.templates[:, :1], self.templates[:, 2:], template], dim=1)
+        self.template_boxes = torch.cat([self.template_boxes[:, :1], self.template_boxes[:, 2:], box], dim=1)
 
     def predict(
         self, image: Image, *, attention: bool = False, distributions: bool = False, forced: Forced = ()
@@ -220,42 +237,63 @@ class SeqTrackTracker:
             raise not_started()
         crop = self.search_crop()
         past = self.past_tokens(crop) if self.model.past else None
-        if self._captured is not None and not (attention or distributions or forced):
-            found = self._captured(self.templates, self._crop(crop, image), past, self.template_boxes)
-            tokens, boxes, likelihoods = (part.clone() for part in (found.tokens, found.boxes, found.likelihoods))
-            return crop, Prediction(tokens, boxes, likelihoods)
-        with torch.inference_mode():
-            network = self._network
-            prediction = network.generate_from(
-                network.search_features(self._prepare(network), self._pixels(crop, image)),
-                hann_window=self.hann_window,
-                past=past,
-                decoder=self._decoder,
-                attention=attention,
-                distributions=distributions,
-                forced=forced,
-            )
+        prediction = self.generate(
+            self.prepared,
+            self._crop(crop, image),
+            past,
+            attention=attention,
+            distributions=distributions,
+            forced=forced,
+        )
         return crop, prediction
 
     @torch.inference_mode()
     def predict_in(self, image: Image, crops: Sequence[Crop], *, window: bool) -> Prediction:
         """The boxes in several regions of one image, with the Hann window or without."""
         network, count = self._network, len(crops)
-        prepared = self._prepare(network)
+        prepared = self.prepared
+        pixels = torch.cat([normalise(self._crop(crop, image)) for crop in crops]).to(self.dtype)
         return network.generate_from(
-            network.search_features(
-                prepared.expand(count, *prepared.shape[1:]), torch.cat([self._pixels(crop, image) for crop in crops])
-            ),
+            network.search_features(prepared.expand(count, *prepared.shape[1:]), pixels),
             hann_window=self.hann_window if window else None,
             past=torch.cat([self.past_tokens(crop) for crop in crops]) if self.model.past else None,
             decoder=self._decoder,
         )
 
-    def _prepare(self, network: SeqTrack) -> Tensor:
-        """What the encoder prepared of the templates."""
+    @property
+    def prepared(self) -> Float[Tensor, "1 ..."]:
+        """The part of the network that depends on the templates alone, computed when they have changed."""
         if self._prepared is None or self._prepared[0] is not self.templates:
-            self._prepared = self.templates, network.prepare_templates(self.templates, self.template_boxes)
+            with torch.inference_mode():
+                self._prepared = self.templates, self._network.prepare_templates(self.templates, self.template_boxes)
         return self._prepared[1]
+
+    @torch.inference_mode()
+    def generate(
+        self,
+        prepared: Float[Tensor, "B ..."],
+        pixels: UInt8[Tensor, "B 3 S S"],
+        past: Int64[Tensor, "B P 4"] | None,
+        *,
+        attention: bool = False,
+        distributions: bool = False,
+        forced: Forced = (),
+    ) -> Prediction:
+        """Boxes of a batch of targets; all tensors lie on the device. See `SeqTrack.generate` for the rest."""
+        if self._captured is not None and not (attention or distributions or forced):
+            found = self._captured(prepared, pixels, past)
+            tokens, boxes, likelihoods = (part.clone() for part in (found.tokens, found.boxes, found.likelihoods))
+            return Prediction(tokens, boxes, likelihoods)
+        network = self._network
+        return network.generate_from(
+            network.search_features(prepared, normalise(pixels).to(self.dtype)),
+            hann_window=self.hann_window,
+            past=past,
+            decoder=self._decoder,
+            attention=attention,
+            distributions=distributions,
+            forced=forced,
+        )
 
     @property
     def _network(self) -> SeqTrack:
@@ -264,9 +302,10 @@ class SeqTrackTracker:
             return self.model
         return self._prepacked.network
 
+    @torch.inference_mode()
     def search_pixels(self, image: Image) -> Float[Tensor, "1 3 S S"]:
         """The search region around the present box, as the network takes it."""
-        return self._pixels(self.search_crop(), image)
+        return normalise(self._crop(self.search_crop(), image)).to(self.dtype)
 
     def search_crop(self) -> Crop:
         """The search region around the present box."""
@@ -278,16 +317,16 @@ class SeqTrackTracker:
         # "S", the inverse of `to_image`: a box that stays where it is stays the same tokens
         return self.model.tokenizer.encode(torch.from_numpy(crop.to_crop(boxes, "S"))[None].float()).to(self.device)
 
-    def _template(self, image: Image) -> tuple[Float[Tensor, "1 1 3 h w"], Float[Tensor, "1 1 4"]]:
-        """The region around the present box as one template, and the box in it (cxcywh, fractions)."""
-        crop = Crop.around(self.box, factor=self.template_factor, size=self.model.template_size)
-        box = torch.from_numpy(crop.to_crop(np.array([self.box]), "S"))  # 1 4
-        return self._pixels(crop, image)[:, None], box.float()[None].to(self.device)
+    def template_crop(self) -> Crop:
+        """The template region around the present box."""
+        return Crop.around(self.box, factor=self.template_factor, size=self.model.template_size)
 
     @torch.inference_mode()
-    def _pixels(self, crop: Crop, image: Image) -> Float[Tensor, "1 3 size size"]:
-        """The pixels of a region, normalised on the device (uint8 travels, a quarter of the bytes)."""
-        return normalise(self._crop(crop, image)).to(self.dtype)
+    def _template(self, pixels: UInt8[Tensor, "1 3 h w"]) -> tuple[Float[Tensor, "1 1 3 h w"], Float[Tensor, "1 1 4"]]:
+        """The pixels of `template_crop` as one template, and the present box in it (cxcywh, fractions)."""
+        box = torch.from_numpy(self.template_crop().to_crop(np.array([self.box]), "S"))  # 1 4
+        # normalised on the device: uint8 travels, a quarter of the bytes
+        return normalise(pixels).to(self.dtype)[:, None], box.float()[None].to(self.device)
 
     def _crop(self, crop: Crop, image: Image) -> UInt8[Tensor, "1 3 size size"]:
         """The pixels of a region on the device."""

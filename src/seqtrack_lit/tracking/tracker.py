@@ -30,6 +30,15 @@ class Estimate:
 
 
 @runtime_checkable
+class Videos(Protocol):
+    """Sequences made on access: a data.video.index.SequenceIndex, a list, generated videos."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> Video: ...
+
+
+@runtime_checkable
 class Tracker(Protocol):
     """The convention of got10k and OpenCV: one init, then one update a frame, in order."""
 
@@ -77,12 +86,8 @@ def run_tracker(tracker: Tracker, sequence: Video, *, progress: Callable[[], Non
         ValueError: no frames, a first box that is not finite, empty or outside the first frame, an unreadable frame;
             the message names the sequence.
     """
+    check_video(sequence)
     count = len(sequence.frames)
-    if count == 0 or len(sequence.boxes) == 0:
-        raise ValueError(
-            f"sequence {sequence.name}: {count} frames and {len(sequence.boxes)} boxes; tracking needs at least one "
-            "frame and the box of the first"
-        )
     boxes, times = np.zeros((count, 4)), np.zeros(count)
     confidences, updated, lost = np.ones(count), np.zeros(count, bool), np.zeros(count, bool)
     for index in range(count):
@@ -101,6 +106,19 @@ def run_tracker(tracker: Tracker, sequence: Video, *, progress: Callable[[], Non
         if progress is not None:
             progress()
     return Track(boxes, times, confidences, updated, lost)
+
+
+def check_video(sequence: Video) -> None:
+    """A video that can be tracked has a frame and the box of the first one.
+
+    Raises:
+        ValueError: names the sequence.
+    """
+    if len(sequence.frames) == 0 or len(sequence.boxes) == 0:
+        raise ValueError(
+            f"sequence {sequence.name}: {len(sequence.frames)} frames and {len(sequence.boxes)} boxes; tracking needs "
+            "at least one frame and the box of the first"
+        )
 
 
 def check_image(image: object) -> None:

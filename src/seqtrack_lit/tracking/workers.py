@@ -1,12 +1,12 @@
-"""Tracking one video after another, in this process or in several, and reporting what happens.
+"""Tracking many videos, in this process or in several, and reporting what happens.
 
-A process takes whole videos over a pipe of its own, so that one that is killed blocks no other.
+A process asks for whole videos over a pipe of its own, so that one that is killed blocks no other.
 """
 
 import multiprocessing
 import os
 import traceback
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from collections.abc import Sequence as List
 from contextlib import suppress
 from multiprocessing.connection import wait
@@ -17,23 +17,13 @@ from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 import cv2
 import torch
 
-from seqtrack_lit.data.video.sequence import Video
 from seqtrack_lit.end_with_parent import end_with_parent
-from seqtrack_lit.tracking.batched import track_together
+from seqtrack_lit.tracking.batched import track_in_slots
 from seqtrack_lit.tracking.seqtrack import SeqTrackTracker
-from seqtrack_lit.tracking.tracker import Track, Tracker, run_tracker
+from seqtrack_lit.tracking.tracker import Track, Tracker, Videos, run_tracker
 
 NEXT = "next"
 MakeTracker = Callable[[str], Tracker]  # device -> tracker; picklable when there are several processes
-
-
-@runtime_checkable
-class Videos(Protocol):
-    """Sequences made on access: a data.video.index.SequenceIndex, a list, generated videos."""
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, index: int, /) -> Video: ...
 
 
 @runtime_checkable
@@ -81,34 +71,18 @@ def track_here(
         store: where the results go.
         order: numbers of the videos.
         report: called with what happens.
-        batch: videos that a SeqTrackTracker tracks at a time, one pass of the network for all.
+        batch: videos that a SeqTrackTracker tracks at a time, one pass of the network for a frame of each.
 
     Raises:
         CannotWriteError: a result could not be written.
     """
-    if batch > 1 and isinstance(tracker, SeqTrackTracker):
-        for at in range(0, len(order), batch):
-            _track_batch(tracker, videos, order[at : at + batch], store, report)
-        return
-    for index in order:
-        report(Event("started", index))
-        _track(tracker, videos, index, store, report)
 
+    def numbers() -> Iterator[int]:
+        for index in order:
+            report(Event("started", index))
+            yield index
 
-def _track_batch(tracker: SeqTrackTracker, videos: Videos, indices: List[int], store: Store, report: Report) -> None:
-    """Track some videos together; one by one where one of them cannot be tracked."""
-    report(Event("started", indices[0]))
-    chosen = [videos[index] for index in indices]
-    try:
-        tracks = track_together(tracker, chosen)
-    except Exception:
-        for index in indices:
-            _track(tracker, videos, index, store, report)
-        return
-    for index, video in zip(indices, chosen, strict=True):
-        track = tracks[video.name]
-        report(Event("frames", index, len(track.boxes)))
-        _store(store, video.name, track, index, report)
+    _track_all(tracker, videos, numbers(), store, report, batch)
 
 
 def track_in_processes(
@@ -119,8 +93,9 @@ def track_in_processes(
     workers: int,
     devices: List[str],
     report: Report,
+    batch: int = 1,
 ) -> None:
-    """The same in several processes, which end with this call, however it ends.
+    """The same in several processes, which end with this call, however it ends; `batch` is that of each process.
 
     Raises:
         CannotWriteError: a result could not be written.
@@ -129,11 +104,11 @@ def track_in_processes(
     context = multiprocessing.get_context("spawn")  # CUDA does not survive a fork
     threads = max(1, (os.cpu_count() or 1) // workers)
     processes: dict[Any, Any] = {}
-    waiting, held, broken = list(order), dict[Any, int](), ""
+    waiting, held, broken = list(order), dict[Any, list[int]](), ""
     try:
         for number in range(workers):
             ours, theirs = context.Pipe()
-            arguments = (theirs, make, devices[number % len(devices)], videos, store, threads)
+            arguments = (theirs, make, devices[number % len(devices)], videos, store, threads, batch)
             processes[ours] = context.Process(target=_work, args=arguments, daemon=True)
             processes[ours].start()
             theirs.close()
@@ -142,21 +117,23 @@ def track_in_processes(
             for pipe in ready:
                 message = _receive(pipe)
                 if isinstance(message, Event):
+                    if message.kind != "frames":
+                        held[pipe].remove(message.video)
                     report(message)
                 elif isinstance(message, CannotWriteError):
                     raise message
                 elif message is None:  # the process has ended
                     process = processes.pop(pipe)
                     process.join()
-                    if pipe in held:
-                        report(Event("failed", held.pop(pipe), reason=_death(process.exitcode)))
+                    for index in held.pop(pipe, []):
+                        report(Event("failed", index, reason=_death(process.exitcode)))
                 elif message == NEXT:
-                    held.pop(pipe, None)
-                    if waiting:
-                        held[pipe] = waiting.pop(0)
-                        report(Event("started", held[pipe]))
+                    given = waiting.pop(0) if waiting else None
+                    if given is not None:
+                        held.setdefault(pipe, []).append(given)
+                        report(Event("started", given))
                     with suppress(BrokenPipeError):
-                        pipe.send(held.get(pipe))
+                        pipe.send(given)
                 else:
                     broken = message
     finally:
@@ -181,47 +158,78 @@ def _death(code: int | None) -> str:
     return f"its process ended with code {code}{hint}"
 
 
-def _work(pipe: Any, make: MakeTracker, device: str, videos: Videos, store: Store, threads: int) -> None:
+def _work(pipe: Any, make: MakeTracker, device: str, videos: Videos, store: Store, threads: int, batch: int) -> None:
     """One process: make the tracker, then track what the parent names until it names nothing."""
     end_with_parent()
     torch.set_num_threads(threads)
     cv2.setNumThreads(0)
+
+    def numbers() -> Iterator[int]:
+        while True:
+            pipe.send(NEXT)
+            if (index := pipe.recv()) is None:
+                return
+            yield index
+
     with suppress(KeyboardInterrupt, BrokenPipeError, EOFError):  # Ctrl-C reaches the parent too, which reports
         try:
             tracker = make(device)
         except Exception as error:
             pipe.send(_reason(error))
             return
-        pipe.send(NEXT)
-        while (index := pipe.recv()) is not None:
-            try:
-                _track(tracker, videos, index, store, pipe.send)
-            except CannotWriteError as error:
-                pipe.send(error)
-                return
-            pipe.send(NEXT)
+        try:
+            _track_all(tracker, videos, numbers(), store, pipe.send, batch)
+        except CannotWriteError as error:
+            pipe.send(error)
+
+
+def _track_all(
+    tracker: Tracker, videos: Videos, numbers: Iterable[int], store: Store, report: Report, batch: int
+) -> None:
+    """Track these videos and write their results; frames are reported a few times a second."""
+    if batch == 1 or not isinstance(tracker, SeqTrackTracker):
+        for index in numbers:
+            _track(tracker, videos, index, store, report)
+        return
+    frames = _Frames(report)
+    for number, name, track in track_in_slots(tracker, videos, numbers, batch=batch, progress=frames.add):
+        frames.report_now(number)
+        if isinstance(track, BrokenPipeError):  # the parent is gone
+            raise track
+        if isinstance(track, Exception):
+            report(Event("failed", number, reason=_reason(track)))
+        else:
+            _store(store, name, track, number, report)
+
+
+class _Frames:
+    """Counts tracked frames and reports them a few times a second."""
+
+    def __init__(self, report: Report, video: int = 0) -> None:
+        self.report, self.video, self.new, self.last = report, video, 0, monotonic()
+
+    def add(self, frames: int = 1) -> None:
+        self.new += frames
+        if monotonic() - self.last > 0.2:
+            self.report_now(self.video)
+
+    def report_now(self, video: int) -> None:
+        self.report(Event("frames", video, self.new))
+        self.new, self.last = 0, monotonic()
 
 
 def _track(tracker: Tracker, videos: Videos, index: int, store: Store, report: Report) -> None:
-    """Track one video and write its result; frames are reported a few times a second."""
-    new, last = 0, monotonic()
-
-    def step() -> None:
-        nonlocal new, last
-        new += 1
-        if monotonic() - last > 0.2:
-            report(Event("frames", index, new))
-            new, last = 0, monotonic()
-
+    """Track one video and write its result."""
+    frames = _Frames(report, index)
     try:
         video = videos[index]
-        track = run_tracker(tracker, video, progress=step)
+        track = run_tracker(tracker, video, progress=frames.add)
     except BrokenPipeError:  # the parent is gone
         raise
     except Exception as error:
         report(Event("failed", index, reason=_reason(error)))
         return
-    report(Event("frames", index, new))
+    frames.report_now(index)
     _store(store, video.name, track, index, report)
 
 

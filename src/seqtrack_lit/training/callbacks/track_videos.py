@@ -30,7 +30,7 @@ from seqtrack_lit.training.module import SeqTrackModule
 class TrackHeldOut(Callback):
     """Tracks videos that training never sees, in the precision of training; processes share the videos.
 
-    All videos of a process go through the network together, frame by frame.
+    The videos of a process go through the network together, frame by frame (tracking/batched.py).
 
     Args:
         videos: gives the videos when first needed; the same in all processes.
