@@ -28,8 +28,8 @@ from omegaconf import DictConfig
 from seqtrack_lit.checks import path_part, printable, whole
 from seqtrack_lit.cli.checkpoints import (
     BASELINES,
-    batch_of,
     baselines_of,
+    batch_of,
     calibration_of,
     checkpoint_of,
     devices_of,

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float64
+from jaxtyping import Bool, Float64, UInt8
 from torch import Tensor
 
 from seqtrack_lit.crops import Image
@@ -23,6 +23,7 @@ from seqtrack_lit.models.seqtrack import Prediction
 from seqtrack_lit.tracking.seqtrack import SeqTrackTracker
 from seqtrack_lit.tracking.tracker import Estimate, Track, Tracker, Videos, check_first_box, check_image, check_video
 
+Images = Sequence[UInt8[np.ndarray, "_ _ 3"]]  # of any sizes
 _READERS = 16  # threads that decode frames
 _OPEN_AHEAD = 8  # frames before the end of a video at which the next one is opened
 _MARGIN = 1e-4  # relative; measured: rounding moves probabilities by 2e-6
@@ -51,7 +52,7 @@ class BatchTracker:
         target.init(image, box_xywh)
         return target
 
-    def update(self, targets: Sequence[SeqTrackTracker], images: Sequence[Image]) -> list[Estimate]:
+    def update(self, targets: Sequence[SeqTrackTracker], images: Images) -> list[Estimate]:
         """`SeqTrackTracker.update` of each target on its image (which may be the same one), in one pass.
 
         Raises:
@@ -66,7 +67,7 @@ class BatchTracker:
         return [estimate for estimate in found if isinstance(estimate, Estimate)]
 
     @torch.inference_mode()
-    def step(self, targets: Sequence[SeqTrackTracker], images: Sequence[Image]) -> list[Estimate | ValueError]:
+    def step(self, targets: Sequence[SeqTrackTracker], images: Images) -> list[Estimate | ValueError]:
         """The same for checked images; an error of one target costs no other."""
         crops = [target.search_crop() for target in targets]
         one = self.tracker
@@ -113,7 +114,7 @@ class BatchTracker:
             self._parts, self._stacked = parts, torch.cat(parts)
         return self._stacked
 
-    def _renew(self, due: Sequence[int], targets: Sequence[SeqTrackTracker], images: Sequence[Image]) -> None:
+    def _renew(self, due: Sequence[int], targets: Sequence[SeqTrackTracker], images: Images) -> None:
         """New templates of the targets that are due, in one upload."""
         if not due:
             return
