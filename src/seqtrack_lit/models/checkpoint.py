@@ -215,9 +215,10 @@ def export_official(model: SeqTrack, path: str | Path, *, epoch: int = 500) -> N
     """
     encoder, decoder = model.encoder, model.decoder
     hindrances = {
-        f"model.encoder is a {type(encoder).__name__}, not a plain ViT": not isinstance(encoder, ViTEncoder),
+        f"model.encoder is a {type(encoder).__name__}, not a plain ViT": type(encoder) is not ViTEncoder,
         "model.encoder.joint=false": not encoder.joint,
-        "model.decoder.bidirectional=true": decoder.bidirectional,
+        "model.decoder.bidirectional=true": decoder.bidirectional and decoder.parallel is None,
+        f"model.decoder.parallel={decoder.parallel}": decoder.parallel is not None,
         f"model.decoder.past={decoder.past}": decoder.past > 0,
         "model.map_equal_widths=true": model.apply_linear and encoder.width == decoder.width,
     }

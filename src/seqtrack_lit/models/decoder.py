@@ -11,15 +11,17 @@ width, M memory tokens, V vocabulary, P past boxes.
 """
 
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol, cast, runtime_checkable
+from typing import Literal, NamedTuple, Protocol, cast, get_args, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 
-from seqtrack_lit.checks import flag, number, whole
+from seqtrack_lit.checks import flag, number, one_of, whole
 from seqtrack_lit.models.attention import Heads, attend, merge_heads, split_heads
 from seqtrack_lit.tokens import BoxTokenizer
+
+Parallel = Literal["independent", "refined"]
 
 
 class Attended(NamedTuple):
@@ -162,6 +164,8 @@ class Decoder(nn.Module):
         past: number of past boxes whose tokens stand before START, oldest first (Tab. 5).
         bidirectional: four learned queries that see each other replace the causal token sequence; all
             coordinates at once, no START, no END (Tab. 4 #2).
+        parallel: "independent": four such queries that do not see each other; "refined": the four tokens they choose
+            are read once more, seeing each other and the queries. Beyond the paper (experiments/parallel_tokens).
         init: initial weights. None is the official rule: tables and linear layers Xavier-uniform (queries, keys and
             values as one matrix), attention biases 0, torch's default for the vocabulary head and MLP biases.
     """
@@ -178,6 +182,7 @@ class Decoder(nn.Module):
         pre_norm: bool = False,
         past: int = 0,
         bidirectional: bool = False,
+        parallel: Parallel | None = None,
         init: DecoderInit | None = None,
     ) -> None:
         super().__init__()
@@ -187,20 +192,25 @@ class Decoder(nn.Module):
         flag("model.decoder", pre_norm=pre_norm, bidirectional=bidirectional)
         if width % heads:
             raise ValueError(f"model.decoder.width must be a multiple of model.decoder.heads = {heads}, got {width}")
-        if past and bidirectional:
+        if parallel is not None:
+            one_of("model.decoder", get_args(Parallel), parallel=parallel)
+        if past and (bidirectional or parallel):
             raise ValueError(
-                f"model.decoder.past = {past} needs the causal decoder: set model.decoder.bidirectional=false"
+                f"model.decoder.past = {past} needs the causal decoder: set model.decoder.bidirectional=false and "
+                "model.decoder.parallel=null"
             )
         self.tokenizer = tokenizer
         self.width = width
         self.heads = heads
         self.past = past
-        self.bidirectional = bidirectional
-        # causal: the vocabulary; bidirectional: the four queries
-        self.embedding = nn.Embedding(4 if bidirectional else tokenizer.vocab_size, width)
+        self.bidirectional = bidirectional or parallel is not None  # all coordinates at once, from four queries
+        self.parallel = parallel
+        self.refined = parallel == "refined"
+        words = tokenizer.vocab_size if not self.bidirectional else 4 + tokenizer.bins * self.refined
+        self.embedding = nn.Embedding(words, width)  # the vocabulary, or the four queries and the words to read again
         self.embedding_norm = nn.LayerNorm(width)
         self.embedding_dropout = nn.Dropout(dropout)
-        self.position = nn.Parameter(torch.zeros(1, 4 if bidirectional else 5, width))
+        self.position = nn.Parameter(torch.zeros(1, (4 + 4 * self.refined) if self.bidirectional else 5, width))
         self.past_position = nn.Parameter(torch.zeros(1, 4 * past, width)) if past else None
         self.layers = nn.ModuleList(DecoderLayer(width, heads, ffn, dropout, pre_norm) for _ in range(depth))
         self.norm = nn.LayerNorm(width)
@@ -241,9 +251,14 @@ class Decoder(nn.Module):
             memory_position: their positions, added to the keys.
             past: tokens of the past boxes, oldest first; clamped to coordinate tokens.
         """
-        prompt = self.prompt(past, len(memory))
+        prompt, keys_values = self.prompt(past, len(memory)), self._project_kv(memory, memory_position)
         tokens = prompt if self.bidirectional else torch.cat([prompt[:, :-1], inputs], dim=1)
-        states, _ = self._run_layers(tokens, self._project_kv(memory, memory_position), None, 0, weights=False)
+        if self.refined:  # the first reading is this network's own, as in tracking
+            with torch.no_grad():
+                states, _ = self._run_layers(prompt, keys_values, None, 0, weights=False)
+                chosen = self.logits(states)[..., : self.tokenizer.bins].argmax(-1)
+            tokens = torch.cat([prompt, self.read_again(chosen)], dim=1)
+        states, _ = self._run_layers(tokens, keys_values, None, 0, weights=False)
         return self.logits(states[:, 4 * self.past :])
 
     def prefill(
@@ -293,6 +308,10 @@ class Decoder(nn.Module):
         with torch.autocast(states.device.type, enabled=False):
             return nn.functional.linear(states.float(), last.weight.float(), last.bias.float())
 
+    def read_again(self, chosen: Int64[Tensor, "B 4"]) -> Int64[Tensor, "B 4"]:
+        """The tokens of the second reading, for those chosen in the first: their words stand behind the queries."""
+        return chosen + 4
+
     def prompt(self, past: Int64[Tensor, "B P 4"] | None, batch: int) -> Int64[Tensor, "B L"]:
         """The tokens a generation begins with: past boxes and START, or the four queries."""
         device = self.position.device
@@ -323,10 +342,7 @@ class Decoder(nn.Module):
         positions = torch.arange(done, done + tokens.shape[1], device=tokens.device)
         position = self.position if self.past_position is None else torch.cat([self.past_position, self.position], 1)
         position = position[:, done : done + tokens.shape[1]]
-        attn_mask = None
-        if not self.bidirectional:
-            seen = torch.arange(self.sequence_length if cache else tokens.shape[1], device=tokens.device)
-            attn_mask = seen <= positions[:, None]
+        attn_mask = self.visible(positions, self.sequence_length if cache else tokens.shape[1])
         x = self.embedding_dropout(self.embedding_norm(self.embedding(tokens)))
         attention: list[tuple[Tensor, Tensor]] = []
         for i, layer in enumerate(self.layers):
@@ -334,6 +350,15 @@ class Decoder(nn.Module):
             if weights:
                 attention.append((cross, own))
         return self.norm(x), attention
+
+    def visible(self, positions: Int64[Tensor, "L"], keys: int) -> Bool[Tensor, "L {keys}"] | None:
+        """Which of the first tokens of a sequence those at `positions` see; None: all of them."""
+        seen = torch.arange(keys, device=positions.device)
+        if not self.bidirectional:
+            return seen <= positions[:, None]
+        if self.parallel is None:
+            return None
+        return (seen == positions[:, None]) | (positions[:, None] >= 4)
 
     @torch.no_grad()
     def _initialise(self) -> None:

@@ -29,6 +29,7 @@ CLASSES = (
     "seqtrack_lit.models.decoder.Decoder",
     "seqtrack_lit.models.encoder.ViTEncoder",
     "seqtrack_lit.models.two_stage_encoder.TwoStageEncoder",
+    "seqtrack_lit.models.cached_encoder.CachedEncoder",
     "seqtrack_lit.models.timm_encoder.TimmEncoder",
 )
 _LARGEST_SIDE = 2048  # pixels of a crop, and

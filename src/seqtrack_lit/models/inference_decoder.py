@@ -100,13 +100,16 @@ class InferenceDecoder:
         done, bidirectional = state.keys[0].shape[2], self.decoder.bidirectional
         now = slice(done, done + tokens.shape[1])
         x = F.embedding(tokens, self.table)
+        mask = None
+        if tokens.shape[1] > 1 and done == 0:  # later tokens see all before them
+            mask = self.decoder.visible(torch.arange(tokens.shape[1], device=tokens.device), tokens.shape[1])
         for i in range(len(self.layers)):
-            x = self._layer(x, i, state, now, causal=not bidirectional and tokens.shape[1] > 1)
+            x = self._layer(x, i, state, now, mask)
         x = self.decoder.norm(x[:, -4 if bidirectional else -1 :])
         return self.decoder.logits(x), None
 
     def _layer(
-        self, x: Float[Tensor, "B L D"], number: int, state: InferenceDecoderState, now: slice, *, causal: bool
+        self, x: Float[Tensor, "B L D"], number: int, state: InferenceDecoderState, now: slice, mask: Tensor | None
     ) -> Float[Tensor, "B L D"]:
         qkv_weight, qkv_position, query_position, layer = self.layers[number]
         heads, before = self.decoder.heads, layer.pre_norm
@@ -117,8 +120,7 @@ class InferenceDecoder:
             keys = torch.cat([state.keys[number], keys], dim=2)
             values = torch.cat([state.values[number], values], dim=2)
         state.keys[number], state.values[number] = keys, values
-        attn_mask = torch.ones(x.shape[1], x.shape[1], dtype=torch.bool, device=x.device).tril() if causal else None
-        outputs, _ = attend(queries, keys, values, attn_mask=attn_mask)
+        outputs, _ = attend(queries, keys, values, attn_mask=mask)
         x = x + layer.self_attention.out(merge_heads(outputs))
         y = layer.norm2(x) if before else (x := layer.norm1(x))
         queries = F.linear(y, layer.cross_attention.query.weight) + query_position[now]

@@ -229,13 +229,18 @@ class SeqTrack(nn.Module):
             step = partial(decoder.decode_step, state=inference_state)
         chosen: list[_Token] = []
         attended: list[Attended] = []
-        while len(chosen) < 4:  # causal: four steps of one token; bidirectional: one step of four
+        refined = self.decoder.refined
+        while len(chosen) < (8 if refined else 4):  # causal: steps of one token; bidirectional, parallel: of four
             logits, weights = step(tokens)
             for next_logits in logits.unbind(1):
-                wanted = forced[len(chosen)] if len(chosen) < len(forced) else None
-                chosen.append(self._choose(next_logits, len(chosen), hann_window, wanted))
-            attended += [] if weights is None else [weights]
+                place = len(chosen) % 4
+                wanted = forced[place] if place < len(forced) else None
+                chosen.append(self._choose(next_logits, place, hann_window, wanted))
+            attended = attended[: 0 if refined else None] + ([] if weights is None else [weights])
             tokens = chosen[-1].token[:, None]
+            if refined:
+                tokens = self.decoder.read_again(torch.stack([one.token for one in chosen[-4:]], dim=1))
+        chosen = chosen[-4:]
         box_tokens = torch.stack([one.token for one in chosen], dim=1)
         return Prediction(
             tokens=box_tokens,

@@ -40,7 +40,7 @@ _GONE = ("logger=csv", "logger=none")
 # Names of run.json.
 METADATA = {"which": "eval_checkpoint", "budget": "length"}
 # Keys that came later, with the value by which runs without them were trained.
-ADDED: dict[str, Any] = {"train.compile": False}
+ADDED: dict[str, Any] = {"train.compile": False, "model.decoder.parallel": None}
 # `_target_`s: classes that have another name, then modules that lie elsewhere.
 CLASSES = {
     "seqtrack_lit.models.split_encoder.SplitEncoder": "seqtrack_lit.models.two_stage_encoder.TwoStageEncoder",

@@ -177,15 +177,17 @@ class SeqTrackModule(LightningModule):
         if features is None:
             features = self._features(net, batch)
         logits = net.logits(features, inputs, self._past(net, batch))
-        tokens = token_loss(logits.tokens, batch.box, tokenizer, end_weight=self.end_weight, soft_bins=self.soft_bins)
+        weights = {"end_weight": self.end_weight, "soft_bins": self.soft_bins}
+        readings = list(torch.split(logits.tokens, 4, dim=1)) if net.decoder.refined else [logits.tokens]
+        losses = [token_loss(one, batch.box, tokenizer, **weights) for one in readings]
         names = COORDINATES[tokenizer.order]
-        parts = {f"loss_{name}": loss for name, loss in zip(names, tokens.tokens, strict=False)}
-        total = tokens.total
+        parts = {f"loss_{name}": loss for name, loss in zip(names, losses[-1].tokens, strict=False)}
+        total = torch.stack([one.total for one in losses]).mean()
         if logits.dense is not None and self.dense_weight:
             parts["loss_dense"] = dense_loss(logits.dense, batch.box)
             total = total + self.dense_weight * parts["loss_dense"]
         parts = {name: part.detach() for name, part in parts.items()}
-        return {"loss": total, **parts, "samples": tokens.samples}
+        return {"loss": total, **parts, "samples": torch.stack([one.samples for one in losses]).mean(0)}
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Loss of a batch."""
