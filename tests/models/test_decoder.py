@@ -153,3 +153,22 @@ def test_logits_in_bfloat16_are_told_apart(how):
         logits = net(WORDS, MEMORY.to(dtype), POSITION.to(dtype))
     assert logits.dtype == torch.float32
     assert logits.argmax(-1).unique().tolist() == [21]
+
+
+def test_independent_queries_see_only_themselves():
+    """Another query changes its own logits alone; of the refined decoder, all of the second reading's."""
+    for parallel, later in (("independent", 0), ("refined", 4)):
+        net = decoder(parallel=parallel)
+        memory, position = torch.randn(1, 6, net.width), torch.zeros(1, 6, net.width)
+        before = net(torch.zeros(1, 5, dtype=torch.long), memory, position)
+        assert before.shape == (1, 4 + later, net.tokenizer.vocab_size)
+        with torch.no_grad():
+            net.embedding.weight[2, 0] += 1  # all alike would be normed away
+        after = net(torch.zeros(1, 5, dtype=torch.long), memory, position)
+        changed = (after - before).abs().amax(-1)[0] > 1e-6
+        assert changed.tolist() == [False, False, True, False] + [True] * later
+
+
+def test_parallel_has_no_past():
+    with pytest.raises(ValueError, match="past = 2 needs the causal decoder"):
+        decoder(parallel="refined", past=2)

@@ -20,7 +20,7 @@ def one_by_one(net, templates, search, window, past):
     likelihoods = []
     for position in range(4):
         logits = net(templates, search, inputs, past).tokens
-        last = logits[:, position] if net.decoder.bidirectional else logits[:, -1]
+        last = logits[:, position - 4] if net.decoder.bidirectional else logits[:, -1]
         probabilities = last.float().softmax(-1)[:, : net.tokenizer.bins]
         if window is not None and position in net.tokenizer.window_positions:
             probabilities = probabilities.double() * window
@@ -34,6 +34,9 @@ def check(net, inputs, windowed, batch=2):
     templates, search, past = inputs(net, batch)
     window = net.tokenizer.hann_window() if windowed else None
     with torch.no_grad():
+        if net.decoder.refined:  # the first reading of tracking is windowed, that of training is not
+            window = None
+        windowed = window is not None
         tokens, likelihoods = one_by_one(net, templates, search, window, past)
     fast = InferenceDecoder(net.decoder, net.memory_position)
     for reader in (None, fast):
@@ -72,6 +75,10 @@ VARIANTS = {
     "separate": {"encoder": {"joint": False}, "memory": "both"},
     "separate bidirectional": {"encoder": {"joint": False}, "memory": "both", "decoder": {"bidirectional": True}},
     "3 layers": {"decoder": {"depth": 3}},
+    "independent": {"decoder": {"parallel": "independent"}},
+    "independent, pre-norm": {"decoder": {"parallel": "independent", "pre_norm": True}},
+    "refined": {"decoder": {"parallel": "refined"}},
+    "refined, pre-norm, 3 layers": {"decoder": {"parallel": "refined", "pre_norm": True, "depth": 3}},
 }
 
 

@@ -36,7 +36,9 @@ def trainer(folder: Path, length: TrainingLength, **settings: Any) -> Trainer:
 
 @pytest.mark.parametrize("size", [1, 2, 3])
 @pytest.mark.parametrize(
-    "settings", [{}, {"order": "whcxcy"}, {"order": "xyxy"}, {"bidirectional": True}, {"past": 2}], ids=str
+    "settings",
+    [{}, {"order": "whcxcy"}, {"order": "xyxy"}, {"bidirectional": True}, {"past": 2}, {"parallel": "refined"}],
+    ids=str,
 )
 def test_steps_of_every_kind_of_model(
     make_net: Callable[..., SeqTrack], squares: Any, settings: dict[str, Any], size: int
