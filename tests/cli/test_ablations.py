@@ -47,10 +47,15 @@ ROWS: dict[str, dict[str, Any]] = {
     "memory_mean": {"model.memory": "mean"},
     "likelihood_update": {"model.encoder.templates": 2, "tracker.update": "likelihood"},
     "temporal": {"model.decoder.past": 4},
+    # beyond the paper
+    "cached": {"model.encoder._target_": "seqtrack_lit.models.cached_encoder.CachedEncoder"},
+    "independent": {"model.decoder.parallel": "independent"},
+    "refined": {"model.decoder.parallel": "refined"},
 }
 SWEEPS = {
     "tab4_ablations": {"ablation": list(ROWS)[:8], "seed": ["0", "1", "2"]},
     "tab5_temporal": {"ablation": ["baseline", "temporal"], "seed": ["0", "1", "2"]},
+    "faster": {"ablation": ["baseline", "cached", "independent", "refined"], "seed": ["0", "1", "2"]},
     "fig6_bins": {
         "ablation": ["baseline"], "tokenizer.bins": ["16", "32", "64", "128", "256", "512"], "seed": ["0", "1", "2"],
     },
@@ -163,7 +168,7 @@ def test_full_size(row: str) -> None:
     changes = ROWS[row]
     assert net.templates == changes.get("model.encoder.templates", 1)
     assert net.encoder.joint is changes.get("model.encoder.joint", True)
-    assert net.decoder.bidirectional is changes.get("model.decoder.bidirectional", False)
+    assert net.decoder.bidirectional is bool({"model.decoder.bidirectional", "model.decoder.parallel"} & changes.keys())
     assert net.past == config.data.frame_sampling.past == changes.get("model.decoder.past", 0)
     assert net.tokenizer.order == net.decoder.tokenizer.order == changes.get("tokenizer.order", "cxcywh")
     memory = {"search": 256, "both": 512, "mean": 1}[changes.get("model.memory", "search")]
@@ -200,9 +205,9 @@ def test_a_row_learns_and_tracks(row: str) -> None:
     assert np.flatnonzero(naive.updated).tolist() == ([5, 10] if net.templates == 2 else [])
 
 
-@pytest.mark.parametrize(("row", "rounds"), [("baseline", 4), ("bidirectional", 1), ("temporal", 4)])
+@pytest.mark.parametrize(("row", "rounds"), [("baseline", 4), ("bidirectional", 1), ("temporal", 4), ("refined", 2)])
 def test_rounds_of_the_decoder(row: str, rounds: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A sequence takes a round of the decoder for each token; bidirectional decoding a single one."""
+    """A sequence takes a round of the decoder for each token; bidirectional decoding a single one, refined two."""
     net, data, _ = small(row)
     batch, step, calls = next(iter(data.train_dataloader())), net.decoder.decode_step, []
 
@@ -212,8 +217,9 @@ def test_rounds_of_the_decoder(row: str, rounds: int, monkeypatch: pytest.Monkey
 
     monkeypatch.setattr(net.decoder, "decode_step", counted)
     SeqTrackModule(net, optim=AdamWSettings(), length=TrainingLength(8, 4, 4)).predict(batch)
-    first = {"baseline": 1, "bidirectional": 4, "temporal": 17}[row]  # temporal: 4 boxes x 4 tokens and START
-    assert calls == [first, 1, 1, 1][:rounds]
+    # temporal: 4 boxes x 4 tokens and START
+    first = {"baseline": 1, "bidirectional": 4, "temporal": 17, "refined": 4}[row]
+    assert calls == [first, *([4] if row == "refined" else [1, 1, 1])][:rounds]
 
 
 def test_separate_search_features_know_nothing_of_the_template() -> None:

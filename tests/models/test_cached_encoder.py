@@ -27,10 +27,12 @@ def encoder() -> CachedEncoder:
 @torch.no_grad()
 def test_cached_equals_uncached_to_the_last_bit(encoder: CachedEncoder) -> None:
     templates, search = images()
-    cache = torch.cat([encoder.cache(templates[:, :1]), encoder.cache(templates[:, 1:])], dim=1)  # taken one by one
-    assert cache.shape == (1, 2, 3, 2, 16, 16)
-    assert torch.equal(encoder.search_features_from(cache, search), encoder.search_features(templates, search))
-    assert torch.equal(encoder(templates, search)[:, :36], encoder.search_features(templates, search))
+    one_by_one = [encoder.prepare_templates(templates[:, :1]), encoder.prepare_templates(templates[:, 1:])]
+    prepared = torch.cat(one_by_one, dim=1)
+    assert prepared.shape == (1, 2 * 16, 2 * 3 + 1, 16)
+    for search_only in (True, False):
+        cached = encoder.features(prepared, search, search_only=search_only)
+        assert torch.equal(cached, encoder(templates, search)[:, : cached.shape[1]])
 
 
 @torch.no_grad()
