@@ -91,7 +91,7 @@ class CapturedGeneration:
 
 
 class _Graph(NamedTuple):
-    """A recorded graph with the tensors it reads and writes; `copied` is the tensor of prepared templates last copied."""
+    """A recorded graph with the tensors it reads and writes; `copied` holds the prepared templates last copied."""
 
     graph: torch.cuda.CUDAGraph
     prepared: Tensor
