@@ -1,6 +1,7 @@
 """A real browser for tests of pages: the Chromium that is installed, driven by Playwright."""
 
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -45,4 +46,12 @@ def opened(
         page.goto(address.resolve().as_uri() if isinstance(address, Path) else address)
         yield page
         browser.close()
-    assert heard == []
+    assert not heard, heard
+
+
+def until(page: Any, expression: str, seconds: float = 20) -> None:
+    """Wait until a JavaScript expression is true; also on pages whose policy forbids eval."""
+    end = time.monotonic() + seconds
+    while not page.evaluate(expression):
+        assert time.monotonic() < end, f"{expression} did not become true"
+        page.wait_for_timeout(20)

@@ -28,8 +28,8 @@ Merge = Callable[[Track, Track], Boxes]
 class Runs:
     """Tracks of a clip from any frame in either direction, kept on disk."""
 
-    def __init__(self, video: Video, cache: Path, tracker: SeqTrackTracker) -> None:
-        self.video, self.cache, self.tracker = video, cache, tracker
+    def __init__(self, video: Video, cache: Path, tracker: SeqTrackTracker, share: float) -> None:
+        self.video, self.cache, self.tracker, self.share = video, cache, tracker, share
 
     def __call__(self, start: int, step: int, template: int | None = None) -> Track:
         """Frames start, start + step ... to the clip's end on that side, in order of time.
@@ -50,7 +50,23 @@ class Runs:
             path.parent.mkdir(parents=True, exist_ok=True)
             np.savez(path, boxes=np.array(boxes)[::step], confidences=np.array(confidences)[::step])
         kept = np.load(path)
-        return kept["boxes"], kept["confidences"]
+        return self._calibrated(kept["boxes"], start), kept["confidences"]
+
+    def _calibrated(self, boxes: Boxes, start: int) -> Boxes:
+        """The boxes moved and scaled by a share of what the tracker's own box of the start lacks."""
+        if not self.share:
+            return boxes
+        given, path = self.video.boxes[start], self.cache / f"{self.video.name}_{start}_own.npy"
+        if not path.is_file():
+            self.tracker.init(self.video.frames[start], given)
+            np.save(path, self.tracker.update(self.video.frames[start]).box_xywh)
+        own, wanted, shapes = _shape(np.load(path)[None]), _shape(given[None]), _shape(boxes)
+        lacks = np.repeat(self.share * (wanted - own), len(boxes), axis=0)
+        lacks[:, :2] *= np.exp(shapes[:, 2:] - own[:, 2:])
+        moved = _boxes(shapes + lacks)
+        kept = (boxes == given).all(1)
+        moved[kept] = boxes[kept]
+        return moved
 
 
 def _mix(a: Boxes, b: Boxes, share: Float64[np.ndarray, "N"]) -> Boxes:
@@ -173,6 +189,12 @@ def merged(runs: Runs, anchors: list[int], merge: Merge, *, first: bool) -> Boxe
     return boxes
 
 
+def _passages(overlaps: Float64[np.ndarray, "N"], length: int) -> Float64[np.ndarray, "N"]:
+    """The mean overlap of the frames around each one."""
+    counts = np.convolve(np.ones(len(overlaps)), np.ones(length), mode="same")
+    return np.convolve(overlaps, np.ones(length), mode="same") / counts
+
+
 def main() -> None:
     """Print a table."""
     parser = argparse.ArgumentParser()
@@ -182,10 +204,12 @@ def main() -> None:
     parser.add_argument("--most", type=int, default=20)
     parser.add_argument("--merges", nargs="*", default=list(MERGES))
     parser.add_argument("--first", action="store_true", help="keep the template of the first box")
+    parser.add_argument("--share", type=float, default=0.0, help="of the tracker's own error in the start frame")
+    parser.add_argument("--passage", type=int, default=1, help="frames over which the annotator judges")
     given = parser.parse_args()
     torch.set_num_threads(1)
     index, tracker = folder(given.clips), load_seqtrack(device="cpu")
-    clips = [Runs(index[i], given.cache, tracker) for i in range(len(index))]
+    clips = [Runs(index[i], given.cache, tracker, given.share) for i in range(len(index))]
     frames = sum(len(one.video) for one in clips)
     print(f"{len(clips)} clips, {frames} frames")
     for name in given.merges:
@@ -197,8 +221,9 @@ def main() -> None:
         ]
         for _ in range(given.most + 1):
             history.append(float(np.mean([one.mean() for one in overlaps])))
-            which = int(np.argmin([one.min() for one in overlaps]))
-            anchors[which] = sorted({*anchors[which], int(overlaps[which].argmin())})
+            judged = [_passages(one, given.passage) for one in overlaps]
+            which = int(np.argmin([one.min() for one in judged]))
+            anchors[which] = sorted({*anchors[which], int(judged[which].argmin())})
             overlaps[which] = iou(
                 merged(clips[which], anchors[which], MERGES[name], first=given.first), clips[which].video.boxes
             )

@@ -5,6 +5,8 @@
     seqtrack-track source=FOLDER_OF_IMAGES boxes=[[10,20,30,40],[90,60,25,25]] baseline=csrt
     seqtrack-track source=clip.mp4 box=[120,80,64,48] start=500 end=900 stride=2 preview=true
     seqtrack-track source=clip.mp4 corrections=clip.csv export=[mot,coco,cvat,yolo]
+    seqtrack-track source=clip.mp4 ui=true        a page on this machine: draw boxes, track, correct, export
+    seqtrack-track source=clip.mp4 select=true    the same to draw the first boxes only
     seqtrack-track source=0 box=[300,200,80,80] checkpoint=FILE frames=500
     seqtrack-track source=rtsp://CAMERA/1 box=[300,200,80,80] checkpoint=FILE frames=500
     seqtrack-track source=clip.mp4 box=[120,80,64,48] masks=alpha_refine mask_checkpoint=FILE
@@ -20,6 +22,10 @@ writes such files. With masks=rectangle|alpha_refine|sam2 the video shows masks,
 an indexed PNG a frame, <source>_tracked_masks.json COCO's results with run lengths.
 """
 
+import os
+import sys
+import webbrowser
+from collections.abc import Callable
 from dataclasses import replace
 from itertools import chain, zip_longest
 from pathlib import Path
@@ -37,6 +43,7 @@ from seqtrack_lit.masks import check_masks
 if TYPE_CHECKING:
     from seqtrack_lit.crops import Image
     from seqtrack_lit.data.sets.exchange import TargetBoxes
+    from seqtrack_lit.tracking.output import TrackFiles
     from seqtrack_lit.tracking.source import Source
 
 FRAME_FOLDERS = ("img", "imgs", "frames", "images", "jpg", "jpeg", "png", "color", "rgb")
@@ -63,14 +70,60 @@ def body(config: DictConfig) -> None:
     base = Path(config.out).expanduser() / f"{name_of(config.source, source.name)}_tracked"
     _require_unclaimed(base, config.source)
     targets = targets_of(config, boxes, source, first)
+    where = where_of(config.source)
+    if config.ui:
+        _serve(config, source, base, targets, where)
+        return
+    if config.select:
+        targets = _selected(source, first, base)
     if not targets:
         raise ValueError(_ask_for_box(first, base))
     source.frames = chain([first], source.frames)
     try:
-        files = track(config, source, targets, base, where_of(config.source))
+        files = track(config, source, targets, base, where)
     finally:
         _tell(source)
     print(printable(files.summary()), flush=True)
+
+
+def _serve(config: DictConfig, source: "Source", base: Path, targets: "list[TargetBoxes]", where: str) -> None:
+    """The page on this machine, until Ctrl-C."""
+    from seqtrack_lit.cli.track_page import Page
+    from seqtrack_lit.tracking.source import open_source
+
+    if source.again is None:
+        raise ValueError("ui=true needs a file or a folder; frames of a camera or a stream come once: record it first")
+
+    def again(given: "list[TargetBoxes]", watch: "Callable[[TrackFiles], None]") -> "TrackFiles":
+        anew = open_source(
+            config.source, rate=config.rate, start=config.start, end=_end_of(config), stride=config.stride
+        )
+        return track(config, anew, given, base, where, watch)
+
+    page = Page(source, base, targets, again)
+    print(f"Open {page.address} in a browser on this machine; Ctrl-C ends it", flush=True)
+    page.serve()
+
+
+def _selected(source: "Source", first: "Image", base: Path) -> "list[TargetBoxes]":
+    """Targets drawn in the first frame, in the browser.
+
+    Raises:
+        ValueError: there is no display, or no browser.
+    """
+    from seqtrack_lit.cli.track_page import Page
+
+    if sys.platform == "linux" and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
+        raise ValueError(
+            "select=true opens a browser, and there is no display here; give box=[x,y,w,h], or ui=true and open the "
+            "printed address through ssh -L PORT:127.0.0.1:PORT"
+        )
+    page = Page(replace(source, again=source.again or [first]), base, [], None)
+    if not webbrowser.open(page.address):
+        raise ValueError("select=true: no browser could be opened; give box=[x,y,w,h]")
+    print(f"Draw the targets in the browser ({page.address})", flush=True)
+    page.serve()
+    return page.targets()
 
 
 def _end_of(config: DictConfig) -> int | None:

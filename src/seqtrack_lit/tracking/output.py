@@ -20,7 +20,7 @@ from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeRemainin
 from seqtrack_lit.checks import printable
 from seqtrack_lit.crops import Image
 from seqtrack_lit.data.sets.exchange import Clip, TargetBoxes, export
-from seqtrack_lit.files import remove_leftovers, write_atomic
+from seqtrack_lit.files import remove_leftovers, replacing
 from seqtrack_lit.masks.output import MaskWriter
 from seqtrack_lit.masks.refiner import Refined
 from seqtrack_lit.pictures import COLORS, draw_boxes, draw_masks
@@ -154,8 +154,9 @@ class TrackFiles:
             except OSError as caught:
                 failure = failure or caught
         rows = self.rows
-        lines = (_lines(self.numbers[place], frame) for place, frame in enumerate(rows))
-        write_atomic(self._path(".csv"), "".join((_HEAD, *lines)))  # without half a frame
+        with replacing(self._path(".csv")) as path, path.open("w", encoding="utf-8") as table:  # without half a frame
+            table.write(_HEAD)
+            table.writelines(_lines(self.numbers[place], frame) for place, frame in enumerate(rows))
         self._save_facts(finished=not (error or failure))
         if self.frames and self.drawn:
             targets = [self.boxes_of(target, rows) for target in range(len(self.labels))]
@@ -194,7 +195,10 @@ class TrackFiles:
         return [*(round(float(v), 4) for v in estimate.box_xywh), confidence, float(lost)]
 
     def _save_facts(self, *, finished: bool) -> None:
-        write_atomic(self._path(".json"), json.dumps(self._facts(finished=finished), indent=1, allow_nan=False) + "\n")
+        parts = json.JSONEncoder(indent=1, allow_nan=False).iterencode(self._facts(finished=finished))
+        with replacing(self._path(".json")) as path, path.open("w", encoding="utf-8") as file:
+            file.writelines(parts)  # hours of numbers as one text would take memory that hours of tracking do not
+            file.write("\n")
 
     def _path(self, suffix: str) -> Path:
         return self.base.with_name(self.base.name + suffix)
