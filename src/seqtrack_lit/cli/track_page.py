@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from seqtrack_lit.tracking.source import Source
 
 _LARGEST = 100_000  # bytes of a request
+_POLICY = "default-src 'self'; img-src 'self' data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
 _MOST_TARGETS = 50
 Track = Callable[[list[TargetBoxes], Callable[["TrackFiles"], None]], "TrackFiles"]
 
@@ -226,7 +227,7 @@ class _Handler(BaseHTTPRequestHandler):
         headers = {
             "Content-Type": kind, "Content-Length": str(len(content)), "Cache-Control": "no-store",
             "Referrer-Policy": "no-referrer", "X-Content-Type-Options": "nosniff", "X-Frame-Options": "DENY",
-            "Content-Security-Policy": "default-src 'self'; img-src 'self' data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'",
+            "Content-Security-Policy": _POLICY,
         }  # fmt: skip
         for name, value in headers.items():
             self.send_header(name, value)
