@@ -23,6 +23,19 @@ Padding = Literal["exact", "official"]
 _LARGEST_SIDE = 30_000  # pixels: 2.7 GB; five times a target that fills a picture of 8K has 28,800
 
 
+@dataclass(frozen=True, eq=False)
+class Reduced:
+    """An image decoded at a part of its size.
+
+    pixels: RGB; pixel (i, j) shows the image from row i * factor and column j * factor on, `factor` rows and columns.
+    shape: height, width and channels of the whole image.
+    """
+
+    pixels: Image
+    factor: int
+    shape: tuple[int, int, int]
+
+
 @dataclass(frozen=True)
 class Crop:
     """A window of `side` x `side` image pixels around `center` (x, y), shown as `size` x `size` pixels."""
@@ -57,12 +70,25 @@ class Crop:
         return self.size / self.side
 
     def cut(
-        self, image: Image, *, padding: Padding = "exact", mirrored: bool = False
+        self, image: Image | Reduced, *, padding: Padding = "exact", mirrored: bool = False
     ) -> UInt8[np.ndarray, "size size 3"]:
-        """The window's pixels, resized bilinearly; see `cut_window`."""
+        """The window's pixels, resized bilinearly; see `cut_window`. Of a reduced image without its `padding`."""
         # Python's round is half-to-even, as in the official code.
         x1, y1 = (round(c - self.side * 0.5) for c in self.center)
+        if isinstance(image, Reduced):
+            return self._cut_reduced(image, x1, y1, mirrored)
         return cut_window(image, (x1, y1, self.side, self.side), self.size, padding, mirrored)
+
+    def _cut_reduced(self, image: Reduced, x1: int, y1: int, mirrored: bool) -> UInt8[np.ndarray, "size size 3"]:
+        """The window whose corner lies at whole image pixels, out of a reduced image."""
+        step = self.side / self.size  # image pixels of a crop pixel
+        x, y, along = x1 + step / 2, y1 + step / 2, step  # the middle of the first crop pixel
+        if mirrored:
+            x, along = image.shape[1] - x, -step
+        matrix = np.array([[along, 0, x], [0, step, y]]) / image.factor
+        matrix[:, 2] -= 0.5  # OpenCV's pixels have whole numbers in their middle
+        flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+        return np.asarray(cv2.warpAffine(image.pixels, matrix, (self.size, self.size), flags=flags), np.uint8)
 
     def to_crop(
         self, boxes_xywh: Float64[np.ndarray, "rows 4"], normaliser: Normaliser = "S-1"

@@ -8,9 +8,9 @@ silently. Every random number comes from a generator that is passed in.
 import math
 import os
 import random
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol, get_args, runtime_checkable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal, NamedTuple, Protocol, get_args, runtime_checkable
 
 import cv2
 import numpy as np
@@ -19,8 +19,9 @@ from jaxtyping import Float32, Float64, UInt8
 from torch import Tensor
 
 from seqtrack_lit.checks import number, one_of, whole
-from seqtrack_lit.crops import Crop, Image, Normaliser, Padding
+from seqtrack_lit.crops import Crop, Image, Normaliser, Padding, Reduced
 
+Decode = Literal["exact", "fast"]
 CropImage = UInt8[np.ndarray, "S S 3"]
 Box = Float64[np.ndarray, "4"]  # image box xywh, pixels
 ImageBoxes = Float64[np.ndarray, "rows 4"]
@@ -143,6 +144,8 @@ class CropSettings:
         search_factor, template_factor: side of the region in image pixels over sqrt(w * h) of its box.
         normaliser: see `Crop.to_crop`.
         padding: see `Crop.cut`.
+        decode: "exact" decodes JPEGs whole. "fast" uses libjpeg's fast transforms and decodes a frame at a half, a
+            quarter or an eighth where its crops shrink it as much: about 1 grey level off, and smoother.
     """
 
     search_size: int = 256
@@ -151,6 +154,7 @@ class CropSettings:
     template_factor: float = 4.0
     normaliser: Normaliser = "S-1"
     padding: Padding = "exact"
+    decode: Decode = "exact"
 
     def __post_init__(self) -> None:
         group = "data.crops"
@@ -158,6 +162,7 @@ class CropSettings:
         number(group, above=True, search_factor=self.search_factor, template_factor=self.template_factor)
         one_of(group, get_args(Normaliser), normaliser=self.normaliser)
         one_of(group, get_args(Padding), padding=self.padding)
+        one_of(group, get_args(Decode), decode=self.decode)
 
     def search(self, around: Box) -> Crop:
         """The search region around a box (jittered, or of the frame before)."""
@@ -167,7 +172,11 @@ class CropSettings:
         """The region of a template."""
         return Crop.around(box, factor=self.template_factor, size=self.template_size)
 
-    def cut(self, crop: Crop, image: Image, *, mirrored: bool = False) -> CropImage:
+    def reduction(self, crops: Sequence[Crop]) -> int:
+        """By how much a frame may be reduced so that none of these crops of it is stretched: 1, 2, 4 or 8."""
+        return next(factor for factor in (8, 4, 2, 1) if factor == 1 or all(c.side >= factor * c.size for c in crops))
+
+    def cut(self, crop: Crop, image: Image | Reduced, *, mirrored: bool = False) -> CropImage:
         """The pixels of a region, [size, size, 3]; mirrored: a region of the mirrored image.
 
         Raises:
@@ -189,11 +198,13 @@ class SharedAugmentation(NamedTuple):
     grayscale: bool
     flip: bool
 
-    def image(self, image: Image) -> Image:
+    def image(self, image: Image | Reduced) -> Image | Reduced:
         """The frame, in grey where that was drawn. It is mirrored when a region is cut (`CropSettings.cut`)."""
         if not self.grayscale:
             return image
-        return np.asarray(cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB))
+        colours = image.pixels if isinstance(image, Reduced) else image
+        grey = np.asarray(cv2.cvtColor(cv2.cvtColor(colours, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB))
+        return replace(image, pixels=grey) if isinstance(image, Reduced) else grey
 
     def boxes(self, boxes: ImageBoxes, width: int, offset: float = 0.0) -> ImageBoxes:
         """The boxes in that frame: x' = width - offset - x - w; y, w and h stay.

@@ -20,7 +20,7 @@ from jaxtyping import Bool, Float32, Float64, Int64, Integer
 from torch import Tensor
 
 from seqtrack_lit.checks import whole
-from seqtrack_lit.crops import Crop, Image
+from seqtrack_lit.crops import Crop, Image, Reduced
 from seqtrack_lit.data.samples.augment import (
     Augmentation,
     Box,
@@ -32,7 +32,7 @@ from seqtrack_lit.data.samples.augment import (
 )
 from seqtrack_lit.data.samples.batch import Sample, to_chw
 from seqtrack_lit.data.samples.past import Past, PastErrors, onto
-from seqtrack_lit.data.video.sequence import Frames, Video
+from seqtrack_lit.data.video.sequence import Frames, ReducibleFrames, Video
 
 REACH = 400  # frames between the first frame drawn and any other of a sample (official max_interval)
 ATTEMPTS = 30  # samples drawn in place of one that cannot be made, before giving up
@@ -290,16 +290,22 @@ class TrainingSamples(torch.utils.data.Dataset[tuple[Sample, list[str]]]):
             dataset=torch.tensor(plan.source),
         )
 
-    def _read(self, plan: Plan) -> dict[int, Image]:
+    def _read(self, plan: Plan) -> dict[int, Image | Reduced]:
         """The frames of a sample by number."""
         frames = self.videos[plan.source].frames(plan.video)
-        return {t: frames[t] for t in dict.fromkeys(plan.frames)}
+        if self.crops.decode == "exact" or not isinstance(frames, ReducibleFrames):
+            return {t: frames[t] for t in dict.fromkeys(plan.frames)}
+        *earlier, last = plan.frames
+        regions: dict[int, list[Crop]] = {last: [self.crops.search(plan.around)]}
+        for t in earlier:
+            regions.setdefault(t, []).append(self.crops.template(plan.boxes[t]))
+        return {t: frames.reduced(t, self.crops.reduction(crops)) for t, crops in regions.items()}
 
     def _cut(
         self,
         region: Callable[[Box], Crop],
         boxes: ImageBoxes,
-        image: Image,
+        image: Image | Reduced,
         shared: SharedAugmentation,
         colors: Callable[[CropImage], CropImage],
         rng: np.random.Generator,

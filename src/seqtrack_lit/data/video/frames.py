@@ -15,7 +15,7 @@ from jaxtyping import Int32, Shaped, UInt8
 from PIL import Image as Pillow
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
-from seqtrack_lit.crops import Image
+from seqtrack_lit.crops import Image, Reduced
 from seqtrack_lit.data.video.sequence import Frames
 from seqtrack_lit.files import read_bytes
 
@@ -112,15 +112,19 @@ def read_image(path: str | Path, shown: Range | None = None) -> Image:
     return to_rgb8(values, shown or value_range([values]))
 
 
-def _read(path: str | Path) -> Shaped[np.ndarray, "..."]:
-    """The values of an image as they are stored: [H W 3] in RGB order, or [H W]."""
+def _bytes(path: str | Path) -> bytes:
     try:
-        data = read_bytes(Path(path), largest=_LARGEST)  # and not cv2.imread, which fails silently, dislikes some names
+        return read_bytes(Path(path), largest=_LARGEST)  # and not cv2.imread, which fails silently, dislikes some names
     except OSError as error:
         raise ValueError(
             f"cannot read image {path}: {error.strerror or 'No such file or directory'}; the frame belongs to an "
             "annotated video, so the download or the unpacking is incomplete: unpack it again"
         ) from error
+
+
+def _read(path: str | Path) -> Shaped[np.ndarray, "..."]:
+    """The values of an image as they are stored: [H W 3] in RGB order, or [H W]."""
+    data = _bytes(path)
     jpeg = _decode_jpeg(data, path)
     if jpeg is not None:
         return jpeg
@@ -139,16 +143,39 @@ def _read(path: str | Path) -> Shaped[np.ndarray, "..."]:
     return np.asarray(values)
 
 
-def _decode_jpeg(data: bytes, path: str | Path) -> Image | None:
-    """An ordinary JPEG, bit for bit as OpenCV decodes it and in half the time; None: another kind, or a damaged one."""
+def _jpeg_size(data: bytes, path: str | Path) -> tuple[int, int] | None:
+    """Height and width of a JPEG in grey or colour that is shown as it is stored; None: another kind."""
     if not data.startswith(b"\xff\xd8\xff") or b"Exif\0\0" in data:  # OpenCV turns the image as its Exif says
         return None
     try:
         height, width, colours, _ = simplejpeg.decode_jpeg_header(data)
         check_size(width, height, path)
-        return None if colours in ("CMYK", "YCCK") else np.asarray(simplejpeg.decode_jpeg(data))
     except ValueError:
         return None
+    return None if colours in ("CMYK", "YCCK") else (height, width)
+
+
+def _decode_jpeg(data: bytes, path: str | Path) -> Image | None:
+    """An ordinary JPEG, bit for bit as OpenCV decodes it and in half the time; None: another kind, or a damaged one."""
+    if _jpeg_size(data, path) is None:
+        return None
+    try:
+        return np.asarray(simplejpeg.decode_jpeg(data))
+    except ValueError:
+        return None
+
+
+def _decode_reduced(data: bytes, path: str | Path, factor: int) -> Reduced | None:
+    """A JPEG at 1 / factor of its size by libjpeg's fast transforms; None as in `_decode_jpeg`."""
+    size = _jpeg_size(data, path)
+    if size is None:
+        return None
+    height, width = (-(-side // factor) for side in size)
+    try:
+        pixels = simplejpeg.decode_jpeg(data, fastdct=True, fastupsample=True, min_height=height, min_width=width)
+    except ValueError:
+        return None
+    return Reduced(np.asarray(pixels), factor, (*size, 3))
 
 
 def _check_header(data: bytes, path: str | Path) -> str | None:
@@ -194,6 +221,12 @@ def _frame(frames: "NumberedFrames | ListedFrames", index: int) -> Image:
     return to_rgb8(values, _range_of(tuple(frames.path(i) for i in spread(len(frames)))))
 
 
+def _reduced(frames: "NumberedFrames | ListedFrames", index: int, factor: int) -> Image | Reduced:
+    path = frames.path(index)
+    reduced = _decode_reduced(_bytes(path), path, factor)
+    return frames[index] if reduced is None else reduced
+
+
 def _position(index: int, count: int, what: str) -> int:
     if not -count <= index < count:
         raise IndexError(f"frame {index} of {what}, which has {count} frames")
@@ -221,6 +254,10 @@ class NumberedFrames:
     def __getitem__(self, index: int) -> Image:
         return _frame(self, index)
 
+    def reduced(self, index: int, factor: int) -> Image | Reduced:
+        """See `ReducibleFrames`."""
+        return _reduced(self, index, factor)
+
 
 @runtime_checkable
 class FileNames(Protocol):
@@ -247,6 +284,10 @@ class ListedFrames:
 
     def __getitem__(self, index: int) -> Image:
         return _frame(self, index)
+
+    def reduced(self, index: int, factor: int) -> Image | Reduced:
+        """See `ReducibleFrames`."""
+        return _reduced(self, index, factor)
 
 
 class FramesPart:

@@ -7,7 +7,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Bool, Float64
 
-from seqtrack_lit.crops import Image
+from seqtrack_lit.crops import Image, Reduced
 
 
 @runtime_checkable
@@ -18,6 +18,15 @@ class Frames(Protocol):
 
     def __getitem__(self, index: int, /) -> Image:
         """Frame `index` (0-based) as RGB uint8; raises ValueError naming the file when it cannot be read."""
+        ...
+
+
+@runtime_checkable
+class ReducibleFrames(Frames, Protocol):
+    """Frames that can be decoded at a part of their size in less time."""
+
+    def reduced(self, index: int, factor: int, /) -> Image | Reduced:
+        """Frame `index` at 1 / factor (1, 2, 4 or 8) of its size, quickly; whole and exact where it is no JPEG."""
         ...
 
 
