@@ -5,12 +5,13 @@ import random
 from pathlib import Path
 
 import albumentations
+import cv2
 import numpy as np
 import pytest
 import torch
 
 from seqtrack_lit.boxes import cxcywh_to_xywh
-from seqtrack_lit.crops import Crop, Padding
+from seqtrack_lit.crops import Crop, Padding, Reduced
 from seqtrack_lit.data.samples.augment import (
     Augmentation,
     CropSettings,
@@ -64,6 +65,28 @@ def test_a_mirrored_cut_is_a_cut_of_the_mirrored_image(padding: Padding) -> None
         crop = Crop((rng.uniform(-10, 100), rng.uniform(-10, 70)), int(rng.integers(1, 150)), 48)
         expected = crop.cut(np.ascontiguousarray(image[:, ::-1]), padding=padding)
         assert np.array_equal(crop.cut(image, padding=padding, mirrored=True), expected)
+
+
+@pytest.mark.parametrize("mirrored", [False, True])
+@pytest.mark.parametrize("factor", [2, 4])
+def test_a_crop_of_a_reduced_image_lies_where_it_should(factor: int, mirrored: bool) -> None:
+    y, x = np.mgrid[:240, :320]
+    image = np.stack([x * 0.7, y, 128 + 60 * np.sin(x / 40)], 2).astype(np.uint8)  # changes slowly along both axes
+    pixels = cv2.resize(image, (320 // factor, 240 // factor), interpolation=cv2.INTER_AREA)
+    reduced = Reduced(pixels, factor, (240, 320, 3))
+    for center in ((160.0, 120.0), (101.3, 90.8), (-20.0, 200.0)):
+        crop = Crop(center, 130, 32)
+        exact, other = (crop.cut(one, mirrored=mirrored).astype(int) for one in (image, reduced))
+        inner = (exact > 0).all(2) & (other > 0).all(2)  # its edge is a pixel softer
+        assert np.median(np.abs(exact - other)[inner]) <= 1  # a shift of one pixel would be 3 to 4
+        assert abs((exact > 0).mean() - (other > 0).mean()) < 0.05
+
+
+def test_how_far_a_frame_may_be_reduced() -> None:
+    crops = CropSettings(search_size=100)
+    sides = {99: 1, 199: 1, 200: 2, 399: 2, 400: 4, 1000: 8}
+    assert {side: crops.reduction([Crop((0.0, 0.0), side, 100)]) for side in sides} == sides
+    assert crops.reduction([Crop((0.0, 0.0), 900, 100), Crop((0.0, 0.0), 250, 100)]) == 2
 
 
 def test_grey_keeps_three_channels() -> None:
@@ -179,7 +202,9 @@ def test_wrong_values(make, message) -> None:
         make()
 
 
-@pytest.mark.parametrize(("name", "allowed"), [("padding", "exact, official"), ("normaliser", "S, S-1")])
+@pytest.mark.parametrize(
+    ("name", "allowed"), [("padding", "exact, official"), ("normaliser", "S, S-1"), ("decode", "exact, fast")]
+)
 def test_wrong_names(name: str, allowed: str) -> None:
     crops = CropSettings()
     object.__setattr__(crops, name, "none")  # the constructor's own types are checked in tests

@@ -12,6 +12,7 @@ from PIL import Image
 from tests.data.clips import bomb
 from tests.data.fixtures import image, write_image
 
+from seqtrack_lit.crops import Reduced
 from seqtrack_lit.data.video.frames import FramesPart, ListedFrames, NumberedFrames, read_image
 
 COLOUR = np.random.default_rng(0).integers(0, 255, (9, 7, 3), np.uint8)
@@ -61,6 +62,22 @@ def test_a_jpeg_is_turned_as_its_exif_says_and_may_be_cmyk(tmp_path: Path) -> No
     image.convert("CMYK").save(tmp_path / "cmyk.jpg")
     assert read_image(tmp_path / "turned.jpg").shape == (70, 90, 3)
     np.testing.assert_allclose(read_image(tmp_path / "cmyk.jpg"), np.asarray(image), atol=60)
+
+
+@pytest.mark.parametrize("factor", [1, 2, 4, 8])
+def test_a_reduced_jpeg_shows_the_same(tmp_path: Path, factor: int) -> None:
+    smooth, odd = (cv2.resize(COLOUR, size, interpolation=cv2.INTER_CUBIC) for size in ((96, 64), (93, 61)))
+    for name, stored in (("0.jpg", smooth), ("1.png", smooth), ("2.jpg", odd)):
+        write_image(tmp_path / name, stored)
+    frames = ListedFrames(str(tmp_path), ["0.jpg", "1.png", "2.jpg"])
+    reduced, other = frames.reduced(0, factor), frames.reduced(2, factor)
+    assert isinstance(reduced, Reduced)
+    assert isinstance(other, Reduced)
+    assert (reduced.shape, reduced.factor, other.shape) == (smooth.shape, factor, odd.shape)
+    assert other.pixels.shape == (-(-61 // factor), -(-93 // factor), 3)
+    expected = cv2.resize(frames[0], (96 // factor, 64 // factor), interpolation=cv2.INTER_AREA)
+    assert np.abs(reduced.pixels.astype(int) - expected).mean() < 8
+    np.testing.assert_array_equal(frames.reduced(1, factor), smooth)  # no JPEG: whole
 
 
 @pytest.mark.parametrize("keep", [0, 10, 500, -5])

@@ -2,17 +2,20 @@
 
 from collections import Counter
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from tests.data.fixtures import write_image
 from tests.data.videos import ShadeVideos
 
-from seqtrack_lit.data.samples.augment import Augmentation, CropSettings, JitterSchedule
+from seqtrack_lit.data.samples.augment import Augmentation, CropSettings, JitterSchedule, brightness
 from seqtrack_lit.data.samples.batch import Batch, Sample, collate
 from seqtrack_lit.data.samples.past import PastErrors
 from seqtrack_lit.data.samples.sampling import FrameSampling, SamplingError, TrainingSamples, Videos, WeightedDataset
+from seqtrack_lit.data.sets.folder import folder
 from seqtrack_lit.data.synthetic.sampling import SceneSampling
 from seqtrack_lit.data.synthetic.videos import GeneratedVideos
 
@@ -34,6 +37,25 @@ def make(videos: dict[str, Videos] | Videos, weights: list[float] | None = None,
 
 def equal(a: Sample | Batch, b: Sample | Batch) -> bool:
     return all(torch.equal(x, y) for x, y in zip(a, b, strict=True))
+
+
+def test_fast_decoding_changes_pixels_a_little_and_nothing_else(tmp_path: Path) -> None:
+    y, x = np.mgrid[:240, :320]
+    for t in range(20):
+        picture = np.stack([x * 0.7, y, 128 + 60 * np.sin((x + t) / 40)], 2).astype(np.uint8)
+        write_image(tmp_path / "video" / f"{t:08d}.jpg", picture)
+    (tmp_path / "video" / "groundtruth.txt").write_text("100,80,60,70\n" * 20)
+    videos = folder(tmp_path)
+    augmented = Augmentation(grayscale=0.3, photometric=brightness())
+    exact, fast = (
+        make(videos, crops=CropSettings(48, 32, decode=decode), augmentation=augmented) for decode in ("exact", "fast")
+    )
+    for index in range(20):
+        one, other = exact[0, index][0], fast[0, index][0]
+        assert equal(one._replace(search=other.search, templates=other.templates), other)
+        for name in ("search", "templates"):
+            difference = (getattr(one, name).float() - getattr(other, name)).abs()
+            assert 0 < difference.mean() < 4  # levels of grey
 
 
 def test_frames_are_near_each_other_ordered_and_in_half_of_the_samples_reversed() -> None:
