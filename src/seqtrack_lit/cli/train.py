@@ -95,7 +95,10 @@ _WRITTEN_AGAIN = (
     ".lock", ".hydra", ".hydra/*", "checkpoints", "checkpoints/*", "pictures", "pictures/*", "tensorboard",
     "tensorboard/*", "wandb", "*.csv", "*.log", "*.txt",
 )  # fmt: skip
-_HARMLESS = ("root", "cache", "cache_gb", "workers", "start_method", "max_skipped", "device_batch", "nonfinite_limit")
+_HARMLESS = (
+    "root", "cache", "cache_gb", "workers", "prefetch", "start_method", "max_skipped", "device_batch",
+    "nonfinite_limit",
+)  # fmt: skip
 
 
 def body(config: DictConfig) -> float | None:

@@ -39,8 +39,12 @@ KEYS: dict[str, str | None] = {
 _GONE = ("logger=csv", "logger=none")
 # Names of run.json.
 METADATA = {"which": "eval_checkpoint", "budget": "length"}
-# Keys that came later, with the value by which runs without them were trained.
-ADDED: dict[str, Any] = {"train.compile": False, "model.decoder.parallel": None}
+# Keys that came later: the value by which runs without them were trained, and a key that they stand beside.
+ADDED: dict[str, tuple[Any, str]] = {
+    "train.compile": (False, "samples"),
+    "model.decoder.parallel": (None, "width"),
+    "data.crops.decode": ("exact", "padding"),
+}
 # `_target_`s: classes that have another name, then modules that lie elsewhere.
 CLASSES = {
     "seqtrack_lit.models.split_encoder.SplitEncoder": "seqtrack_lit.models.two_stage_encoder.TwoStageEncoder",
@@ -97,10 +101,10 @@ def migrate_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
             made = _part(migrated, above, make=True)
             if made is not None:
                 made[name] = value
-    for key, value in ADDED.items():
+    for key, (value, beside) in ADDED.items():
         above, _, name = key.rpartition(".")
         part = _part(migrated, above)
-        if part is not None:
+        if part is not None and beside in part:
             part.setdefault(name, value)
     for key, (names, target) in CLASSES_BY_KEY.items():
         part = _part(migrated, key)
