@@ -1,6 +1,6 @@
 # Two commands: `make quickstart` (train, track, score, look) and `make test` (lint, types, tests).
 .DEFAULT_GOAL := help
-.PHONY: .votenv lock outdated help install quickstart dashboard test test-slow test-gpu bench bench-gpu lint format clean
+.PHONY: .votenv lock outdated help install quickstart dashboard test test-slow test-gpu bench bench-gpu lint format clean docs
 PY := .venv/bin/python
 STAMP := .venv/.installed
 QUICK := runs/quickstart
@@ -36,6 +36,9 @@ quickstart: $(STAMP)  ## train a tiny tracker on generated videos, track, score,
 	$(PY) -m seqtrack_lit.cli.evaluate run=$(QUICK) checkpoint=small media=false
 	$(PY) -m seqtrack_lit.cli.report run=$(QUICK)
 	@echo "Look next at $(QUICK)/report/index.html (open it in a browser)."
+
+docs: $(STAMP)  ## the documentation as a site: open site/index.html
+	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict -q
 
 dashboard: $(STAMP)  ## a dashboard of all runs with logger=wandb: saved online with a key, else written as JSON
 	$(PY) -m seqtrack_lit.cli.dashboard
@@ -83,4 +86,4 @@ format: $(STAMP)  ## let ruff mend what it can
 	.venv/bin/ruff check --fix src tests experiments; .venv/bin/ruff format src tests experiments
 
 clean:  ## remove caches, not runs
-	rm -rf .mypy_cache .ruff_cache .pytest_cache .import_linter_cache build dist
+	rm -rf site .mypy_cache .ruff_cache .pytest_cache .import_linter_cache build dist

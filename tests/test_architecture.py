@@ -16,7 +16,7 @@ REPO = Path(__file__).parents[1]
 PAGES = [REPO / name for name in ("README.md", "CONTRIBUTING.md", "docs/architecture.md", "docs/scaling.md")]
 TEXT = (REPO / "docs/architecture.md").read_text()
 PATH = re.compile(r"`((?:[\w.-]+/)+(?:[\w-]+\.\w+)?|[\w-]+\.(?:py|toml|lock|md))`|\]\((?!http)([^)#]+)\)")
-OF_USERS = ("runs/", "data/", "cv2/")  # of users and other packages
+OF_USERS = ("runs/", "data/", "cv2/", "site/")  # of users and other packages
 
 
 def example(name: str) -> str:

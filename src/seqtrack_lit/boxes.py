@@ -47,8 +47,9 @@ def patch_shares(boxes_cxcywh: Boxes, grid: int) -> Float[Tensor, "*batch N"]:
 def iou(a_xywh: Boxes, b_xywh: Boxes) -> Float[Tensor, "*batch"]:
     """Continuous intersection over union in [0, 1] of boxes paired row by row; 0 where the union is empty.
 
-    >>> iou(torch.tensor([0.0, 0, 2, 2]), torch.tensor([1.0, 0, 2, 2]))
-    tensor(0.3333)
+    Examples:
+        >>> iou(torch.tensor([0.0, 0, 2, 2]), torch.tensor([1.0, 0, 2, 2]))
+        tensor(0.3333)
     """
     low = torch.maximum(a_xywh[..., :2], b_xywh[..., :2])
     high = torch.minimum(a_xywh[..., :2] + a_xywh[..., 2:], b_xywh[..., :2] + b_xywh[..., 2:])

@@ -77,8 +77,9 @@ class BoxTokenizer:
     def encode(self, boxes_cxcywh: Boxes) -> Tokens:
         """Boxes in fractions of the crop, clamped to it, to four tokens each.
 
-        >>> BoxTokenizer(bins=101).encode(torch.tensor([0.5, 0.5, 0.2, 0.4]))
-        tensor([50, 50, 20, 40])
+        Examples:
+            >>> BoxTokenizer(bins=101).encode(torch.tensor([0.5, 0.5, 0.2, 0.4]))
+            tensor([50, 50, 20, 40])
         """
         values = self.continuous(boxes_cxcywh)
         return (values.round() if self.rounding == "nearest" else values).long()

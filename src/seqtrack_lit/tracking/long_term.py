@@ -221,8 +221,9 @@ def load_tracker(
 ) -> SeqTrackTracker | LongTermTracker:
     """A tracker for own videos from a checkpoint: ours, the official `SEQTRACK_ep0500.pth.tar` or a bare state dict.
 
-    >>> load_tracker(device="cpu").name
-    'seqtrack_small'
+    Examples:
+        >>> load_tracker(device="cpu").name
+        'seqtrack_small'
 
     Args:
         path: the checkpoint; None: the small tracker that comes with the package.

@@ -344,8 +344,9 @@ def load_seqtrack(
 
     `long_term.load_tracker` is for own videos.
 
-    >>> load_seqtrack(device="cpu").name
-    'seqtrack_small'
+    Examples:
+        >>> load_seqtrack(device="cpu").name
+        'seqtrack_small'
 
     Args:
         path: the checkpoint; None: the small tracker that comes with the package.
