@@ -1,0 +1,153 @@
+"""The table of this page: trackers by generated test videos and real clips, one command from videos to numbers.
+
+    python experiments/small/table.py --pool data/pictures --videos data/picture_videos --real CLIPS \
+        --nano NANOTRACK --toy runs/quickstart/checkpoints/best.ckpt
+
+Videos of the pool's test part are written where they are missing, `seqtrack-evaluate` tracks what has no result, and
+table.md, table.json and reliability.png are written beside this file.
+"""
+
+import argparse
+import json
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import torch
+from calibrate import calibration_error
+
+from seqtrack_lit.boxes import iou
+from seqtrack_lit.data.sets.folder import folder
+from seqtrack_lit.data.synthetic.pictures.pool import PicturePool
+from seqtrack_lit.data.synthetic.pictures.videos import write_videos
+from seqtrack_lit.evaluation.results import read_result
+from seqtrack_lit.evaluation.scores import ground_truth, score_sequences
+from seqtrack_lit.files import write_atomic
+
+KINDS, COUNT = ("easy", "hard", "long"), 40
+TRACKERS = {  # name of the results folder: row, and how it is run
+    "static": ("static box", ["baseline=static"]),
+    "kcf": ("KCF", ["baseline=kcf"]),
+    "csrt": ("CSRT", ["baseline=csrt"]),
+    "nano": ("NanoTrackV2", ["baseline=nano", "baseline_files={nano}"]),
+    "toy": ("quickstart", ["checkpoint={toy}", "tracker.name=toy"]),
+    "seqtrack_small": ("small", ["checkpoint=small"]),
+    "seqtrack_small_long_term": ("small, long-term", ["checkpoint=small", "long_term=true"]),
+}
+LOST, RIGHT, SOON = 0.2, 0.5, 30  # IoU below which a target is lost, from which a box is right; frames
+HERE = Path(__file__).parent
+
+
+def auroc(scores: np.ndarray, positive: np.ndarray) -> float:
+    """Probability that a positive has a higher score than a negative; ties count one half."""
+    if positive.all() or not positive.any():
+        return float("nan")
+    _, place, counts = np.unique(scores, return_inverse=True, return_counts=True)
+    ranks = (counts.cumsum() - (counts - 1) / 2)[place]
+    most = positive.sum()
+    return float((ranks[positive].sum() - most * (most + 1) / 2) / (most * (len(scores) - most)))
+
+
+def measure(results: Path, root: Path) -> dict[str, object]:
+    """Every number of a tracker on a set of videos."""
+    videos, truths, boxes = folder(root), [], {}
+    overlaps, confidences, seconds, per_video, back = [], [], 0.0, {}, []
+    for index in range(len(videos)):
+        video = videos[index]
+        result = read_result(results, video.name)
+        truths.append(ground_truth(video.name, video.boxes, video.visible, video.meta, benchmark="folder"))
+        boxes[video.name] = result.boxes
+        found = iou(torch.from_numpy(result.boxes), torch.from_numpy(video.boxes)).numpy() * video.visible
+        per_video[video.name] = float(found[1:][video.visible[1:]].mean())
+        overlaps.append(found[1:])
+        confidences.append(result.confidences[1:])
+        seconds += result.times[1:].sum()
+        away = ~video.visible
+        returns = [t for t in range(5, len(away)) if away[t - 5 : t].all() and not away[t]]
+        back += [bool((found[t : t + SOON] >= RIGHT).any()) for t in returns]
+    overlap, confidence = np.concatenate(overlaps), np.concatenate(confidences)
+    return {
+        "IoU": float(np.mean(list(per_video.values()))),
+        "AUC": score_sequences(truths, boxes).values["AUC"],
+        "AUROC of lost": auroc(confidence, overlap >= LOST),
+        "calibration error": calibration_error(confidence, overlap >= RIGHT),
+        "absences": len(back),
+        "found again": float(np.mean(back)) if back else float("nan"),
+        "ms": 1000 * seconds / len(overlap),
+        "frames": len(overlap),
+        "lost frames": int((overlap < LOST).sum()),
+        "per video": per_video,
+        "reliability": [[float(c), bool(o >= RIGHT)] for c, o in zip(confidence, overlap, strict=True)],
+    }
+
+
+def plot(rows: dict[str, dict[str, dict[str, object]]], path: Path) -> None:
+    """Share of right boxes by confidence, before and after calibration, on generated test videos and real clips."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 4), layout="constrained")
+    for axes, kinds, title in zip(figure.subplots(1, 2), (KINDS, ("real",)), ("generated", "real clips"), strict=True):
+        axes.plot([0, 1], [0, 1], color="0.7")
+        for name, label in (("seqtrack_small", "mean token probability"), ("seqtrack_small_long_term", "calibrated")):
+            pairs = np.array([pair for kind in kinds if kind in rows[name] for pair in rows[name][kind]["reliability"]])
+            place = np.minimum((pairs[:, 0] * 10).astype(int), 9)
+            used = [place == i for i in range(10) if (place == i).sum() >= 10]
+            points = np.array([pairs[one].mean(0) for one in used])
+            axes.plot(*points.T, marker="o", label=f"{label}, error {calibration_error(*pairs.T):.3f}")
+        axes.set(xlabel="confidence", ylabel="share of boxes with IoU >= 0.5", title=title)
+        axes.legend(loc="lower right")
+    figure.savefig(path, dpi=100)
+
+
+def table(rows: dict[str, dict[str, dict[str, object]]], columns: list[str]) -> str:
+    """Markdown: IoU / AUC and AUROC of lost by set, then what is found again, and time."""
+    heads = [f"{kind}: IoU / AUC / AUROC" for kind in columns]
+    lines = ["| tracker | " + " | ".join(heads) + " | found again | ms a frame |", "|---" * (len(columns) + 3) + "|"]
+    for name, (label, _) in TRACKERS.items():
+        sets = rows.get(name, {})
+        cells = [
+            f"{sets[kind]['IoU']:.3f} / {sets[kind]['AUC']:.1f} / {sets[kind]['AUROC of lost']:.3f}".replace("nan", "-")
+            if kind in sets
+            else "not run"
+            for kind in columns
+        ]
+        again = (
+            f"{100 * sets['long']['found again']:.0f} % of {sets['long']['absences']}" if "long" in sets else "not run"
+        )
+        time = f"{sets['real']['ms']:.0f}" if "real" in sets else "not run"
+        lines.append(f"| {label} | " + " | ".join(cells) + f" | {again} | {time} |")
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    """Write what is missing, track what is missing, measure."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    for name in ("pool", "videos", "real", "nano", "toy"):
+        parser.add_argument(f"--{name}", type=Path, required=name in ("pool", "videos"))
+    parser.add_argument("--runs", type=Path, default=Path("runs/small_table"))
+    given = parser.parse_args()
+    pool = PicturePool(given.pool, part="test", only_free=False).read()
+    places = {kind: given.videos / "test" / kind for kind in KINDS} | ({"real": given.real} if given.real else {})
+    for kind in KINDS:
+        write_videos(places[kind], pool, kind, COUNT)
+    rows: dict[str, dict[str, dict[str, object]]] = {}
+    for name, (_, how) in TRACKERS.items():
+        options = [one.format(nano=given.nano, toy=given.toy) for one in how]
+        if any(one.endswith("=None") for one in options):
+            continue
+        for kind, place in places.items():
+            places_ = [f"benchmark.root={place}", f"benchmark.name={kind}", f"paths.runs={given.runs}", "device=cpu"]
+            command = ["seqtrack-evaluate", "benchmark=folder", *places_, f"paths.data={given.runs}/data"]
+            subprocess.run([*command, "convention=mean_iou", "media=false", *options], check=True)
+            rows.setdefault(name, {})[kind] = measure(given.runs / "results" / name / kind, place)
+    plot(rows, HERE / "reliability.png")
+    for sets in rows.values():
+        for one in sets.values():
+            del one["reliability"]
+    write_atomic(HERE / "table.json", json.dumps(rows, indent=1) + "\n")
+    write_atomic(HERE / "table.md", table(rows, list(places)))
+    print((HERE / "table.md").read_text())
+
+
+if __name__ == "__main__":
+    main()
