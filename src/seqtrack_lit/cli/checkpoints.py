@@ -133,8 +133,11 @@ def load_for_long(checkpoint: str, options: dict[str, Any], device: str) -> "Seq
 
 
 def calibration_of(checkpoint: Path) -> dict[str, Any]:
-    """What a checkpoint's confidences mean, as plain values; empty where that was never measured."""
+    """What a checkpoint's confidences mean, as plain values.
+
+    Raises:
+        FileNotFoundError: that was never measured.
+    """
     from seqtrack_lit.tracking.long_term import Calibration
 
-    found = Calibration.beside(checkpoint)
-    return {} if found is None else asdict(found)
+    return asdict(Calibration.needed(checkpoint))

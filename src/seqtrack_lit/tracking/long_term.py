@@ -86,6 +86,21 @@ class Calibration:
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from None
 
+    @classmethod
+    def needed(cls, checkpoint: Path) -> "Calibration":
+        """Likewise where there must be one.
+
+        Raises:
+            FileNotFoundError: there is none.
+        """
+        found = cls.beside(checkpoint)
+        if found is None:
+            missing = checkpoint.with_suffix(".calibration.json")
+            raise FileNotFoundError(
+                f"long_term=true needs {missing}: measure it (experiments/small/calibrate.py), or leave long_term out"
+            )
+        return found
+
     def __call__(self, likelihood: Float[Tensor, "K"], presence: Float[Tensor, "K"]) -> Float[Tensor, "K"]:
         """Probabilities of boxes by mean token probability and presence."""
         odds = self.likelihood * likelihood.log() + self.presence * presence.logit(1e-6)
@@ -248,12 +263,7 @@ def for_long(
     Raises:
         FileNotFoundError: it is wanted, and there is no calibration.
     """
-    calibration = None if wanted is False else Calibration.beside(checkpoint)
-    if calibration is not None:
-        return LongTermTracker(tracker, calibration)
-    if wanted:
-        missing = checkpoint.with_suffix(".calibration.json")
-        raise FileNotFoundError(
-            f"long_term=true needs {missing}: measure it with experiments/small/table.py, or leave long_term out"
-        )
-    return tracker
+    if wanted is False:
+        return tracker
+    calibration = Calibration.needed(checkpoint) if wanted else Calibration.beside(checkpoint)
+    return tracker if calibration is None else LongTermTracker(tracker, calibration)
