@@ -1,18 +1,20 @@
 """seqtrack-train from the command line: runs, resume, what they leave."""
 
+import io
 import json
 import re
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from omegaconf import OmegaConf
-from tests.cli.tiny import TINY, numbers, tiny, weights
+from tests.cli.tiny import ONE_STEP, TINY, numbers, tiny, weights
 
 from seqtrack_lit import load_tracker
 from seqtrack_lit.cli import train
@@ -27,19 +29,19 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*GPU available.*", "ignore:Star
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a run of `tiny`; to be copied."""
+    """The folder of a run of `tiny`, to be copied; beside it `screen`, what was printed."""
     folder = tmp_path_factory.mktemp("finished")
-    with pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(io.StringIO()) as screen:
         patch.chdir(folder)
         patch.setattr(sys, "argv", ["seqtrack-train", *tiny("run")])
         torch.set_num_threads(1)
         train.main()
+    (folder / "screen").write_text(screen.getvalue())
     return folder / "run"
 
 
-def test_a_run_leaves_everything_behind(run: Callable[..., int], tmp_path: Path, capsys: Any) -> None:
-    assert run(*tiny("out", "tracker.update_interval=7")) == 0
-    out = tmp_path / "out"
+def test_a_run_leaves_everything_behind(finished: Path) -> None:
+    out = finished
     names = {str(path.relative_to(out)) for path in out.rglob("*") if path.is_file()}
     assert names >= {
         "config.yaml", "run.json", "metrics.csv", "train.log", "checkpoints/best.ckpt",
@@ -58,7 +60,7 @@ def test_a_run_leaves_everything_behind(run: Callable[..., int], tmp_path: Path,
     assert [row["step"] for row in rows] == [str(i) for i in range(1, 9)]
     assert float(rows[-1]["val/pair_iou_narrow"]) >= 0
     assert OmegaConf.load(out / "config.yaml").model.encoder.width == 32
-    screen = capsys.readouterr().out
+    screen = (finished.parent / "screen").read_text()
     for text in (
         "start    random weights",
         "64 samples = 2 epochs x 4 steps x batch 8",
@@ -70,7 +72,7 @@ def test_a_run_leaves_everything_behind(run: Callable[..., int], tmp_path: Path,
     loaded = load_model(out / "checkpoints" / "best.ckpt")
     assert loaded.tracker == {
         "name": "debug", "search_factor": 3.0, "template_factor": 2.0, "window": True, "update": "likelihood",
-        "update_interval": 7, "update_threshold": 0.015,
+        "update_interval": 25, "update_threshold": 0.015,
     }  # fmt: skip
     assert load_tracker(out / "checkpoints" / "best.ckpt", device="cpu").search_factor == 3.0
     ema = torch.load(out / "checkpoints" / "best.ckpt", weights_only=True)["ema"]
@@ -97,24 +99,25 @@ def test_a_second_run_in_the_same_folder(run: Callable[..., int], tmp_path: Path
 
 def test_stop_and_resume(run: Callable[..., int], tmp_path: Path, stop: str, capsys: Any) -> None:
     """By the run's folder; in a fixed folder; the newest of the dated folders under the name of the run."""
-    same = "model.decoder.dropout=0.1"
-    assert run(*tiny("whole", same)) == 0
-    dated = [*TINY, same, "name=dated"]
-    first = {"folder": tiny("given", same), "auto": tiny("fixed", same), "newest": dated}
+    same = ["model.decoder.dropout=0.1", "name=dated"]
+    assert run(*tiny("whole", *same)) == 0
+    dated = [*TINY, *same]
+    assert run(*dated, stop) == 143
+    newest = next((tmp_path / "runs/dated").iterdir())
+    assert json.loads((newest / "run.json").read_text())["status"] == "stopped"
+    assert len(read_rows(newest / "metrics.csv")) == 5
     again = {
-        "folder": ["resume=given", stop],
-        "auto": [*tiny("fixed", same), "resume=auto"],
-        "newest": [*dated, stop, "resume=auto"],
+        tmp_path / "given": ["resume=given", stop],
+        tmp_path / "fixed": [*tiny("fixed", *same), "resume=auto"],
+        newest: [*dated, stop, "resume=auto"],
     }
-    for how, arguments in first.items():
-        assert run(*arguments, stop) == 143
-        parts = {"folder": tmp_path / "given", "auto": tmp_path / "fixed"}.get(how)
-        parts = parts or next((tmp_path / "runs/dated").iterdir())
-        assert json.loads((parts / "run.json").read_text())["status"] == "stopped"
-        assert len(read_rows(parts / "metrics.csv")) == 5
+    for parts in again:
+        if parts != newest:
+            shutil.copytree(newest, parts)
+    for parts, arguments in again.items():
         capsys.readouterr()
         spent = read_metadata(parts)["seconds"]
-        assert run(*again[how]) == 0
+        assert run(*arguments) == 0
         assert "going on from last.ckpt" in capsys.readouterr().out
         facts = read_metadata(parts)
         assert facts["status"] == "finished"
@@ -122,7 +125,7 @@ def test_stop_and_resume(run: Callable[..., int], tmp_path: Path, stop: str, cap
         mine, whole = weights(parts / "checkpoints/last.ckpt"), weights(tmp_path / "whole/checkpoints/last.ckpt")
         assert all(torch.equal(whole[name], mine[name]) for name in whole)
         assert numbers(parts) == numbers(tmp_path / "whole")
-    assert run(*tiny("fresh", "resume=auto", "train.samples=32")) == 0  # those beside it are no runs of its name
+    assert run(*tiny("fresh", "resume=auto", *ONE_STEP)) == 0  # those beside it are no runs of its name
     assert "going on" not in capsys.readouterr().out
     assert (tmp_path / "fresh/run.json").exists()
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from tests.cli.tiny import TINY
+from tests.cli.tiny import ONE_STEP, TINY
 
 from seqtrack_lit.cli import train
 from seqtrack_lit.runs.folder import read_metadata, read_rows
@@ -31,7 +31,7 @@ def test_resume_one_job_of_a_sweep(run: Callable[..., int], tmp_path: Path, stop
 
 def test_sweep_over_bins_and_order(run: Callable[..., int], tmp_path: Path, capsys: Any) -> None:
     """Four runs with comparable results; the same command again finds them finished."""
-    sweep = [*TINY, "-m", "tokenizer.bins=16,32", "tokenizer.order=cxcywh,whcxcy", "hydra.sweep.dir=sweep"]
+    sweep = [*TINY, *ONE_STEP, "-m", "tokenizer.bins=16,32", "tokenizer.order=cxcywh,whcxcy", "hydra.sweep.dir=sweep"]
     assert run(*sweep) == 0
     assert capsys.readouterr().out.count("missing, is run") == 4
     names = {f"tokenizer.bins-{bins}__tokenizer.order-{order}" for bins in (16, 32) for order in ("cxcywh", "whcxcy")}
@@ -65,7 +65,7 @@ def test_a_launcher_that_knows_no_devices(
 
 
 def test_a_sweep_over_a_group_in_a_group_stays_in_its_folder(run: Callable[..., int], tmp_path: Path) -> None:
-    assert run(*TINY, "-m", "model/encoder=vit_b16,vit_l16", "hydra.sweep.dir=sweep") == 0
+    assert run(*TINY, *ONE_STEP, "-m", "model/encoder=vit_b16,vit_l16", "hydra.sweep.dir=sweep") == 0
     names = {path.name for path in (tmp_path / "sweep").iterdir() if path.is_dir()}
     assert names == {"model.encoder-vit_b16", "model.encoder-vit_l16"}
 
@@ -74,7 +74,7 @@ def test_a_sweep_ends_also_in_the_last_epoch_of_a_job(
     run: Callable[..., int], tmp_path: Path, stop: str, capsys: Any
 ) -> None:
     """That job is finished, the next one is not begun; the same command goes on with it."""
-    sweep = [*TINY, stop.replace("Stop", "Late"), "-m", "seed=0,1", "name=sweep"]
+    sweep = [*TINY, *ONE_STEP, stop.replace("Stop", "Late"), "-m", "seed=0,1", "name=sweep"]
     assert run(*sweep) == 143
     assert "stopped by SIGTERM after its last step; the sweep ends here" in capsys.readouterr().out
     first, second = (tmp_path / f"runs/sweep/seed-{seed}" for seed in (0, 1))

@@ -17,6 +17,8 @@ TINY = [
     "debug=fast", "trainer=cpu", "callbacks.pictures=2", "train.ema_decay=0.9",
 ]  # fmt: skip
 
+ONE_STEP = ["train.samples=8", "train.epoch_samples=8"]  # and its validation
+
 
 def tiny(folder: str, *arguments: str) -> list[str]:
     return [*TINY, f"hydra.run.dir={folder}", *arguments]
