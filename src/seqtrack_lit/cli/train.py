@@ -115,7 +115,9 @@ def body(config: DictConfig) -> float | None:
         raise ValueError(f"name={config.name!s} cannot name the folder of a run; give it a word, as in name=first_try")
     inference_of(config)
     check_encoder()
-    _check_trainer(config)
+    for name in config.trainer:
+        if name in _OURS:
+            raise ValueError(f"trainer.{name} is set by this project: use {_OURS[name]} instead")
     begun = (folder / "checkpoints").exists() and not config.overwrite
     if config.init_from is not None and not begun:
         weights = existing(config.init_from, "init_from")
@@ -137,13 +139,6 @@ def body(config: DictConfig) -> float | None:
     from seqtrack_lit.cli.run_training import fit
 
     return fit(config, folder, group=group)
-
-
-def _check_trainer(config: DictConfig) -> None:
-    """The trainer gets no argument that this project sets by a key of its own."""
-    for name in config.trainer:
-        if name in _OURS:
-            raise ValueError(f"trainer.{name} is set by this project: use {_OURS[name]} instead")
 
 
 def status(folder: Path) -> str | None:

@@ -234,7 +234,8 @@ def explain(error: Exception, *, folder: Path, config_name: str, arguments: Sequ
         return _explain_option(error, folder, overrides)
     text = " ".join(str(error).split())
     if match := _KEY.search(text):
-        return _explain_key(_full_key(match.group(1), text), folder, config_name, overrides)
+        parents = re.search(r"full_key: (\S+)", text)  # OmegaConf prints the key with its parents separately
+        return _explain_key((parents or match).group(1), folder, config_name, overrides)
     if "multirun" in text:
         shown = next((item for item in overrides if (parsed := _parse(item)) and parsed.is_sweep_override()), "")
         return f"{shown}: several values need -m (one run each); write a list as [a,b] and text with a comma as 'a,b'"
@@ -242,12 +243,6 @@ def explain(error: Exception, *, folder: Path, config_name: str, arguments: Sequ
     if isinstance(cause, OmegaConfBaseException):
         return f"{text} ({' '.join(str(cause).split())})"
     return text
-
-
-def _full_key(key: str, text: str) -> str:
-    """The key with its parents, which OmegaConf prints separately."""
-    match = re.search(r"full_key: (\S+)", text)
-    return match.group(1) if match else key
 
 
 def _explain_option(error: MissingConfigException, folder: Path, overrides: Sequence[str]) -> str:

@@ -356,18 +356,14 @@ def _constructor_message(error: InstantiationException) -> str:
     reason = " ".join(str(cause).split())
     if isinstance(cause, TypeError) and (wrong := re.search(r"unexpected keyword argument '(\w+)'", reason)):
         target = re.search(r"call to target '([\w.]+)'", text)
-        allowed = _parameters(target.group(1)) if target else []
+        taken = inspect.signature(hydra.utils.get_object(target.group(1))).parameters if target else ()
+        allowed = [name for name in taken if name != "self"]
         full = f"{key}.{wrong.group(1)}" if key else wrong.group(1)
         return f"unknown key {full}; {target.group(1) if target else 'it'} takes: {', '.join(allowed)}"
     known = isinstance(cause, (*USER_ERRORS, TypeError)) or type(cause).__name__ == "MisconfigurationException"
     if cause is error or not known:  # Lightning has an error of its own for settings that do not fit
         reason = " ".join(text.split())
     return f"{reason} (in {key})" if key and key not in reason else reason
-
-
-def _parameters(target: str) -> list[str]:
-    found = hydra.utils.get_object(target)
-    return [name for name in inspect.signature(found).parameters if name != "self"]
 
 
 def _help(command: str, config_name: str, module: Any) -> str:

@@ -174,7 +174,8 @@ def check(
     problems.findings += _boxes(index, strict)
     problems.findings += _misread(index)
     problems.findings += _duplicate_boxes(index)
-    problems.findings += _same_files(index)
+    for other, name in same_files(index.names) if not index.repeats_image else ():
+        problems.add("names", name, f"a result file {name}.txt could belong to {other}, too")
     if not fast:
         for findings in _images(index, every, workers, step):
             problems.findings += findings
@@ -237,11 +238,6 @@ def _duplicate_boxes(index: SequenceIndex) -> Iterator[Finding]:
             other = seen.setdefault(hashlib.sha256(boxes.tobytes()).digest(), index.name(i))
             if other != index.name(i):
                 yield Finding("duplicate_boxes", index.name(i), f"the boxes of {other}")
-
-
-def _same_files(index: SequenceIndex) -> Iterator[Finding]:
-    for other, name in same_files(index.names) if not index.repeats_image else ():
-        yield Finding("names", name, f"a result file {name}.txt could belong to {other}, too")
 
 
 def _images(index: SequenceIndex, every: int, workers: int | None, step: Step) -> Iterator[list[Finding]]:
