@@ -4,6 +4,7 @@ Letters: T targets, F tracked frames.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import pairwise
 from time import perf_counter
 from typing import NamedTuple
@@ -20,6 +21,8 @@ from seqtrack_lit.tracking.tracker import Estimate, Tracker
 Corrections = Sequence[Mapping[int, Float64[np.ndarray, "4"]]]  # of each target boxes xywh by place of the frame
 Found = Estimate | None  # None: not tracked there
 _BLOCK = 2**26  # bytes of pictures kept while frames are read backwards
+_REACHED = 0.3  # overlap with a correction from which a track counts as having arrived there
+_SHARE = 0.5  # of what the tracker's own box of a corrected frame lacks
 _SAME = 0.5  # overlap from which both tracks are of one target
 
 
@@ -30,10 +33,16 @@ class Step(NamedTuple):
     image: Image
     found: list[Found]
     seconds: float
+    arrived: Mapping[int, Float64[np.ndarray, "4"]]  # by target, of a frame with a correction: where it was tracked to
 
 
 def follow(
-    trackers: Sequence[Tracker], frames: Iterable[tuple[int, Image]], corrections: Corrections, *, step: int = 1
+    trackers: Sequence[Tracker],
+    frames: Iterable[tuple[int, Image]],
+    corrections: Corrections,
+    *,
+    step: int = 1,
+    calibrated: bool = False,
 ) -> Iterator[Step]:
     """Track through frames; every target starts at its first correction, and anew at each further one.
 
@@ -42,22 +51,49 @@ def follow(
         frames: place and picture, in the order of tracking.
         corrections: one a tracker.
         step: 1 forwards, -1 backwards: which frame comes next.
+        calibrated: whether a share of what the tracker's own box of a corrected frame lacks is added from there on.
     """
     started, update = [False] * len(trackers), together(trackers)
+    lacks = [np.zeros(4) for _ in trackers]
     for place, image in frames:
         begun = perf_counter()
         found: list[Found] = [None] * len(trackers)
-        now = [target for target, given in enumerate(corrections) if started[target] and place not in given]
+        now = [target for target in range(len(trackers)) if started[target]]
         for target, estimate in zip(now, update([trackers[target] for target in now], image), strict=True):
-            found[target] = estimate
+            moved = _moved(estimate.box_xywh[None], lacks[target])[0] if calibrated else estimate.box_xywh
+            found[target] = replace(estimate, box_xywh=moved)
+        arrived = {}
         for target, given in enumerate(corrections):
             if place not in given:
                 continue
+            if (own := found[target]) is not None:
+                arrived[target] = own.box_xywh
             found[target] = Estimate(given[place])
             started[target] = place + step not in given  # else nothing is tracked from here
             if started[target]:
+                if calibrated:
+                    lacks[target] = _SHARE * _lack(trackers[target], image, given[place])
                 trackers[target].init(image, given[place])
-        yield Step(place, image, found, perf_counter() - begun)
+        yield Step(place, image, found, perf_counter() - begun, arrived)
+
+
+def _lack(tracker: Tracker, image: Image, box: Float64[np.ndarray, "4"]) -> Float64[np.ndarray, "4"]:
+    """What the tracker's own box of a frame with a known box lacks, as `_difference`; zeros where it is elsewhere."""
+    tracker.init(image, box)
+    own = tracker.update(image).box_xywh
+    return _difference(own, box) if iou(own[None], box[None])[0] > _SAME else np.zeros(4)
+
+
+def _difference(own: Float64[np.ndarray, "4"], box: Float64[np.ndarray, "4"]) -> Float64[np.ndarray, "4"]:
+    """From one box to another: of the centre in sizes of the first one, of the size as logarithm of the ratio."""
+    apart = box[:2] + box[2:] / 2 - own[:2] - own[2:] / 2
+    return np.concatenate([apart / own[2:], np.log(np.maximum(box[2:], 1) / np.maximum(own[2:], 1))])
+
+
+def _moved(boxes: Float64[np.ndarray, "N 4"], by: Float64[np.ndarray, "*N 4"]) -> Float64[np.ndarray, "N 4"]:
+    """Boxes moved and scaled by differences."""
+    size = boxes[:, 2:] * np.exp(by[..., 2:])
+    return np.concatenate([boxes[:, :2] + boxes[:, 2:] * (0.5 + by[..., :2]) - size / 2, size], 1)
 
 
 def backwards(frames: Frames, last: int) -> Iterator[tuple[int, Image]]:
@@ -76,14 +112,16 @@ class Pass:
         self.boxes = np.full((targets, frames, 4), np.nan)
         self.confidences = np.zeros((targets, frames))
         self.lost = np.zeros((targets, frames), bool)
+        self.arrived: dict[tuple[int, int], Float64[np.ndarray, 4]] = {}  # by target and place
 
-    def add(self, place: int, found: Sequence[Found]) -> None:
+    def add(self, step: Step) -> None:
         """Keep the estimates of a frame."""
-        for target, estimate in enumerate(found):
+        for target, estimate in enumerate(step.found):
             if estimate is not None:
-                self.boxes[target, place] = estimate.box_xywh
-                self.confidences[target, place] = estimate.confidence
-                self.lost[target, place] = estimate.lost
+                self.boxes[target, step.place] = estimate.box_xywh
+                self.confidences[target, step.place] = estimate.confidence
+                self.lost[target, step.place] = estimate.lost
+        self.arrived.update({(target, step.place): box for target, box in step.arrived.items()})
 
     def estimates(self, place: int) -> list[Found]:
         """The estimates of a frame."""
@@ -101,6 +139,8 @@ def track_backwards(
     corrections: Corrections,
     forward: Pass,
     progress: Callable[[], None] = lambda: None,
+    *,
+    calibrated: bool = False,
 ) -> Pass:
     """Track from the last correction to the first frame, and merge it with what was found forwards.
 
@@ -110,11 +150,13 @@ def track_backwards(
         corrections: those of the forward pass.
         forward: what was found forwards.
         progress: called after every frame.
+        calibrated: as in `follow`.
     """
     count = forward.boxes.shape[1]
     backward = Pass(len(trackers), count)
-    for step in follow(trackers, backwards(frames, max(map(max, corrections))), corrections, step=-1):
-        backward.add(step.place, step.found)
+    last = max(map(max, corrections))
+    for step in follow(trackers, backwards(frames, last), corrections, step=-1, calibrated=calibrated):
+        backward.add(step)
         progress()
     merged = Pass(len(trackers), count)
     for target, given in enumerate(corrections):
@@ -130,18 +172,35 @@ def track_backwards(
 def merge(forward: Pass, backward: Pass, into: Pass, target: int, part: slice) -> None:
     """One target between two corrections, which are the first and the last frame of the part.
 
-    Where both tracks agree, their weighted mean, each weighted by the distance to the other's correction; elsewhere the
-    one or the other: forward up to a frame, backward from there on, where both together are surest
+    Each track is bent so that it arrives at the other's correction. Where both agree, their weighted mean, each
+    weighted by the distance to the other's correction; elsewhere the one or the other: forward up to a frame, backward
+    from there on, where both together are surest
     (experiments/corrections).
     """
-    a, b = forward.boxes[target, part], backward.boxes[target, part]
+    share = np.linspace(0, 1, part.stop - part.start)
+    a = _bent(forward.boxes[target, part], forward.arrived.get((target, part.stop - 1)), share, -1)
+    b = _bent(backward.boxes[target, part], backward.arrived.get((target, part.start)), 1 - share, 0)
     sure_a, sure_b = forward.confidences[target, part], backward.confidences[target, part]
     same = iou(a, b)
     later = _later(sure_a, sure_b, same)
-    share = np.where(same > _SAME, np.linspace(0, 1, len(a)), later)
+    share = np.where(same > _SAME, share, later)
     into.boxes[target, part] = a + (b - a) * share[:, None]
     into.confidences[target, part] = sure_a + (sure_b - sure_a) * share
     into.lost[target, part] = np.where(share < 0.5, forward.lost[target, part], backward.lost[target, part])
+
+
+def _bent(
+    boxes: Float64[np.ndarray, "F 4"],
+    arrived: Float64[np.ndarray, "4"] | None,
+    share: Float64[np.ndarray, "F"],
+    end: int,
+) -> Float64[np.ndarray, "F 4"]:
+    """A track whose error where it arrives is taken off all along, growing from the start; one that is lost stays."""
+    if arrived is None or iou(arrived[None], boxes[end][None])[0] < _REACHED:
+        return boxes
+    bent = _moved(boxes, share[:, None] * _difference(arrived, boxes[end]))
+    bent[end] = boxes[end]
+    return bent
 
 
 def _later(
