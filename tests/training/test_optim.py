@@ -106,8 +106,9 @@ def _gradients(parameters: list[torch.nn.Parameter], seed: int) -> None:
         parameter.grad = torch.randn(parameter.shape, generator=generator)
 
 
-def test_equal_to_the_optimizers_of_torch() -> None:
+def test_equal_to_the_optimizers_of_torch(monkeypatch: pytest.MonkeyPatch) -> None:
     """Muon matrices as torch.optim.Muon moves them (bfloat16 inside), the rest as torch.optim.AdamW."""
+    monkeypatch.setattr("seqtrack_lit.training.optim._newton_schulz_dtype", lambda device: torch.bfloat16)
     torch.manual_seed(0)
     ours = [torch.nn.Parameter(torch.randn(shape)) for shape in [(8, 8), (8, 24), (24, 8), (5,)]]
     theirs = copy.deepcopy(ours)
@@ -150,6 +151,14 @@ def test_orthogonalise() -> None:
     singular = torch.linalg.svdvals(orthogonalise(torch.randn(3, 16, 40, generator=torch.Generator().manual_seed(0))))
     assert float(singular.min()) > 0.6
     assert float(singular.max()) < 1.3
+
+
+@pytest.mark.parametrize("shape", [(3, 16, 40), (2, 16, 16)])
+def test_orthogonalise_in_float32_is_the_same_polynomial(shape: tuple[int, ...]) -> None:
+    matrices = torch.randn(*shape, generator=torch.Generator().manual_seed(0))
+    exact = orthogonalise(matrices.double(), dtype=torch.float64)
+    assert torch.allclose(orthogonalise(matrices, dtype=torch.float32).double(), exact, atol=1e-4)
+    assert torch.allclose(orthogonalise(matrices).double(), exact, atol=0.05)
 
 
 @pytest.mark.parametrize("optim", [AdamWSettings(), MuonSettings()])
