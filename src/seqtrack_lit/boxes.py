@@ -44,6 +44,13 @@ def patch_shares(boxes_cxcywh: Boxes, grid: int) -> Float[Tensor, "*batch N"]:
     return (share[..., 1, :, None] * share[..., 0, None, :]).flatten(-2)  # y x -> (y x)
 
 
+def iou_rows(
+    a_xywh: Float64[np.ndarray, "rows 4"], b_xywh: Float64[np.ndarray, "rows 4"]
+) -> Float64[np.ndarray, "rows"]:
+    """`iou` of arrays."""
+    return np.asarray(iou(torch.from_numpy(a_xywh), torch.from_numpy(b_xywh)))
+
+
 def iou(a_xywh: Boxes, b_xywh: Boxes) -> Float[Tensor, "*batch"]:
     """Continuous intersection over union in [0, 1] of boxes paired row by row; 0 where the union is empty.
 

@@ -149,6 +149,17 @@ def strip(images: Sequence[Picture], *, gap: int = 3, ground: Color = (0, 0, 0))
     return np.concatenate(parts, axis=1)[:, : -gap or None]
 
 
+def column(images: Sequence[Picture], *, ground: Color = (0, 0, 0)) -> Picture:
+    """Images one below the other, narrow ones filled up on the right."""
+    widest = max(image.shape[1] for image in images)
+    parts = []
+    for image in images:
+        part = np.full((image.shape[0], widest, 3), ground, np.uint8)
+        part[:, : image.shape[1]] = image
+        parts.append(part)
+    return np.concatenate(parts)
+
+
 def titled(image: Picture, text: str, ink: Color = WHITE, ground: Color = (0, 0, 0)) -> Picture:
     """The image with a line of text above it."""
     sheet = Pillow.new("RGB", (image.shape[1], image.shape[0] + LABEL), ground)

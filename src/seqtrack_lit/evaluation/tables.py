@@ -161,6 +161,16 @@ def paper_rows(benchmark: str, convention: str) -> dict[str, dict[str, float | N
     }
 
 
+def paper_ablations() -> list[dict[str, Any]]:
+    """The rows of the paper's Tab. 4 by the names of `ablation=` and `inference=`: LaSOT AUC and GOT-10k AO, percent.
+
+    >>> paper_ablations()[1]
+    {'ablation': 'bidirectional', 'lasot AUC': 64.8, 'got10k_test AO': 72.4}
+    """
+    table = paper()["ablations"]
+    return [dict(zip(table["columns"], row, strict=True)) for row in table["rows"]]
+
+
 def compare(scores: Sequence[Scores], *, paper_rows: PaperRows = "all", average: bool = False) -> Table:
     """All trackers on all benchmarks: ours sorted by their first score, then the paper's.
 
