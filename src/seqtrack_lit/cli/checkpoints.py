@@ -103,7 +103,7 @@ def devices_of(device: str | None) -> list[str]:
     """
     import torch
 
-    from seqtrack_lit.tracking.seqtrack import device_of
+    from seqtrack_lit.tracking.device import device_of
 
     if device is not None:
         return [str(device_of(device))]

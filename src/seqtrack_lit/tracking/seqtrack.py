@@ -24,14 +24,14 @@ from seqtrack_lit.crops import Crop, Image, Padding
 from seqtrack_lit.models.checkpoint import load_model
 from seqtrack_lit.models.encoder import normalise
 from seqtrack_lit.models.inference_decoder import InferenceDecoder
-from seqtrack_lit.models.prepacked import PrepackedNetwork, computes_bfloat16
+from seqtrack_lit.models.prepacked import PrepackedNetwork
 from seqtrack_lit.models.seqtrack import Forced, Prediction, SeqTrack
 from seqtrack_lit.tracking.cuda_graph import CapturedGeneration
+from seqtrack_lit.tracking.device import Precision, device_of, precision_of
 from seqtrack_lit.tracking.tracker import Estimate, check_first_box, check_image, not_started
 from seqtrack_lit.weights import SMALL
 
 Rule = Literal["none", "naive", "likelihood"]
-Precision = Literal["float32", "bfloat16", "float16", "auto"]
 BoxXywh = tuple[float, float, float, float]
 
 
@@ -129,7 +129,7 @@ class SeqTrackTracker:
         self.clip_margin, self.padding = float(clip_margin), padding
         self.rule = TemplateUpdate(update, update_interval, update_threshold)
         self.device = device_of(device)
-        self.dtype = _precision(dtype, self.device)
+        self.dtype = precision_of(dtype, self.device)
         parameter = next(model.parameters())
         if parameter.device != self.device or parameter.dtype != self.dtype:
             model = copy.deepcopy(model).to(self.device, self.dtype)
@@ -392,38 +392,4 @@ def check_settings(settings: Mapping[str, Any]) -> None:
         **{name: settings[f"update_{name}"] for name in ("interval", "threshold") if f"update_{name}" in settings}
     )
     TemplateUpdate(settings.get("update", "none"))
-    _precision(settings.get("dtype", "float32"), torch.device("cpu"))
-
-
-def device_of(name: str | torch.device) -> torch.device:
-    """A device of this machine that trackers run on; a GPU with its number.
-
-    Raises:
-        ValueError: there is no such device, or no tracker runs on it.
-    """
-    try:
-        device = torch.device(name) if isinstance(name, str | torch.device) else None
-    except RuntimeError:
-        device = None
-    given = f"device={shown(name)[1:-1] if isinstance(name, str) else name}"
-    if device is None:
-        raise ValueError(f"{given}: no such device; give cpu, cuda or cuda:<number>")
-    if device.type not in ("cpu", "cuda"):
-        raise ValueError(f"{given}: trackers run on cpu and cuda only (the window is float64, which MPS has not)")
-    if device.type != "cuda":
-        return device
-    count = torch.cuda.device_count()
-    if (device.index or 0) >= count:
-        raise ValueError(f"device={name}: PyTorch finds {count} GPUs on this machine; give another one or device=cpu")
-    return torch.device("cuda", torch.cuda.current_device() if device.index is None else device.index)
-
-
-def _precision(dtype: object, device: torch.device) -> torch.dtype:
-    name = str(dtype).removeprefix("torch.") if isinstance(dtype, torch.dtype) else dtype
-    one_of("tracker", get_args(Precision), dtype=name)
-    if name == "auto":
-        cuda = device.type == "cuda"
-        fast = torch.cuda.is_bf16_supported(including_emulation=False) if cuda else computes_bfloat16()
-        return torch.bfloat16 if fast else torch.float32
-    found: torch.dtype = getattr(torch, str(name))
-    return found
+    precision_of(settings.get("dtype", "float32"), torch.device("cpu"))
