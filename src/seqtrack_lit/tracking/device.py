@@ -10,7 +10,7 @@ from seqtrack_lit.models.prepacked import computes_bfloat16
 Precision = Literal["float32", "bfloat16", "float16", "auto"]
 
 
-def device_of(name: str | torch.device) -> torch.device:
+def device_of(name: object) -> torch.device:
     """A device of this machine that trackers run on; a GPU with its number.
 
     Raises:
