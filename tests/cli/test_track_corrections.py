@@ -89,7 +89,7 @@ def test_corrections_are_tracked_from_both_sides(name: str, tmp_path: Path, run)
 def test_a_stop_on_the_way_back_keeps_what_was_found(
     clip: Path, tmp_path: Path, run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def stopped(*_: object) -> None:
+    def stopped(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr("seqtrack_lit.tracking.corrected.track_backwards", stopped)
