@@ -61,7 +61,7 @@ class Metadata(TypedDict, total=False):
     eval_checkpoint: str
     length: dict[str, object] | None
     environment: dict[str, object] | None
-    data: dict[str, object]
+    data: dict[str, object] | None
     learning_rates: dict[str, object]
 
 
