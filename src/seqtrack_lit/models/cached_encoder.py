@@ -7,7 +7,8 @@ Letters: B batch, T templates, N search tokens, M tokens of one template, A = N 
 P = 2 D + 1 prepared vectors of a token: its key and value in every block, and what enters the last block.
 """
 
-from typing import cast
+from functools import wraps
+from typing import Any, cast
 
 import torch
 from jaxtyping import Float
@@ -20,9 +21,25 @@ from seqtrack_lit.models.encoder import Block, Search, Templates, ViTEncoder
 class CachedEncoder(ViTEncoder):
     """`ViTEncoder`, whose arguments and parameters it has, with templates that see only themselves.
 
-    It takes a training of its own: official weights expect templates that see the search region. `checkpoint` has no
-    effect, and there are no templates encoded otherwise (`joint`).
+    It takes a training of its own: official weights expect templates that see the search region.
+
+    Raises:
+        ValueError: `joint` is false, or `checkpoint` true; else as `ViTEncoder`.
     """
+
+    @wraps(ViTEncoder.__init__)  # descriptions are checked against its signature
+    def __init__(self, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        if not self.joint:
+            raise ValueError(
+                "model.encoder.joint=false: with CachedEncoder (ablation=cached) the search region sees the templates; "
+                "leave it out, or train the plain encoder (ablation=separate)"
+            )
+        if self.checkpoint:
+            raise ValueError(
+                "model.encoder.checkpoint=true: CachedEncoder (ablation=cached) does not recompute activations; leave "
+                "it out, and lower train.device_batch where memory is short"
+            )
 
     def forward(self, templates: Templates, search: Search) -> Float[Tensor, "B A C"]:
         """Normalised images to features: search region first, then the templates one after another."""
@@ -58,6 +75,23 @@ class CachedEncoder(ViTEncoder):
             parts += [_run(blocks[-1], one) for one in vectors[-1].split(self.template_grid**2, dim=1)]  # type: ignore[no-untyped-call]
         return cast(Tensor, self.norm(torch.cat(parts, dim=1)))
 
+    def search_attention(
+        self,
+        templates: Templates,
+        search: Search,
+        template_boxes: Float[Tensor, "B T 4"] | None = None,
+        *,
+        block: int = -1,
+    ) -> Float[Tensor, "B heads N A"]:
+        """See `Encoder`."""
+        blocks, vectors = cast(list[Block], list(self.blocks)), self.prepare_templates(templates).unbind(2)
+        if not -len(blocks) <= block < len(blocks):
+            raise ValueError(f"block {block}: there are {len(blocks)} in which search region and templates meet")
+        tokens, last = self._embed(search) + self.search_position, block % len(blocks)
+        for number in range(last):
+            tokens = _run(blocks[number], tokens, vectors[2 * number], vectors[2 * number + 1])
+        return _weights(blocks[last], tokens, vectors[2 * last])
+
 
 def _project(block: Block, tokens: Float[Tensor, "B n C"]) -> list[Float[Tensor, "B n C"]]:
     """Queries, keys and values of a block."""
@@ -77,3 +111,14 @@ def _run(
     outputs, _ = attend(*(split_heads(one, block.attn.heads) for one in (queries, seen_keys, seen_values)))
     tokens = tokens + block.attn.proj(merge_heads(outputs))
     return cast(Tensor, tokens + block.mlp(block.norm2(tokens)))
+
+
+def _weights(
+    block: Block, tokens: Float[Tensor, "B n C"], keys: Float[Tensor, "B m C"]
+) -> Float[Tensor, "B heads n A"]:
+    """The attention of tokens in a block to each other and to others."""
+    queries, own_keys, _ = _project(block, tokens)
+    seen = split_heads(torch.cat([own_keys, keys], dim=1), block.attn.heads)
+    weights = attend(split_heads(queries, block.attn.heads), seen, seen, weights=True)[1]
+    assert weights is not None
+    return weights

@@ -19,6 +19,7 @@ from torch.overrides import TorchFunctionMode
 
 from seqtrack_lit.checks import shown
 from seqtrack_lit.files import replacing
+from seqtrack_lit.models.cached_encoder import CachedEncoder
 from seqtrack_lit.models.description import FORMAT, Description, build_model, check_sizes, read_description
 from seqtrack_lit.models.encoder import ViTEncoder
 from seqtrack_lit.models.official import OfficialConfig, describe
@@ -131,11 +132,28 @@ def load_weights(model: SeqTrack, path: str | Path) -> str:
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: not a tracker's checkpoint, or of another model; the message says which published model fits.
+        ValueError: not a tracker's checkpoint, or of another model; the message says which published model fits. Or its
+            templates see other tokens than the model's.
     """
     checkpoint = read_checkpoint(path)
+    _check_attention(model, checkpoint)
     fill(model, checkpoint)
     return checkpoint.source
+
+
+def _check_attention(model: SeqTrack, checkpoint: Checkpoint) -> None:
+    """Refuse weights that learned with other tokens in sight: names and shapes are equal, so nothing else shows it."""
+    if checkpoint.description is None and not checkpoint.official:
+        return
+    encoder = {} if checkpoint.description is None else checkpoint.description.model.get("encoder")
+    theirs = isinstance(encoder, Mapping) and str(encoder.get("_target_")).endswith(f".{CachedEncoder.__name__}")
+    ours = isinstance(model.encoder, CachedEncoder)
+    if theirs != ours:
+        sight = {True: "only themselves (ablation=cached)", False: "the search region too"}
+        raise ValueError(
+            f"{checkpoint.source}: its templates see {sight[theirs]}, those of this model {sight[ours]}; "
+            f"{'leave ablation=cached out' if ours else 'add ablation=cached'}, or train without init_from"
+        )
 
 
 def fill(model: nn.Module, checkpoint: Checkpoint) -> None:

@@ -97,9 +97,14 @@ def write_benchmark(
 
 
 def sequences_table(scores: Sequence[Scores]) -> Table:
-    """One value of several trackers for each sequence that all have, the worst of the first tracker first."""
-    value, first = next(iter(scores[0].values)), scores[0]
+    """One value of several trackers for each sequence that all have, the worst of the first tracker first.
+
+    It is the first one that every sequence has: EAO is that of a whole set, so accuracy for VOT.
+    """
+    first = scores[0]
     names = [name for name in first.per_sequence if all(name in one.per_sequence for one in scores)]
+    known = [one.per_sequence[name] for one in scores for name in names]
+    value = next(value for value in first.values if all(value in of for of in known))
     names.sort(key=lambda name: (first.per_sequence[name][value], name))
     rows: list[tuple[TableCell, ...]] = [(name, *(one.per_sequence[name][value] for one in scores)) for name in names]
     title = f"{first.benchmark}, {value} by sequence (convention {first.convention})"
