@@ -7,7 +7,7 @@ Letters: B batch, T templates, N search tokens, M tokens of one template, A = N 
 P = 2 D + 1 prepared vectors of a token: its key and value in every block, and what enters the last block.
 """
 
-from functools import wraps
+import inspect
 from typing import Any, cast
 
 import torch
@@ -27,7 +27,8 @@ class CachedEncoder(ViTEncoder):
         ValueError: `joint` is false, or `checkpoint` true; else as `ViTEncoder`.
     """
 
-    @wraps(ViTEncoder.__init__)  # descriptions are checked against its signature
+    __signature__ = inspect.signature(ViTEncoder)  # descriptions are checked against it
+
     def __init__(self, **arguments: Any) -> None:
         super().__init__(**arguments)
         if not self.joint:
