@@ -4,7 +4,7 @@
         --nano NANOTRACK --toy runs/quickstart/checkpoints/best.ckpt
 
 Videos of the pool's test part are written where they are missing, `seqtrack-evaluate` tracks what has no result, and
-table.md, table.json and reliability.png are written beside this file.
+table.md, table.json, reliability.png and failures_*.jpg are written beside this file.
 """
 
 import argparse
@@ -26,10 +26,11 @@ from seqtrack_lit.data.video.sequence import Video
 from seqtrack_lit.evaluation.results import read_result
 from seqtrack_lit.evaluation.scores import ground_truth, score_sequences
 from seqtrack_lit.files import write_atomic
+from seqtrack_lit.pictures import COLORS, TRUTH, draw_boxes
 from seqtrack_lit.tracking.baselines import make_baseline
 from seqtrack_lit.tracking.long_term import load_tracker
 
-KINDS, COUNT = ("easy", "hard", "long"), 40
+KINDS = ("easy", "hard", "long")
 TRACKERS = {  # name of the results folder: row, and how it is run
     "static": ("static box", ["baseline=static"]),
     "kcf": ("KCF", ["baseline=kcf"]),
@@ -127,6 +128,21 @@ def plot(rows: dict[str, dict[str, dict[str, object]]], path: Path) -> None:
     figure.savefig(path, dpi=100)
 
 
+def failures(results: Path, root: Path, per_video: dict[str, float], path: Path) -> None:
+    """Eight frames of each of the five worst videos: the target white, the tracker's box yellow."""
+    videos, worst = folder(root), sorted(per_video, key=per_video.__getitem__)[:5]
+    lines = []
+    for video in (videos[index] for index in range(len(videos)) if videos[index].name in worst):
+        boxes = read_result(results, video.name).boxes
+        cells = []
+        for t in np.linspace(1, len(video) - 1, 8).astype(int):
+            shown = [video.boxes[t] if video.visible[t] else np.full(4, np.nan), boxes[t]]
+            image = draw_boxes(video.frames[t], shown, colors=(TRUTH, COLORS[0]))
+            cells.append(cv2.resize(image, (192, 144), interpolation=cv2.INTER_AREA))
+        lines.append(np.hstack(cells))
+    cv2.imwrite(str(path), np.vstack(lines)[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 85])
+
+
 def table(
     rows: dict[str, dict[str, dict[str, object]]], columns: list[str], speeds: dict[str, dict[str, float]]
 ) -> str:
@@ -139,7 +155,9 @@ def table(
     for name, (label, _) in TRACKERS.items():
         sets = rows.get(name, {})
         cells = [
-            f"{sets[kind]['IoU']:.3f} / {sets[kind]['AUC']:.1f} / {sets[kind]['AUROC of lost']:.3f}".replace("nan", "-")
+            f"{sets[kind]['IoU']:.3f} / {sets[kind]['AUC']:.1f} / {sets[kind].get('AUROC of lost', float('nan')):.3f}".replace(
+                "nan", "-"
+            )
             if kind in sets
             else "not run"
             for kind in columns
@@ -157,12 +175,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     for name in ("pool", "videos", "real", "nano", "toy"):
         parser.add_argument(f"--{name}", type=Path, required=name in ("pool", "videos"))
+    parser.add_argument("--count", type=int, default=40, help="videos of each kind")
     parser.add_argument("--runs", type=Path, default=Path("runs/small_table"))
     given = parser.parse_args()
     pool = PicturePool(given.pool, part="test", only_free=False).read()
     places = {kind: given.videos / "test" / kind for kind in KINDS} | ({"real": given.real} if given.real else {})
     for kind in KINDS:
-        write_videos(places[kind], pool, kind, COUNT)
+        write_videos(places[kind], pool, kind, given.count)
     rows: dict[str, dict[str, dict[str, object]]] = {}
     speeds = {}
     for name, (_, how) in TRACKERS.items():
@@ -176,9 +195,14 @@ def main() -> None:
             rows.setdefault(name, {})[kind] = measure(given.runs / "results" / name / kind, place)
         speeds[name] = milliseconds(options, folder(places["hard"])[0])
     plot(rows, HERE / "reliability.png")
+    for kind in ("hard", "long"):
+        name = "seqtrack_small_long_term"
+        worst = rows[name][kind]["per video"]
+        failures(given.runs / "results" / name / kind, places[kind], worst, HERE / f"failures_{kind}.jpg")
     for sets in rows.values():
         for one in sets.values():
-            del one["reliability"]
+            for key in ["reliability", *(key for key, value in one.items() if value != value)]:  # no NaN in JSON
+                del one[key]
     write_atomic(HERE / "table.json", json.dumps({"speeds": speeds, **rows}, indent=1) + "\n")
     write_atomic(HERE / "table.md", table(rows, list(places), speeds))
     print((HERE / "table.md").read_text())
