@@ -143,6 +143,10 @@ def failures(results: Path, root: Path, per_video: dict[str, float], path: Path)
     cv2.imwrite(str(path), np.vstack(lines)[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 85])
 
 
+def _cell(one: dict[str, object]) -> str:
+    return " / ".join((f"{one['IoU']:.3f}", f"{one['AUC']:.1f}", f"{one['AUROC of lost']:.3f}")).replace("nan", "-")
+
+
 def table(
     rows: dict[str, dict[str, dict[str, object]]], columns: list[str], speeds: dict[str, dict[str, float]]
 ) -> str:
@@ -154,17 +158,9 @@ def table(
     ]
     for name, (label, _) in TRACKERS.items():
         sets = rows.get(name, {})
-        cells = [
-            f"{sets[kind]['IoU']:.3f} / {sets[kind]['AUC']:.1f} / {sets[kind].get('AUROC of lost', float('nan')):.3f}".replace(
-                "nan", "-"
-            )
-            if kind in sets
-            else "not run"
-            for kind in columns
-        ]
-        again = (
-            f"{100 * sets['long']['found again']:.0f} % of {sets['long']['absences']}" if "long" in sets else "not run"
-        )
+        cells = [_cell(sets[kind]) if kind in sets else "not run" for kind in columns]
+        long = sets.get("long")
+        again = "not run" if long is None else f"{100 * long['found again']:.0f} % of {long['absences']}"
         time = " / ".join(f"{value:.0f}" for value in speeds[name].values()) if name in speeds else "not run"
         lines.append(f"| {label} | " + " | ".join(cells) + f" | {again} | {time} |")
     return "\n".join(lines) + "\n"
@@ -199,12 +195,12 @@ def main() -> None:
         name = "seqtrack_small_long_term"
         worst = rows[name][kind]["per video"]
         failures(given.runs / "results" / name / kind, places[kind], worst, HERE / f"failures_{kind}.jpg")
+    write_atomic(HERE / "table.md", table(rows, list(places), speeds))
     for sets in rows.values():
         for one in sets.values():
             for key in ["reliability", *(key for key, value in one.items() if value != value)]:  # no NaN in JSON
                 del one[key]
     write_atomic(HERE / "table.json", json.dumps({"speeds": speeds, **rows}, indent=1) + "\n")
-    write_atomic(HERE / "table.md", table(rows, list(places), speeds))
     print((HERE / "table.md").read_text())
 
 
