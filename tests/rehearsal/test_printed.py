@@ -25,7 +25,7 @@ ELSEWHERE = (
     "hydra/launcher=", "benchmark=glob(*)", "--help", "seqtrack-profile", "seed-1", "seed-2",
     # pictures and weights out of packages; published weights
     "pool=", "experiment=small", "init_from=runs/first", "runs/second", "root=CLIPS", "mask_checkpoint=",
-    "corrections=",
+    "corrections=", "ui=true",
 )  # fmt: skip
 # of experiments on generated videos, which bring a model and data of their own
 FEW = [
