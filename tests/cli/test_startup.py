@@ -52,21 +52,21 @@ def test_a_console_that_knows_few_letters(tmp_path: Path) -> None:
     assert done.stderr.startswith(b"seqtrack-train: resume=vid\\xe9o: no such file or folder")
 
 
-def test_commands_are_imported_without_what_windows_has_not(tmp_path: Path) -> None:
-    """First what a command imports before its configuration is read, then all modules, behind those of libraries."""
-    script = """
+WITHOUT = """
 import signal, sys
 def without():
     sys.modules.update(dict.fromkeys(("fcntl", "grp", "pwd", "resource", "termios")))
     for name in ("SIGUSR1", "SIGUSR2", "SIGKILL", "SIGHUP"):
         if hasattr(signal, name):
             delattr(signal, name)
+"""
+COMMANDS = """
 without()
 from seqtrack_lit.cli import dashboard, data, evaluate, profile, report, track, train
 from seqtrack_lit.cli.launch import launcher, processes, sweep
 assert "torch" not in sys.modules
-for name in ("fcntl", "grp", "pwd", "resource", "termios"):
-    del sys.modules[name]
+"""
+MODULES = """
 import av, cv2, lightning.pytorch, matplotlib.pyplot, timm, torch, torchmetrics, torchvision, wandb
 import albumentations
 without()
@@ -75,9 +75,15 @@ import seqtrack_lit
 for module in pkgutil.walk_packages(seqtrack_lit.__path__, "seqtrack_lit."):
     importlib.import_module(module.name)
 """
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", script], cwd=tmp_path, stderr=subprocess.PIPE, text=True
-    )
+
+
+@pytest.mark.parametrize(
+    "script", [COMMANDS, pytest.param(MODULES, marks=pytest.mark.slow)], ids=["commands", "modules"]
+)
+def test_everything_is_imported_without_what_windows_has_not(script: str, tmp_path: Path) -> None:
+    """What a command imports before its configuration is read; all modules, behind those of libraries."""
+    command = [sys.executable, "-W", "ignore", "-c", WITHOUT + script]
+    done = subprocess.run(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
     assert done.returncode == 0, done.stderr
 
 
