@@ -43,7 +43,7 @@ def checkpoint(case: str) -> list[str]:
     ("clip", "box", "frames", "size"),
     [
         ("carphone_pristine.mp4", [65, 35, 60, 65], 120, (176, 144)),
-        ("bikes.mp4", [250, 100, 60, 110], 250, (640, 272)),
+        pytest.param("bikes.mp4", [250, 100, 60, 110], 250, (640, 272), marks=pytest.mark.slow),
     ],
 )
 def test_a_real_clip(clip: str, box: list[int], frames: int, size: tuple[int, int], tmp_path: Path, run) -> None:

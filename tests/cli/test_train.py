@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -91,10 +92,10 @@ def test_a_second_run_in_the_same_folder(run: Callable[..., int], tmp_path: Path
     assert run(*tiny("out", "overwrite=true", "train.device_batch=3")) == 2  # a mistake does not cost the run
     assert run(*tiny("out", "overwrite=true", "init_from=out/checkpoints/best.ckpt")) == 2
     assert "overwrite=true would delete init_from=" in capsys.readouterr().err
-    assert run(*tiny("out", "overwrite=true", "seed=1")) == 0
+    assert run(*tiny("out", "overwrite=true", "seed=1", *ONE_STEP)) == 0
     second = weights(tmp_path / "out/checkpoints/last.ckpt")
     assert any(not torch.equal(first[name], second[name]) for name in first)
-    assert len(read_rows(tmp_path / "out/metrics.csv")) == 8
+    assert len(read_rows(tmp_path / "out/metrics.csv")) == 1
 
 
 def test_stop_and_resume(run: Callable[..., int], tmp_path: Path, stop: str, capsys: Any) -> None:
@@ -211,8 +212,9 @@ def test_two_processes_cannot_train_in_one_folder(
 ) -> None:
     """The lock goes with its process, however that ends."""
     monkeypatch.setattr(launch, "_PATIENCE", 1)
-    hold = "from pathlib import Path\nfrom seqtrack_lit.cli.launch.processes import only_here\n"
-    hold += "with only_here(Path('out')):\n    print('held', flush=True)\n    input()"
+    hold = "from pathlib import Path\nfrom seqtrack_lit.cli.launch import processes\n"
+    hold += "processes.first_process = lambda: True\n"  # which would import Lightning
+    hold += "with processes.only_here(Path('out')):\n    print('held', flush=True)\n    input()"
     command = [sys.executable, "-c", hold]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
         assert other.stdout is not None
@@ -220,7 +222,8 @@ def test_two_processes_cannot_train_in_one_folder(
         assert run(*tiny("out")) == 2
         assert f"out: process {other.pid} on " in capsys.readouterr().err
         other.kill()
-    assert run(*tiny("out", "dry_run=true")) == 0
+    with launch.only_here(tmp_path / "out"):
+        assert str(os.getpid()) in (tmp_path / "out/.lock").read_text()
 
 
 def test_start_from_weights(run: Callable[..., int], tmp_path: Path, finished: Path, capsys: Any) -> None:
