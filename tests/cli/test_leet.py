@@ -5,6 +5,7 @@ import os
 import pty
 import re
 import select
+import signal
 import struct
 import subprocess
 import sys
@@ -26,7 +27,9 @@ def watched(path: Path, home: Path, wanted: set[str], keys: bytes = b"", seconds
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 60, 200, 0, 0))
     environment = {**os.environ, "TERM": "xterm-256color", "WANDB_MODE": "offline", "WANDB_CONFIG_DIR": str(home)}
     command = [sys.executable, "-m", "wandb", "leet", "run", str(path)]
-    process = subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, env=environment, close_fds=True)
+    process = subprocess.Popen(
+        command, stdin=theirs, stdout=theirs, stderr=theirs, env=environment, start_new_session=True
+    )
     os.close(theirs)
     text, end, pressed = "", time.monotonic() + seconds, False
     try:
@@ -40,7 +43,7 @@ def watched(path: Path, home: Path, wanted: set[str], keys: bytes = b"", seconds
                 os.write(ours, keys)
                 pressed = True
     finally:
-        process.kill()
+        os.killpg(process.pid, signal.SIGKILL)  # its child draws
         process.wait()
         os.close(ours)
     return text
