@@ -114,7 +114,7 @@ def tracked(monkeypatch: pytest.MonkeyPatch) -> tuple[Table, Table]:
     tracker = SeqTrackTracker(model, search_factor=3.0, template_factor=2.0, window=False)
     error, truth, picture = np.zeros(4), np.zeros(4), np.zeros((144, 192, 3), np.uint8)
 
-    def generate(features: Tensor, *, past: Tensor, **options: Any) -> Prediction:
+    def generate(network: SeqTrack, features: Tensor, *, past: Tensor, **options: Any) -> Prediction:
         nonlocal error
         crop = Crop.around(tracker.box, factor=3.0, size=48)
         error = 0.95 * error + np.sqrt(1 - 0.95**2) * rng.normal(size=4) * [0.04, 0.04, 0.03, 0.03]
@@ -122,7 +122,7 @@ def tracked(monkeypatch: pytest.MonkeyPatch) -> tuple[Table, Table]:
         found = TINY.to_crop(crop, Past([1], error[None], shared=False).boxes(truth[None]))
         return Prediction(TOKENIZER.encode(found), found, torch.ones(1, 4), None, None)
 
-    monkeypatch.setattr(model, "generate_from", generate)
+    monkeypatch.setattr(SeqTrack, "generate_from", generate)  # trackers may use a copy of the model
     for number in range(len(videos)):
         boxes, error = videos.boxes(number), np.zeros(4)
         tracker.init(picture, boxes[0])
