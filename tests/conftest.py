@@ -20,6 +20,7 @@ os.environ.update(
 import pytest
 import torch
 from beartype import BeartypeConf, beartype
+from hypothesis import settings
 from jaxtyping import install_import_hook
 
 atexit.register(shutil.rmtree, os.environ["XDG_CONFIG_HOME"], ignore_errors=True)
@@ -29,6 +30,9 @@ _checker = types.ModuleType("seqtrack_typechecker")
 _checker.check = beartype(conf=BeartypeConf(is_pep484_tower=True))
 sys.modules[_checker.__name__] = _checker
 install_import_hook("seqtrack_lit", f"{_checker.__name__}.check")
+
+settings.register_profile("untimed", deadline=None)  # a busy machine is no fault of the code
+settings.load_profile("untimed")
 
 pytest_plugins = ["tests.data.fixtures"]  # make_dataset("lasot"): tiny data sets in every layout
 
