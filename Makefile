@@ -13,14 +13,15 @@ help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
 
 # The versions of requirements.lock; where they cannot be had (another index, another system), the newest that fit. uv is
-# fast; where it cannot be had, plain pip does the same (its last line repairs cv2/, see pyproject.toml).
+# fast; where it cannot be had, plain pip does the same (its last line repairs cv2/, see pyproject.toml). Compiled at once,
+# as pip does: a command starts in 6 s instead of 15 where Python may not write bytecode.
 $(STAMP): pyproject.toml requirements.lock
 	test -x $(PY) || python3 -m venv .venv
 	$(PY) -m pip install -q --disable-pip-version-check uv \
-	  && { $(PY) -m uv pip install -q --python $(PY) --require-hashes -r requirements.lock \
+	  && { $(PY) -m uv pip install -q --compile-bytecode --python $(PY) --require-hashes -r requirements.lock \
 	       && $(PY) -m uv pip install -q --python $(PY) --no-deps -e . \
 	       || { echo "requirements.lock cannot be used here (see above): the newest versions that fit instead"; \
-	            $(PY) -m uv pip install -q --python $(PY) -e '.[dev]'; }; } \
+	            $(PY) -m uv pip install -q --compile-bytecode --python $(PY) -e '.[dev]'; }; } \
 	  || { $(PY) -m pip install -q -e '.[dev]' && $(PY) -m pip uninstall -q -y opencv-python-headless \
 	       && $(PY) -m pip install -q --force-reinstall --no-deps opencv-contrib-python-headless; }
 	@touch $@
