@@ -38,8 +38,8 @@ def check(net, inputs, windowed, batch=2):
             window = None
         windowed = window is not None
         tokens, likelihoods = one_by_one(net, templates, search, window, past)
-    fast = InferenceDecoder(net.decoder, net.memory_position)
-    for reader in (None, fast):
+    fast = [InferenceDecoder(net.decoder, net.memory_position, project=project) for project in (True, False)]
+    for reader in (None, *fast):
         found = net.generate(templates, search, hann_window=window, past=past, decoder=reader)
         assert torch.equal(found.tokens, tokens)
         assert found.likelihoods.dtype == (torch.float64 if windowed else torch.float32)
@@ -195,18 +195,19 @@ def test_generation_keeps_no_gradient(build, inputs):
     assert not net.generate(templates, search).likelihoods.requires_grad
 
 
-def test_inference_decoder_follows_its_weights_where_it_stands(build, inputs):
+@pytest.mark.parametrize("project", [False, True])
+def test_inference_decoder_follows_its_weights_where_it_stands(build, inputs, project):
     """A graph holds the addresses of its tensors: refreshing fills them, and changes none."""
     net = build()
     templates, search, _ = inputs(net, 2)
-    fast = InferenceDecoder(net.decoder, net.memory_position)
-    addresses = [tensor.data_ptr() for tensor in (fast.table, fast.memory_weight, fast.memory_bias)]
+    fast = InferenceDecoder(net.decoder, net.memory_position, project=project)
+    addresses = [tensor.data_ptr() for tensor in (fast.table, fast.memory_weight, *fast.layers[0][1:])]
     before = net.generate(templates, search, decoder=fast)
     with torch.no_grad():
         for parameter in net.decoder.parameters():
             parameter.mul_(1.5)
     fast.refresh()
     after, plain = net.generate(templates, search, decoder=fast), net.generate(templates, search)
-    assert [tensor.data_ptr() for tensor in (fast.table, fast.memory_weight, fast.memory_bias)] == addresses
+    assert [tensor.data_ptr() for tensor in (fast.table, fast.memory_weight, *fast.layers[0][1:])] == addresses
     torch.testing.assert_close(after.likelihoods, plain.likelihoods, atol=1e-6, rtol=1e-4)
     assert not torch.allclose(after.likelihoods, before.likelihoods)

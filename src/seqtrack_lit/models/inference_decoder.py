@@ -1,7 +1,9 @@
 """The decoder for generation: the same arithmetic with what does not depend on the image computed once.
 
 Positions are added before linear maps (x + p) W, so p W can be kept: queries, keys and values of self-attention are one
-matrix product, keys and values of cross-attention one for all layers, and the norm of the embedding lies in its table.
+matrix product, and the norm of the embedding lies in its table. Of cross-attention, keys and values are one product for
+all layers on a GPU; on a CPU they are never computed, because few tokens ask: a head's scores q . (W m + p) are
+(W^T q) . m + q . p, its output is W (a m), which is a seventh of the operations for four tokens of SeqTrack-B256.
 Rounding differs from `Decoder` in the last bits. Letters: B batch, M memory tokens, D width, H heads, E head width,
 L input tokens, l of them with logits, S tokens of a sequence, V vocabulary.
 """
@@ -21,14 +23,17 @@ from seqtrack_lit.models.decoder import Decoder, DecoderLayer, Memory, MemoryPos
 class _Layer(NamedTuple):
     """A layer with the matrices and positions of its attentions put together; the rest is the layer's own."""
 
+    layer: DecoderLayer
     qkv_weight: Tensor  # 3D D, self-attention
     qkv_position: Tensor  # S 3D, bias and positions; values have no positions
     query_position: Tensor  # S D, cross-attention
-    layer: DecoderLayer
+    key_weight: Tensor  # H E D
+    key_position: Tensor  # H E M, bias and positions
+    value_weight: Tensor  # H D E
 
 
 class InferenceDecoderState(NamedTuple):
-    """Keys and values of the memory [B 2 layers H M E], and of the tokens so far, each [B H S E]."""
+    """Keys and values of the memory [B 2 layers H M E], or the memory [B M D]; those of the tokens so far [B H S E]."""
 
     memory: Tensor
     keys: list[Tensor]
@@ -41,10 +46,13 @@ class InferenceDecoder:
     Args:
         decoder: the decoder; `refresh` must be called when its weights have changed.
         memory_position: positions added to the keys of cross-attention.
+        project: whether keys and values of the memory are computed; None: where that is faster.
     """
 
-    def __init__(self, decoder: Decoder, memory_position: MemoryPosition) -> None:
+    def __init__(self, decoder: Decoder, memory_position: MemoryPosition, *, project: bool | None = None) -> None:
         self.decoder, self.memory_position = decoder, memory_position
+        many = decoder.sequence_length >= decoder.width // decoder.heads  # tokens: no fewer operations then
+        self.project = many or memory_position.device.type != "cpu" if project is None else project
         self._tensors: list[Tensor] = []
         self.refresh()
 
@@ -59,7 +67,8 @@ class InferenceDecoder:
             self._tensors = fresh
         self.table, self.memory_weight, self.memory_bias, *rest = self._tensors
         layers = cast(list[DecoderLayer], list(self.decoder.layers))
-        self.layers = [_Layer(rest[3 * i], rest[3 * i + 1], rest[3 * i + 2], layer) for i, layer in enumerate(layers)]
+        count = len(_Layer._fields) - 1
+        self.layers = [_Layer(layer, *rest[count * i : count * (i + 1)]) for i, layer in enumerate(layers)]
 
     def _prepare(self) -> Iterator[Tensor]:
         decoder = self.decoder
@@ -80,17 +89,22 @@ class InferenceDecoder:
             yield torch.cat([own.query.weight, own.key.weight, own.value.weight])
             values = own.value.bias.expand_as(position)
             yield torch.cat([own.query(position), own.key(position), values], dim=-1)
-            yield layer.cross_attention.query(position)
+            cross, shape = layer.cross_attention, (decoder.heads, decoder.width // decoder.heads, -1)
+            yield cross.query(position)
+            yield cross.key.weight.reshape(shape).clone()
+            yield cross.key(self.memory_position)[0].t().reshape(shape)
+            yield cross.value.weight.reshape(shape).transpose(1, 2).contiguous()
 
     def prefill(
         self, memory: Memory, past: Int64[Tensor, "B P 4"] | None = None
     ) -> tuple[InferenceDecoderState, Int64[Tensor, "B L"]]:
-        """Begin a generation: the memory projected for all layers, and the tokens of the first `decode_step`."""
-        projected = F.linear(memory, self.memory_weight).add_(self.memory_bias)  # a second tensor of 8 MB is slower
+        """Begin a generation: what cross-attention sees in all layers, and the tokens of the first `decode_step`."""
         heads = self.decoder.heads
-        memory_heads = projected.view(*memory.shape[:2], 2 * len(self.layers), heads, -1).permute(0, 2, 3, 1, 4)
-        empty = memory_heads[:, 0, :, :0]
-        state = InferenceDecoderState(memory_heads.contiguous(), [empty] * len(self.layers), [empty] * len(self.layers))
+        empty = memory.new_empty(len(memory), heads, 0, self.decoder.width // heads)
+        if self.project:
+            projected = F.linear(memory, self.memory_weight).add_(self.memory_bias)  # a second tensor of 8 MB is slower
+            memory = projected.view(*memory.shape[:2], 2 * len(self.layers), heads, -1).permute(0, 2, 3, 1, 4)
+        state = InferenceDecoderState(memory.contiguous(), [empty] * len(self.layers), [empty] * len(self.layers))
         return state, self.decoder.prompt(past, len(memory))
 
     def decode_step(
@@ -111,7 +125,7 @@ class InferenceDecoder:
     def _layer(
         self, x: Float[Tensor, "B L D"], number: int, state: InferenceDecoderState, now: slice, mask: Tensor | None
     ) -> Float[Tensor, "B L D"]:
-        qkv_weight, qkv_position, query_position, layer = self.layers[number]
+        layer, qkv_weight, qkv_position, *_ = self.layers[number]
         heads, before = self.decoder.heads, layer.pre_norm
         y = layer.norm1(x) if before else x
         qkv = F.linear(y, qkv_weight) + qkv_position[now]
@@ -123,10 +137,26 @@ class InferenceDecoder:
         outputs, _ = attend(queries, keys, values, attn_mask=mask)
         x = x + layer.self_attention.out(merge_heads(outputs))
         y = layer.norm2(x) if before else (x := layer.norm1(x))
-        queries = F.linear(y, layer.cross_attention.query.weight) + query_position[now]
-        queries = queries.view(*x.shape[:2], heads, -1).transpose(1, 2)
-        outputs, _ = attend(queries, state.memory[:, 2 * number], state.memory[:, 2 * number + 1])
-        x = x + layer.cross_attention.out(merge_heads(outputs))
+        x = x + layer.cross_attention.out(self._see_memory(y, number, state.memory, now))
         y = layer.norm3(x) if before else (x := layer.norm2(x))
         x = x + cast(nn.Module, layer.ffn)(y)
         return x if before else cast(Tensor, layer.norm3(x))
+
+    def _see_memory(self, y: Float[Tensor, "B L D"], number: int, memory: Tensor, now: slice) -> Float[Tensor, "B L D"]:
+        """Cross-attention of a layer before its last linear map."""
+        one, heads, (batch, length, width) = self.layers[number], self.decoder.heads, y.shape
+        cross = one.layer.cross_attention
+        queries = F.linear(y, cross.query.weight) + one.query_position[now]
+        if self.project:
+            queries = queries.view(batch, length, heads, -1).transpose(1, 2)
+            return merge_heads(attend(queries, memory[:, 2 * number], memory[:, 2 * number + 1])[0])
+        queries = queries.view(batch * length, heads, -1).transpose(0, 1) * (width // heads) ** -0.5  # H BL E
+        asked, positions = (
+            (queries @ matrix).view(heads, batch, length, -1).transpose(0, 1).flatten(1, 2)  # B HL D, B HL M
+            for matrix in (one.key_weight, one.key_position)
+        )
+        weights = torch.baddbmm(positions, asked, memory.transpose(1, 2)).softmax(-1, dtype=torch.float32)
+        seen = weights.to(memory.dtype) @ memory  # B HL D
+        seen = seen.view(batch, heads, length, width).transpose(0, 1).reshape(heads, batch * length, width)
+        outputs: Tensor = (seen @ one.value_weight).transpose(0, 1).reshape(y.shape)
+        return outputs + cross.value.bias

@@ -46,7 +46,7 @@ class SearchGraph(nn.Module):
         super().__init__()
         self.model = model
         self.window = hann_window
-        self.decoder = InferenceDecoder(model.decoder, model.memory_position)
+        self.decoder = InferenceDecoder(model.decoder, model.memory_position, project=True)
 
     def forward(
         self,
