@@ -2,7 +2,10 @@
 
 import http.client
 import json
+import socket
+import struct
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -15,6 +18,7 @@ from tests.data.clips import COUNT, encode
 from seqtrack_lit.cli import track
 from seqtrack_lit.cli.track_page import Page
 from seqtrack_lit.data.sets.exchange import Clip, read_boxes_of_targets
+from seqtrack_lit.tracking.baselines import StaticBox
 from seqtrack_lit.tracking.source import open_source
 
 COMMAND = track
@@ -64,7 +68,7 @@ def test_who_may_ask_for_what(page: Page, tmp_path: Path) -> None:
         request(page, "POST", f"{path}track", {}, **{"Content-Type": "text/plain"})[0] == 400
     )  # a form of another page
     assert request(page, "GET", path)[0] == 200
-    for what in ("frame/40", "frame/-1", "frame/../../etc/passwd", "../state", "tracks", "nothing"):
+    for what in ("frame/40", "frame/-1", "frame/../../etc/passwd", "../state", "tracks/0", "nothing"):
         assert request(page, "GET", path + what)[0] == 404, what
     for what, body, message in [
         ("boxes", {"frame": 99, "target": 0, "box": [1, 2, 30, 20]}, "there is no such one"),
@@ -99,16 +103,16 @@ def test_draw_track_correct_export(page: Page, tmp_path: Path) -> None:
         draw(5, 5, 20, 20)
         until(browser, "state.corrections.length === 1")
         browser.locator("#track").click()
-        until(browser, "state.version === 1 && rows.length === 40")
+        until(browser, "!state.busy && rows.length === 40")
         browser.evaluate("go(20)")
-        until(browser, "image.src.endsWith('frame/20')")
+        until(browser, "shown === 20")
         draw(15, 5, 20, 20)
         until(browser, "state.corrections.length === 2")
         browser.locator("#more").click()
         draw(30, 20, 10, 10)
         until(browser, "state.corrections.length === 3")
         browser.locator("#track").click()
-        until(browser, "state.version === 2 && rows[0].length === 2")
+        until(browser, "!state.busy && rows.length === 40 && rows[0].length === 2")
         browser.locator("button[data-kind=mot]").click()
         until(browser, "document.getElementById('told').textContent.includes('a_tracked_mot.txt')")
     kept = (tmp_path / "out" / "a_tracked_corrections.csv").read_text().splitlines()
@@ -116,6 +120,69 @@ def test_draw_track_correct_export(page: Page, tmp_path: Path) -> None:
     first, second = read_boxes_of_targets(tmp_path / "out" / "a_tracked_mot.txt", Clip("a", 64, 48, range(COUNT)))
     np.testing.assert_allclose(first.boxes[[0, 20]], [[5, 5, 20, 20], [15, 5, 20, 20]], atol=0.3)
     np.testing.assert_allclose(second.boxes[39], [30, 20, 10, 10], atol=0.3)
+
+
+def test_a_browser_that_goes_away(page: Page, capfd: pytest.CaptureFixture[str]) -> None:
+    """It resets the connection before the answer: nothing on the console."""
+    for _ in range(5):
+        with socket.create_connection(("127.0.0.1", page.server.server_port)) as connection:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            connection.sendall(f"GET {urlsplit(page.address).path}frame/0 HTTP/1.1\r\nHost: x\r\n".encode())
+    assert request(page, "GET", f"{urlsplit(page.address).path}state")[0] == 200
+    assert "Traceback" not in capfd.readouterr().err
+
+
+def test_tracking_is_watched_and_stopped(tmp_path: Path, page: Page, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, slow = urlsplit(page.address).path, threading.Event()
+    update = StaticBox.update
+    monkeypatch.setattr(StaticBox, "update", lambda *given: (slow.wait(0.1), update(*given))[1])
+    for frame in (0, 5):
+        assert request(page, "POST", f"{path}boxes", {"frame": frame, "target": 0, "box": [5, 5, 20, 20]})[0] == 200
+    assert request(page, "POST", f"{path}track", {})[0] == 200
+    while not json.loads(request(page, "GET", f"{path}state")[1])["tracked"]:
+        time.sleep(0.01)
+    seen = json.loads(request(page, "GET", f"{path}tracks/0")[1])["rows"]  # what is tracked is watched
+    assert seen[0][0][:4] == [5, 5, 20, 20]
+    assert request(page, "POST", f"{path}stop", {})[0] == 200
+    page.worker.join(20)
+    state = json.loads(request(page, "GET", f"{path}state")[1])
+    assert state["error"].startswith("stopped; ")
+    assert 0 < state["tracked"] < COUNT
+    written = json.loads((tmp_path / "out" / "a_tracked.json").read_text())
+    assert (written["finished"], written["frames"]) == (False, state["tracked"])
+
+
+def test_boxes_that_were_drawn_before_are_taken_up_again(
+    tmp_path: Path, run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    encode(tmp_path / "a.mp4")
+    kept = tmp_path / "out" / "a_tracked_corrections.csv"
+    kept.parent.mkdir()
+    kept.write_text("frame,target,x,y,w,h\n0,0,5,5,20,20\n5,0,6,6,20,20\n")
+    found: list[dict[tuple[int, int], list[float]]] = []
+    monkeypatch.setattr(Page, "serve", lambda self: found.append(self.boxes))
+    given = ["source=a.mp4", "baseline=static", "out=out", "ui=true"]
+    assert run(*given, "box=[9,9,20,20]") == 2  # drawing would write over them
+    assert "out/a_tracked_corrections.csv holds boxes that were drawn before; go on with" in capsys.readouterr().err
+    assert run(*given) == 0
+    assert run(*given, "corrections=out/a_tracked_corrections.csv") == 0
+    assert found == [{(0, 0): [5, 5, 20, 20], (5, 0): [6, 6, 20, 20]}] * 2
+    assert run(*given, "end=4") == 2
+    assert "a_tracked_corrections.csv, line 3: frame 5, of frames 0 to 3 that are tracked" in capsys.readouterr().err
+
+
+@needs_browser
+def test_a_page_of_hours(page: Page) -> None:
+    """A million frames: the course and the least sure passage are found without a limit on arguments."""
+    with opened(page.address, local=False) as browser:
+        until(browser, "image.naturalWidth === 64")
+        script = """() => {
+            state.frames = 1e6;
+            rows = Array.from({length: 1e6}, (_, at) => [[1, 2, 3, 4, at > 700000 && at < 700020 ? .1 : .9, 0]]);
+            let asked = -1; const before = go; go = (to) => { asked = to; };
+            show(); $("worst").disabled = false; $("worst").click(); go = before; return asked;
+        }"""
+        assert abs(browser.evaluate(script) - 700_010) < 4
 
 
 @needs_browser

@@ -73,7 +73,8 @@ def test_coco_is_read_as_a_data_set(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["4,0,1,2,30,40\n6,1,5,6,70,80\n", "frame,target,x,y,w,h,confidence,lost\n"
-                                  "4,0,1,2,30,40,.5,0\n\n6, 1, 5, 6, 70, 80, .5, 1\n"])  # fmt: skip
+                                  "4,0,1,2,30,40,.5,0\n\n6, 1, 5, 6, 70, 80, .5, 1\n",
+                                  "frame;target;x;y;w;h\r\n4;0;1,0;2;30;40\r\n6;1;5,0;6;70;80,00\r\n"])  # fmt: skip
 def test_lines_by_hand(text: str, tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text(text)
     first, second = read_boxes_of_targets(tmp_path / "a.csv", CLIP)

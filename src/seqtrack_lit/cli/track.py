@@ -80,7 +80,7 @@ def body(config: DictConfig) -> None:
         raise ValueError(_ask_for_box(first, base))
     source.frames = chain([first], source.frames)
     try:
-        files = track(config, source, targets, base, where)
+        files = track(config, source, _labelled(config, targets), base, where)
     finally:
         _tell(source)
     print(printable(files.summary()), flush=True)
@@ -93,16 +93,36 @@ def _serve(config: DictConfig, source: "Source", base: Path, targets: "list[Targ
 
     if source.again is None:
         raise ValueError("ui=true needs a file or a folder; frames of a camera or a stream come once: record it first")
+    targets = _with_kept(config, source, base, targets)
 
     def again(given: "list[TargetBoxes]", watch: "Callable[[TrackFiles], None]") -> "TrackFiles":
         anew = open_source(
             config.source, rate=config.rate, start=config.start, end=_end_of(config), stride=config.stride
         )
-        return track(config, anew, given, base, where, watch)
+        return track(config, anew, _labelled(config, given), base, where, watch)
 
     page = Page(source, base, targets, again)
     print(f"Open {page.address} in a browser on this machine; Ctrl-C ends it", flush=True)
     page.serve()
+
+
+def _with_kept(config: DictConfig, source: "Source", base: Path, targets: "list[TargetBoxes]") -> "list[TargetBoxes]":
+    """The targets that are given; where none are, the boxes that were drawn on the page before.
+
+    Raises:
+        ValueError: there are both, so that drawing would write over the kept ones; or those are of other frames.
+    """
+    from seqtrack_lit.data.sets.exchange import Clip, read_boxes_of_targets
+
+    kept = base.with_name(f"{base.name}_corrections.csv")
+    if not kept.exists() or (config.corrections is not None and kept.samefile(Path(config.corrections).expanduser())):
+        return targets
+    if targets:
+        raise ValueError(f"{kept} holds boxes that were drawn before; go on with corrections={kept}, or move it away")
+    assert source.again is not None
+    height, width = source.again[0].shape[:2]
+    print(f"Note: with the boxes that were drawn before, of {printable(str(kept))}", flush=True)
+    return read_boxes_of_targets(kept, Clip(source.name, width, height, source.numbers[: len(source.again)]))
 
 
 def _selected(source: "Source", first: "Image", base: Path) -> "list[TargetBoxes]":
@@ -136,8 +156,7 @@ def targets_of(config: DictConfig, boxes: list[list[float]], source: "Source", f
     """The targets: of box= or boxes= in the first frame, and what corrections= says of them and of others.
 
     Raises:
-        ValueError: a box that no tracker can start on, names for another number of targets, or corrections of frames
-            that cannot be read again.
+        ValueError: a box that no tracker can start on, or corrections of frames that cannot be read again.
     """
     import numpy as np
 
@@ -156,14 +175,22 @@ def targets_of(config: DictConfig, boxes: list[list[float]], source: "Source", f
         if source.again is None and any(one.frames.tolist() != [start] for one in read):
             raise ValueError("corrections= of a camera or a stream: its frames come once; record it to a file first")
     targets = [_joined(*both) for both in zip_longest(given, read)]
-    labels = None if config.labels is None else [str(label) for label in config.labels]
-    if labels is not None and len(labels) != len(targets):
-        raise ValueError(f"labels={labels}: {len(labels)} names for {len(targets)} targets")
     several = len(targets) > 1 and len({one.label for one in targets}) == 1
-    return [
-        replace(one, label=labels[i] if labels else f"{one.label} {i}" if several else one.label)
-        for i, one in enumerate(targets)
-    ]
+    return [replace(one, label=f"{one.label} {i}" if several else one.label) for i, one in enumerate(targets)]
+
+
+def _labelled(config: DictConfig, targets: "list[TargetBoxes]") -> "list[TargetBoxes]":
+    """The targets with the names that labels= gives them.
+
+    Raises:
+        ValueError: names for another number of targets.
+    """
+    if config.labels is None:
+        return targets
+    labels = [str(label) for label in config.labels]
+    if len(labels) != len(targets):
+        raise ValueError(f"labels={labels}: {len(labels)} names for {len(targets)} targets")
+    return [replace(one, label=label) for one, label in zip(targets, labels, strict=True)]
 
 
 def _joined(given: "TargetBoxes | None", read: "TargetBoxes | None") -> "TargetBoxes":
@@ -229,6 +256,8 @@ def _check(config: DictConfig) -> None:
         raise ValueError(f"end={config.end} is the frame before which to stop; it must lie behind start={config.start}")
     if config.corrections is not None:
         existing(config.corrections, "corrections")
+    if config.select and (config.box or config.boxes or config.corrections or config.ui):
+        raise ValueError("select=true: targets are drawn; leave out box=, boxes=, corrections= and ui=")
     if config.rate is not None:
         number("", 1e-6, 1e6, rate=config.rate)
     limit = config.lost_below

@@ -8,7 +8,9 @@ import json
 import re
 import secrets
 import threading
+import traceback
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.resources import files
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
 _LARGEST = 100_000  # bytes of a request
 _POLICY = "default-src 'self'; img-src 'self' data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
 _MOST_TARGETS = 50
+_MOST_ROWS = 20_000  # frames whose boxes are sent at once
 Track = Callable[[list[TargetBoxes], Callable[["TrackFiles"], None]], "TrackFiles"]
 
 
@@ -64,7 +67,7 @@ class Page:
         self.lock, self.worker = threading.Lock(), threading.Thread()
         self.picked = threading.Event()
         self.result: TrackFiles | None = None
-        self.version, self.error = 0, ""
+        self.version, self.error, self.stopped = 0, "", False
         self.token = secrets.token_urlsafe(16)
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"page": self}))
         self.address = f"http://127.0.0.1:{self.server.server_port}/{self.token}/"
@@ -77,6 +80,9 @@ class Page:
             while not self.picked.wait(0.5):
                 pass
         finally:
+            self._stop()  # what was tracked so far is written
+            if self.worker.is_alive():
+                self.worker.join()
             self.server.shutdown()
             self.server.server_close()
 
@@ -99,12 +105,11 @@ class Page:
             return "text/html; charset=utf-8", files(__package__).joinpath("track_page.html").read_bytes()
         if what == "state":
             return "application/json", json.dumps(self._state()).encode()
-        if what == "tracks" and self.result is not None:
-            rows = [
-                [[None if np.isnan(value) else round(value, 4) for value in row] for row in frame]
-                for frame in self.result.rows.tolist()
-            ]
-            return "application/json", json.dumps({"rows": rows}).encode()
+        asked = re.fullmatch(r"tracks/(\d{1,9})", what)
+        if asked is not None and self.result is not None:
+            first, rows = int(asked[1]), self.result.rows[int(asked[1]) :][:_MOST_ROWS].round(4).tolist()
+            found = [[[None if value != value else value for value in row] for row in frame] for frame in rows]  # NaN
+            return "application/json", json.dumps({"first": first, "rows": found}).encode()
         numbered = re.fullmatch(r"frame/(\d{1,9})", what)
         if numbered is None or int(numbered[1]) not in self.source.numbers[: self.count]:
             raise KeyError(what)
@@ -123,6 +128,8 @@ class Page:
             self._draw(typed(content, _Drawn, "the request"))
         elif what == "track":
             self._start()
+        elif what == "stop":
+            self._stop()
         elif what == "export":
             kind = content.get("kind") if isinstance(content, dict) else None
             if kind not in EXPORTS or self.result is None or self.worker.is_alive():
@@ -141,7 +148,8 @@ class Page:
             "start": self.source.numbers.start, "stride": self.source.numbers.step,
             "size": [self.first.shape[1], self.first.shape[0]], "busy": busy, "error": self.error,
             "version": self.version, "files": str(self.base),
-            "done": int(task.completed) if task else 0, "total": task.total if task else None,
+            "tracked": self.result.frames if self.result else 0,
+            "done": int(task.completed) if task else None, "total": task.total if task else None,
             "phase": task.description if task else "",
             "corrections": [[*key, *box] for key, box in sorted(self.boxes.items())],
         }  # fmt: skip
@@ -168,20 +176,29 @@ class Page:
         if self.track is None:
             self.picked.set()
             return
-        self.error, track = "", self.track
+        self.error, self.stopped, self.result, track = "", False, None, self.track
+        self.version += 1  # the page forgets the former boxes
 
         def watch(files: "TrackFiles") -> None:
-            self.result = files
+            self.result, files.stop = files, self.stopped
 
         def work() -> None:
             try:
-                self.result = track(self.targets(), watch)
-                self.version += 1
+                track(self.targets(), watch)
             except (ValueError, OSError) as error:
                 self.error = str(error)
+            except Exception as error:  # a fault of ours: the page says so, the terminal says where
+                self.error = f"{type(error).__name__}: {error}"
+                traceback.print_exc()
+            self.version += 1
 
         self.worker = threading.Thread(target=work, daemon=True)
         self.worker.start()
+
+    def _stop(self) -> None:
+        self.stopped = True
+        if self.result is not None:
+            self.result.stop = True
 
     def _export(self, kind: str, result: "TrackFiles") -> Path:
         rows = result.rows
@@ -194,6 +211,11 @@ class _Handler(BaseHTTPRequestHandler):
     """Requests to the page behind its secret."""
 
     page: Page
+
+    def handle(self) -> None:
+        """Requests of a connection; a browser that closes it early is no fault."""
+        with suppress(ConnectionError):
+            super().handle()
 
     def do_GET(self) -> None:
         """Pictures, state and the page itself."""

@@ -68,6 +68,7 @@ class TrackFiles:
         self.base, self.facts, self.labels, self.numbers, self.exports = base, facts, tuple(labels), numbers, exports
         self.lost_below = lost_below
         self.frames = self.drawn = 0
+        self.stop = False  # whether tracking shall end here; another thread may set it
         self.size = (0, 0)
         self._values = array("d")  # x y w h confidence lost, target by target, frame by frame
         self._seconds, self._spent = array("f"), 0.0
@@ -95,11 +96,21 @@ class TrackFiles:
         self.frames += 1  # its numbers are kept even if it cannot be drawn
         self._spent += seconds if self.frames > 1 else 0.0
         self.bar.update(self.task, advance=1, description=f"at {self.fps:.1f} frames/s")
+        self._require_going_on()
 
     def phase(self, description: str, total: int) -> Callable[[], None]:
         """Another round through the frames on the bar; returns what is called after each frame."""
         self.bar.reset(self.task, total=total, description=description)
-        return lambda: self.bar.advance(self.task)
+
+        def advance() -> None:
+            self.bar.advance(self.task)
+            self._require_going_on()
+
+        return advance
+
+    def _require_going_on(self) -> None:
+        if self.stop:
+            raise ValueError(f"stopped; {self.frames} frames are in {self._path('.csv')}")
 
     def replace(self, found: Iterable[Sequence[Estimate | None]]) -> None:
         """Other numbers for the first frames: of each frame one estimate a target."""
@@ -131,7 +142,8 @@ class TrackFiles:
     @property
     def rows(self) -> Float64[np.ndarray, "frames targets 6"]:
         """x, y, w, h in pixels, confidence and whether it is lost (0, 1); NaN where a target is not tracked."""
-        return np.array(self._values).reshape(-1, max(1, len(self.labels)), 6)[: self.frames]
+        values = np.frombuffer(self._values[:])  # a copy: what is exported cannot grow, and another thread may look on
+        return values.reshape(-1, max(1, len(self.labels)), 6)[: self.frames]
 
     @property
     def fps(self) -> float:

@@ -1,6 +1,7 @@
 """Boxes of several targets in one video, in files of other programs and in a plain table: written and read.
 
-    csv   frame,target,x,y,w,h, both counted from 0; more columns may follow, the heads may be missing
+    csv   frame,target,x,y,w,h, both counted from 0; more columns may follow, the heads may be missing; between
+          semicolons a comma is a decimal point
     mot   MOTChallenge: frame,id,x,y,w,h,confidence,-1,-1,-1, both counted from 1
     coco  COCO-video JSON: videos, images (frame_id), annotations (track_id, bbox, score), as `data/train=folder` reads
     cvat  "CVAT for video 1.1" XML: tracks of boxes; only those with keyframe=1 that are not outside are read
@@ -147,8 +148,9 @@ def _grouped(path: Path, rows: Sequence[_Row], clip: Clip) -> list[TargetBoxes]:
 
 
 def _numbers(path: Path, line: int, text: str, least: int) -> list[float]:
-    try:
-        values = [float(part) for part in re.split(r"\s*[,;\t]\s*|\s+", text.strip())]
+    parts = text.strip().replace(",", ".").split(";") if ";" in text else re.split(r"\s*[,\t]\s*|\s+", text.strip())
+    try:  # between semicolons a comma is a decimal point, as spreadsheets of half the world write it
+        values = [float(part) for part in parts]
     except ValueError:
         raise ValueError(f"{path}, line {line}: {shown(text)}: expected numbers between commas") from None
     if len(values) < least or any(value != int(value) for value in values[:2] if abs(value) < LARGEST):
