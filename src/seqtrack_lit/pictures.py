@@ -30,6 +30,12 @@ LABEL = 18  # pixels of a line of text
 _SPACE = 8  # pixels between the parts of a sheet
 
 
+def encoded(image: Image, suffix: str, *, quality: int | None = None) -> bytes:
+    """The content of a .png or .jpg file with this picture."""
+    options = [] if quality is None else [cv2.IMWRITE_JPEG_QUALITY, quality]
+    return cv2.imencode(suffix, image[..., ::-1], options)[1].tobytes()
+
+
 def draw_boxes(
     image: Image,
     boxes_xywh: Sequence[Float64[np.ndarray, "4"]],

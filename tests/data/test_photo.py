@@ -1,7 +1,7 @@
 import numpy as np
 
 from seqtrack_lit.boxes import iou_rows
-from seqtrack_lit.data.synthetic.photo import photo_clip
+from seqtrack_lit.data.synthetic.videos import photo_clip
 
 
 def test_the_face_is_in_the_box():

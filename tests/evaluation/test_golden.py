@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from seqtrack_lit.evaluation import got10k
 from seqtrack_lit.evaluation import ope as overlap
+from seqtrack_lit.evaluation import toolkits
 from seqtrack_lit.evaluation.metrics import CONVENTIONS, mean_curves, values_of
 from seqtrack_lit.evaluation.ope import GroundTruth, Rules
 
@@ -130,7 +130,7 @@ def test_other_toolkits(toolkit: str, name: str):
     for key, (ours, unit) in VALUES[toolkit].items():
         equal(values[ours], recorded.pop(key) * unit)
     if toolkit == "got10k_ao":
-        equal(got10k.got10k_ious(truth, pred), recorded.pop("ious"))
+        equal(toolkits.got10k_ious(truth, pred), recorded.pop("ious"))
         equal(measurement.curves["success"], recorded.pop("succ_curve"))
         assert measurement.weights["overlap"] == recorded.pop("n")
     if "success" in recorded:

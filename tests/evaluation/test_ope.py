@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from seqtrack_lit.evaluation import got10k
 from seqtrack_lit.evaluation import ope as overlap
+from seqtrack_lit.evaluation import toolkits
 from seqtrack_lit.evaluation.metrics import CONVENTIONS, values_of
 from seqtrack_lit.evaluation.ope import GroundTruth
 
@@ -75,8 +75,8 @@ def test_threshold_points_are_exact():
     """arange(0, 1.05, 0.05) may hold 0.7500000000000001 at 15; the share at OP75 must be that above 0.75."""
     assert overlap.SUCCESS_THRESHOLDS[10] == 0.5
     assert overlap.SUCCESS_THRESHOLDS[15] == 0.75
-    assert got10k.AO_THRESHOLDS[50] == 0.5
-    assert got10k.AO_THRESHOLDS[75] == 0.75
+    assert toolkits.AO_THRESHOLDS[50] == 0.5
+    assert toolkits.AO_THRESHOLDS[75] == 0.75
     assert overlap.NORM_THRESHOLDS[20] == 0.2
 
 
@@ -118,9 +118,9 @@ def test_ground_truth_with_nan_is_uav123s_alone():
 def test_got10k_needs_the_image_size_and_whole_results(made_truth):
     truth = made_truth("bird")
     with pytest.raises(ValueError, match="bird: got10k_ao clips boxes to the image"):
-        got10k.got10k_ious(truth, truth.boxes)
+        toolkits.got10k_ious(truth, truth.boxes)
     with pytest.raises(ValueError, match="bird: the result has 29 lines, the sequence 30"):
-        got10k.got10k_ious(truth, truth.boxes[1:])
+        toolkits.got10k_ious(truth, truth.boxes[1:])
 
 
 def test_one_frame_video(made_truth):

@@ -13,7 +13,7 @@ from tests.data.vot import make_vot
 
 from seqtrack_lit.data.sets.vot import annotation, vot2020
 from seqtrack_lit.data.video.regions import VotAnnotation, format_region
-from seqtrack_lit.evaluation.vot_pack import build_pack, check_pack
+from seqtrack_lit.evaluation.servers import build_pack, check_pack
 from seqtrack_lit.evaluation.vot_results import EXPERIMENTS, runs_of, write_trajectory
 
 Files = dict[str, bytes]
@@ -109,4 +109,4 @@ def test_damage_is_told(kind: str, made: tuple[bytes, list[VotAnnotation]]) -> N
 def test_no_zip_and_an_odd_one(made: tuple[bytes, list[VotAnnotation]]) -> None:
     content, known = made
     assert "not a zip file" in check_pack(content[:1000], known)[0]
-    assert "than deflate" in check_pack(packed(unpacked(content), zipfile.ZIP_BZIP2), known)[0]
+    assert "with deflate" in check_pack(packed(unpacked(content), zipfile.ZIP_BZIP2), known)[0]

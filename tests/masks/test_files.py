@@ -1,7 +1,6 @@
 """Masks as run lengths, as PNG and on frames; the rectangle."""
 
 import json
-import re
 from pathlib import Path
 
 import numpy as np
@@ -10,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 from PIL import Image
+from tests.masks.rle import decode_rle
 
 from seqtrack_lit.masks import make_refiner
-from seqtrack_lit.masks.coco import decode_rle, encode_rle
-from seqtrack_lit.masks.output import MaskWriter
+from seqtrack_lit.masks.output import MaskWriter, encode_rle
 from seqtrack_lit.masks.refiner import MaskRefiner, Refined
 from seqtrack_lit.pictures import draw_masks
 
@@ -47,33 +46,6 @@ def test_run_lengths_are_those_of_pycocotools(mask: np.ndarray, counts: str) -> 
 def test_run_lengths_give_the_mask_back(mask: np.ndarray) -> None:
     np.testing.assert_array_equal(decode_rle(encode_rle(mask)), mask)
     np.testing.assert_array_equal(decode_rle(encode_rle(mask.T)), mask.T)  # another order in memory
-
-
-@pytest.mark.parametrize(
-    ("size", "counts", "message"),
-    [
-        ([3, 4], ";", "11 pixels in the runs, 3 x 4 in the size"),
-        ([3, 4], "é", "is no compressed text of pycocotools"),
-        ([3, 4], "P" * 20, "is no compressed text of pycocotools"),
-        ([3, 4], "<P", "12 pixels in the runs"),
-        ([3, 4], "", "0 pixels in the runs"),
-        ([3, 4], "K1<", "pixels in the runs"),
-        ([-3, 4], "<", "a mask of size"),
-        ([10**6, 10**6], "<", "at most 1073741824 pixels"),
-    ],
-)
-def test_other_run_lengths_are_refused(size: list[int], counts: str, message: str) -> None:
-    with pytest.raises(ValueError, match=re.escape(message)):
-        decode_rle({"size": size, "counts": counts})
-
-
-@given(st.text(st.characters(min_codepoint=45, max_codepoint=115), max_size=12))
-def test_any_text_is_a_mask_or_refused(counts: str) -> None:
-    try:
-        mask = decode_rle({"size": [6, 5], "counts": counts})
-    except ValueError:
-        return
-    assert mask.shape == (6, 5)
 
 
 @pytest.mark.parametrize(

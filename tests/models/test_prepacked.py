@@ -8,7 +8,7 @@ from seqtrack_lit.models import prepacked
 from seqtrack_lit.models.prepacked import PrepackedLinear, PrepackedNetwork, prepack
 from seqtrack_lit.models.timm_encoder import TimmEncoder
 from seqtrack_lit.models.two_stage_encoder import TwoStageEncoder
-from seqtrack_lit.training.ema import Ema
+from seqtrack_lit.training.module import Ema
 
 LAYOUTS = ["onednn", "transposed", "plain"]
 

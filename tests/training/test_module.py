@@ -13,12 +13,11 @@ from lightning.pytorch.plugins.precision import MixedPrecision
 from seqtrack_lit.models.seqtrack import SeqTrack
 from seqtrack_lit.runs.folder import read_rows
 from seqtrack_lit.training.callbacks.checkpoint import Checkpoints
-from seqtrack_lit.training.callbacks.metrics import FileLogger, LogMetrics, StepTimer
+from seqtrack_lit.training.callbacks.metrics import FileLogger, LogMetrics, RunLogger, StepTimer
 from seqtrack_lit.training.callbacks.sample_pictures import SamplePictures
 from seqtrack_lit.training.callbacks.track_videos import TrackHeldOut
-from seqtrack_lit.training.ema import Ema
 from seqtrack_lit.training.length import TrainingLength
-from seqtrack_lit.training.module import NonFiniteError, SeqTrackModule
+from seqtrack_lit.training.module import Ema, NonFiniteError, SeqTrackModule
 from seqtrack_lit.training.optim import AdamWSettings, MuonSettings
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*many workers.*", "ignore:.*logging interval.*")
@@ -72,7 +71,7 @@ def test_learns_and_reports(make_net: Callable[..., SeqTrack], squares: Any, vid
     files = FileLogger(tmp_path)
     shown: list[str] = []
 
-    class Kept:
+    class Kept(RunLogger):
         def numbers(self, values: Any, step: int) -> None:
             raise AssertionError("numbers go through LogMetrics")
 

@@ -16,9 +16,15 @@ from lightning.pytorch import Callback, Trainer
 
 from seqtrack_lit.models.seqtrack import SeqTrack
 from seqtrack_lit.runs.folder import read_rows
-from seqtrack_lit.training.callbacks.checkpoint import LAST, PREVIOUS, Checkpoints, remove_parts, resumable
+from seqtrack_lit.training.callbacks.checkpoint import (
+    LAST,
+    PREVIOUS,
+    Checkpoints,
+    RandomState,
+    remove_parts,
+    resumable,
+)
 from seqtrack_lit.training.callbacks.metrics import FileLogger, LogMetrics, StepTimer
-from seqtrack_lit.training.callbacks.random_state import RandomState
 from seqtrack_lit.training.callbacks.stop import StopCleanly, StoppedError
 from seqtrack_lit.training.callbacks.track_videos import TrackHeldOut
 from seqtrack_lit.training.length import TrainingLength

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 
 from seqtrack_lit.data.samples.augment import Augmentation, JitterSchedule
-from seqtrack_lit.data.samples.draw import draw_samples
+from seqtrack_lit.data.samples.sampling import draw_samples
 from seqtrack_lit.data.synthetic.videos import GeneratedVideos
 from seqtrack_lit.tracking.seqtrack import SeqTrackTracker
 from seqtrack_lit.training import sibling

@@ -1,5 +1,6 @@
 """Checkpoints and baselines as the commands name them, loaded as trackers."""
 
+import hashlib
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -116,6 +117,14 @@ def batch_of(batch: object, devices: list[str]) -> int:
         return 16 if devices[0].startswith("cuda") else 8
     assert isinstance(batch, int)
     return batch
+
+
+def digest(path: str | Path | None) -> str:
+    """The beginning of a file's hash, by which results tell what they were made with; of None empty."""
+    if path is None:
+        return ""
+    with Path(path).expanduser().open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
 
 
 def load_on(checkpoint: str, options: dict[str, Any], device: str) -> "SeqTrackTracker":

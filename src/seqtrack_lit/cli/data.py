@@ -15,10 +15,12 @@ Exit code of a check: 0 nothing found, 1 problems found, 2 a mistake in the comm
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hydra import compose
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
@@ -93,6 +95,28 @@ def dataset_node(config: DictConfig, name: str) -> DictConfig:
     return node
 
 
+def training_sets(data: str | Path) -> "tuple[dict[str, Videos], dict[str, str]]":
+    """The training sets of `conf/data/train` that are on this machine, by name; and why the others are not.
+
+    Args:
+        data: folder the data sets lie in, `paths.data` of the commands.
+    """
+    found: dict[str, Videos] = {}
+    missing: dict[str, str] = {}
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(config_folder()), version_base="1.3"):
+        for option in ("generated", "paper"):  # between them every published set
+            overrides = [f"data/train={option}", f"paths.data={Path(data).expanduser().absolute()}"]
+            for name, node in compose("train", overrides).data.train.items():
+                try:
+                    if "complete" in node.open:
+                        node.open.complete = False
+                    found[str(name)] = instantiate(node).open()
+                except (FileNotFoundError, ValueError) as error:
+                    missing[str(name)] = " ".join(str(error).split())[:120]
+    return found, missing
+
+
 def sample_settings(config: DictConfig, name: str) -> Any:
     """How seqtrack-train makes samples of this set."""
     from seqtrack_lit.data.tools.speed import SampleSettings
@@ -131,11 +155,9 @@ def check_dataset(config: DictConfig, name: str, node: DictConfig) -> None:
 
 def show_dataset(config: DictConfig, name: str, node: DictConfig) -> None:
     """Write sequences.png and samples.png."""
-    import cv2
-
     from seqtrack_lit.data.samples.batch import collate
     from seqtrack_lit.files import write_atomic
-    from seqtrack_lit.pictures import samples_sheet, videos_sheet
+    from seqtrack_lit.pictures import encoded, samples_sheet, videos_sheet
 
     whole("", 1, sequences=config.sequences, samples=config.samples)
     settings = sample_settings(config, name)
@@ -143,7 +165,7 @@ def show_dataset(config: DictConfig, name: str, node: DictConfig) -> None:
     folder = Path(config.out).expanduser() / name
 
     def save(file: str, picture: Any) -> None:
-        write_atomic(folder / file, cv2.imencode(".png", picture[..., ::-1])[1].tobytes())
+        write_atomic(folder / file, encoded(picture, ".png"))
         print(f"Written to {folder / file}")
 
     save("sequences.png", videos_sheet(videos, count=config.sequences))
@@ -216,10 +238,7 @@ def progress(unit: str) -> "Iterator[Step]":
         yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
-def main() -> None:
-    """Entry point."""
-    run("data", body, root="datasets")
-
+main = partial(run, "data", body, root="datasets")
 
 if __name__ == "__main__":
     main()

@@ -33,6 +33,7 @@ from seqtrack_lit.cli.checkpoints import (
     calibration_of,
     checkpoint_of,
     devices_of,
+    digest,
     load_for_long,
     load_on,
     name_by_inference,
@@ -81,9 +82,9 @@ def body(config: DictConfig) -> None:
             name_by_inference(inference, tracker, options)
         _no_baseline(tracker.name)
         identity: dict[str, object] = {
-            "weights": _digest(checkpoint),
+            "weights": digest(checkpoint),
             "tracker": tracker.settings,
-            "official_config": _digest(config.official_config),
+            "official_config": digest(config.official_config),
         }
         if differing := _differing(tracker, options):
             print(printable(f"{tracker.name} on {benchmark.name}: {differing}"))
@@ -97,7 +98,7 @@ def body(config: DictConfig) -> None:
     config.workers = config.workers or 1
     for method, make in makes.items():
         files = baseline_files(method, config.baseline_files)
-        identity = {"baseline": method, **{part: _digest(path) for part, path in files.items()}}
+        identity = {"baseline": method, **{part: digest(path) for part, path in files.items()}}
         unfinished += benchmark.run(method, make, identity, ["cpu"], scores)
     with nullcontext() if checkpoint is None else _in_run(config, checkpoint, tracker, scores):
         for convention in dict.fromkeys(one.convention for one in scores):  # VOT's experiments are one each
@@ -232,24 +233,17 @@ def _differing(tracker: "SeqTrackTracker", options: dict[str, Any]) -> str:
     return "; ".join(parts)
 
 
-def _digest(path: str | Path | None) -> str:
-    if path is None:
-        return ""
-    with Path(path).expanduser().open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
-
-
 def _fingerprint(videos: "Videos") -> str:
     """Names, lengths and boxes: the same videos give the same text."""
     known = getattr(videos, "hash", "")
     if known:
         return str(known)
-    digest = hashlib.sha256()
+    content = hashlib.sha256()
     for index in range(len(videos)):
         video = videos[index]
-        digest.update(f"{video.name}\n{len(video)}\n".encode())
-        digest.update(video.boxes.tobytes())
-    return digest.hexdigest()[:16]
+        content.update(f"{video.name}\n{len(video)}\n".encode())
+        content.update(video.boxes.tobytes())
+    return content.hexdigest()[:16]
 
 
 def _line(tracker: str, benchmark: str, summary: "Summary", folder: Path) -> str:
@@ -271,10 +265,7 @@ def _leave_unfinished(unfinished: list[str]) -> None:
     raise SystemExit(1)
 
 
-def main() -> None:
-    """Entry point."""
-    run("evaluate", body)
-
+main = partial(run, "evaluate", body)
 
 if __name__ == "__main__":
     main()

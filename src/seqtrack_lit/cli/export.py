@@ -12,6 +12,7 @@ onnx       a folder with template.onnx and search.onnx (float32), for programs w
            the extra `export`.
 """
 
+from functools import partial
 from pathlib import Path
 
 from omegaconf import DictConfig
@@ -40,24 +41,16 @@ def body(config: DictConfig) -> None:
     elif config.to == "official":
         export_official(load_model(path, official_config=config.official_config).model, out)
     else:
-        _export_onnx(path, config.official_config, out)
+        from seqtrack_lit.models.onnx_export import export_onnx
+        from seqtrack_lit.tracking.seqtrack import load_seqtrack
+
+        tracker = load_seqtrack(path, device="cpu", official_config=config.official_config, dtype="float32")
+        export_onnx(tracker.model, out, tracker.settings)
     size = sum(file.stat().st_size for file in ([out] if out.is_file() else out.iterdir()))
     print(f"{out}: {size / 1e6:.1f} MB, {config.to}, from {path} of {path.stat().st_size / 1e6:.1f} MB")
 
 
-def _export_onnx(path: Path, official_config: str | None, out: Path) -> None:
-    """Write the graphs of a checkpoint's network with the settings of its tracker."""
-    from seqtrack_lit.models.onnx_export import export_onnx
-    from seqtrack_lit.tracking.seqtrack import load_seqtrack
-
-    tracker = load_seqtrack(path, device="cpu", official_config=official_config, dtype="float32")
-    export_onnx(tracker.model, out, tracker.settings)
-
-
-def main() -> None:
-    """Entry point."""
-    run("export", body)
-
+main = partial(run, "export", body)
 
 if __name__ == "__main__":
     main()

@@ -7,8 +7,7 @@ import secrets
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from threading import Timer
-from types import MappingProxyType
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, Literal, NotRequired, TypedDict, Unpack
 
 import numpy as np
 import wandb
@@ -38,38 +37,31 @@ def mode_of(wanted: Mode | None) -> Any:
     return wanted or os.environ.get("WANDB_MODE") or ("online" if wandb.login(prompt=False) else "offline")
 
 
-@runtime_checkable
-class Service(Protocol):
+class RunFacts(TypedDict):
+    """What a service is told of a run: its name, that of its sweep, the settings, the step of the checkpoint it goes on
+    from, and which numbers of later steps were sent before it was interrupted.
+    """
+
+    name: str
+    group: str | None
+    config: Mapping[str, Any]
+    step: int
+    known: NotRequired[Known]
+
+
+class Service:
     """A service a run reports to; used by the first process only."""
 
-    def open(
-        self,
-        folder: Path,
-        *,
-        name: str,
-        group: str | None,
-        config: Mapping[str, Any],
-        step: int,
-        known: Known = MappingProxyType({}),
-    ) -> RunLogger:
-        """Begin the run of this folder, or continue it after this step.
-
-        Args:
-            folder: of the run.
-            name: of the run.
-            group: name of the sweep.
-            config: the settings.
-            step: of the checkpoint that the run goes on from.
-            known: numbers of later steps that were sent before the run was interrupted.
-        """
-        ...
+    def open(self, folder: Path, **run: Unpack[RunFacts]) -> RunLogger:
+        """Begin the run of this folder, or continue it."""
+        raise NotImplementedError
 
     def close(self, exit_code: int, outcome: Mapping[str, Any], *, error: str = "") -> None:
         """The run ended, 0 well, else not, and came to this; `error` is why it failed."""
-        ...
+        raise NotImplementedError
 
 
-class WandbService:
+class WandbService(Service):
     """Weights & Biases. A resumed run keeps its id, which is written to `wandb_id.txt` before anything else.
 
     Args:
@@ -101,16 +93,7 @@ class WandbService:
         self._run: Any = None
         self._logger: WandbLogger | None = None
 
-    def open(
-        self,
-        folder: Path,
-        *,
-        name: str,
-        group: str | None,
-        config: Mapping[str, Any],
-        step: int,
-        known: Known = MappingProxyType({}),
-    ) -> "WandbLogger":
+    def open(self, folder: Path, **run: Unpack[RunFacts]) -> "WandbLogger":
         """Begin or continue the run of this folder; see `Service`.
 
         Raises:
@@ -128,16 +111,16 @@ class WandbService:
             self._run = wandb.init(
                 project=self.project,
                 entity=self.entity,
-                group=self.group or group,
+                group=self.group or run["group"],
                 job_type=self.job_type,
                 tags=self.tags,
-                name=name,
+                name=run["name"],
                 id=number,
                 resume="allow" if mode == "online" else None,  # offline, the same id alone continues a run
                 reinit="create_new",  # a run left open by others in this process is not ours
                 dir=folder,
                 mode=mode,
-                config=dict(config),
+                config=dict(run["config"]),
             )
         except (wandb.Error, ValueError) as error:
             refused = isinstance(error, wandb.errors.CommError)  # key or network, not a setting
@@ -145,8 +128,8 @@ class WandbService:
             raise ValueError(f"logger=wandb: {error}{remedy}") from error
         self._run.define_metric("step")
         self._run.define_metric("*", step_metric="step")
-        self._folder, self._config = folder, config
-        self._logger = WandbLogger(self._run, known)
+        self._folder, self._config = folder, run["config"]
+        self._logger = WandbLogger(self._run, run.get("known", {}))
         return self._logger
 
     def close(self, exit_code: int, outcome: Mapping[str, Any], *, error: str = "") -> None:
@@ -179,7 +162,7 @@ class WandbService:
         self._run.log_artifact(artifact, aliases=[which])
 
 
-class WandbLogger:
+class WandbLogger(RunLogger):
     """Everything over our own step, as in metrics.csv: a continued offline run counts from 0 by itself.
 
     What was sent before an interruption is not sent again; an hour without any number gives an alert.
@@ -257,25 +240,16 @@ def _table(rows: Sequence[Mapping[str, object]]) -> Any:
     return wandb.Table(columns=list(rows[0]) if rows else [], data=[list(row.values()) for row in rows])
 
 
-class TensorBoardService:
+class TensorBoardService(Service):
     """TensorBoard event files in `<folder>/tensorboard`."""
 
-    def open(
-        self,
-        folder: Path,
-        *,
-        name: str,
-        group: str | None,
-        config: Mapping[str, Any],
-        step: int,
-        known: Known = MappingProxyType({}),
-    ) -> RunLogger:
+    def open(self, folder: Path, **run: Unpack[RunFacts]) -> RunLogger:
         """Open an event file; what an interrupted run wrote after this step is taken back."""
         try:
             from torch.utils.tensorboard.writer import SummaryWriter
         except ModuleNotFoundError as error:
             raise ValueError("logger=tensorboard needs a package: pip install tensorboard") from error
-        self._writer = SummaryWriter(folder / "tensorboard", purge_step=step + 1)
+        self._writer = SummaryWriter(folder / "tensorboard", purge_step=run["step"] + 1)
         return TensorBoardLogger(self._writer)
 
     def close(self, exit_code: int, outcome: Mapping[str, Any], *, error: str = "") -> None:
@@ -283,17 +257,11 @@ class TensorBoardService:
         self._writer.close()
 
 
-class TensorBoardLogger:
+class TensorBoardLogger(RunLogger):
     """Numbers, pictures, histograms; TensorBoard takes no tables, curves and video files: they are in `pictures/`."""
 
     def __init__(self, writer: Any) -> None:
         self._writer = writer
-
-    def summary(self, values: Mapping[str, float]) -> None:
-        """Nothing."""
-
-    def alert(self, title: str, text: str) -> None:
-        """Nothing."""
 
     def histogram(self, name: str, values: Sequence[float], step: int) -> None:
         """Write a histogram."""
@@ -307,12 +275,3 @@ class TensorBoardLogger:
     def image(self, name: str, image: Image, step: int) -> None:
         """Write a picture."""
         self._writer.add_image(name, image, step, dataformats="HWC")
-
-    def table(self, name: str, rows: Sequence[Mapping[str, object]], step: int) -> None:
-        """Nothing."""
-
-    def curve(self, name: str, rows: Sequence[Mapping[str, float]], step: int) -> None:
-        """Nothing."""
-
-    def clips(self, name: str, files: Mapping[str, Path], step: int) -> None:
-        """Nothing."""

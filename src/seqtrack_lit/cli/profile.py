@@ -10,6 +10,7 @@ The table is printed and written as <out>/<name>.md and .json. Loader speed: `se
 
 import json
 import platform
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -103,10 +104,7 @@ def markdown(facts: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def main() -> None:
-    """Entry point."""
-    run("profile", body)
-
+main = partial(run, "profile", body)
 
 if __name__ == "__main__":
     main()

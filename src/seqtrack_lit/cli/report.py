@@ -18,6 +18,7 @@ one folder for a tracker or a tree with many. The ground truth is read from wher
 """
 
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
 
     from seqtrack_lit.data.video.sequence import Video
     from seqtrack_lit.evaluation.scores import Scores
-    from seqtrack_lit.evaluation.servers import Expected
     from seqtrack_lit.evaluation.tables import Table
 
 SERVERS = {"got10k": "got10k_test", "trackingnet": "trackingnet", "vot2020": "vot2020"}
@@ -87,8 +87,8 @@ def _print(whole: "Table") -> None:
 
 def table(config: DictConfig) -> None:
     """Score results, or collect scores; print one table, and write it where asked for."""
-    from seqtrack_lit.evaluation.tables import compare
-    from seqtrack_lit.files import remove_leftovers
+    from seqtrack_lit.evaluation.tables import compare, repetitions
+    from seqtrack_lit.files import remove_leftovers, write_atomic
 
     scores = _scored(config) if config.results else []
     if config.results and config.page is not None:
@@ -96,9 +96,13 @@ def table(config: DictConfig) -> None:
     scores += _collected([existing(folder, "scores") for folder in _list(config.scores)])
     whole = compare(scores, paper_rows=config.paper, average=config.average)
     if config.save is not None:
-        remove_leftovers(Path(config.save).expanduser())
-        save = _save_average if config.average else _save
-        save(scores, whole, Path(config.save).expanduser())
+        folder = Path(config.save).expanduser()
+        remove_leftovers(folder)
+        if config.average:  # small enough to be kept with an experiment: the table, and every run's values
+            write_atomic(folder / "table.md", whole.markdown())
+            write_atomic(folder / "scores.json", repetitions(scores))
+        else:
+            _save(scores, whole, folder)
     if config.format == "terminal":
         _print(whole)
     else:
@@ -124,21 +128,22 @@ def submit(config: DictConfig) -> None:
         ValueError: something is wrong with it; no zip is written then.
     """
     from seqtrack_lit.cli.vot_benchmark import annotations
-    from seqtrack_lit.evaluation import vot_pack
-    from seqtrack_lit.evaluation.servers import LARGEST, build_submission, check_submission
+    from seqtrack_lit.evaluation import servers
     from seqtrack_lit.files import read_bytes, remove_leftovers, write_atomic
 
     server, (benchmark, videos) = config.submit, _benchmark(config)
-    expected = _expected(videos)
+    expected = {video.name: servers.Expected(len(video), video.boxes[0]) for video in videos}
     vot = annotations(instantiate(config.benchmark)) if server == "vot2020" else []
     if config.check is not None:
         target = existing(config.check, "check")
-        content = read_bytes(target, largest=vot_pack.LARGEST_ZIP if vot else LARGEST)
+        content = read_bytes(target, largest=servers.LARGEST_VOT_ZIP if vot else servers.LARGEST)
     else:
         tracker, folder = _only_tracker(config, benchmark, list(expected))
-        content = vot_pack.build_pack(tracker, folder, vot) if vot else build_submission(server, folder, expected)
+        build = servers.build_submission
+        content = servers.build_pack(tracker, folder, vot) if vot else build(server, folder, expected)
         target = Path(config.zip or f"{tracker.replace('/', '_')}_{server}.zip").expanduser()
-    problems = vot_pack.check_pack(content, vot) if vot else check_submission(server, content, expected)
+    check = servers.check_submission
+    problems = servers.check_pack(content, vot) if vot else check(server, content, expected)
     for problem in problems:
         print(problem)
     if problems:
@@ -299,21 +304,6 @@ def _save(scores: "list[Scores]", whole: "Table", folder: Path) -> None:
             write_atomic(folder / f"{stem}_{name}.tex", one_table.latex())
 
 
-def _save_average(scores: "list[Scores]", whole: "Table", folder: Path) -> None:
-    """What is small enough to be kept with an experiment: the table, and every run's values."""
-    from seqtrack_lit.evaluation.tables import repetitions
-    from seqtrack_lit.files import write_atomic
-
-    write_atomic(folder / "table.md", whole.markdown())
-    write_atomic(folder / "scores.json", repetitions(scores))
-
-
-def _expected(videos: "list[Video]") -> "dict[str, Expected]":
-    from seqtrack_lit.evaluation.servers import Expected
-
-    return {video.name: Expected(len(video), video.boxes[0]) for video in videos}
-
-
 def _only_tracker(config: DictConfig, benchmark: str, names: list[str]) -> tuple[str, Path]:
     """The one tracker whose results go to the server.
 
@@ -327,10 +317,7 @@ def _only_tracker(config: DictConfig, benchmark: str, names: list[str]) -> tuple
     return found[0]
 
 
-def main() -> None:
-    """Entry point of seqtrack-report."""
-    run("report", body)
-
+main = partial(run, "report", body)
 
 if __name__ == "__main__":
     main()

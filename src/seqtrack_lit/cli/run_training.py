@@ -37,10 +37,9 @@ from seqtrack_lit.runs.folder import (
     write_metadata,
 )
 from seqtrack_lit.tracking.seqtrack import SeqTrackTracker
-from seqtrack_lit.training.callbacks.checkpoint import Checkpoints, remove_parts, resumable, steps_of
+from seqtrack_lit.training.callbacks.checkpoint import Checkpoints, RandomState, remove_parts, resumable, steps_of
 from seqtrack_lit.training.callbacks.metrics import FileLogger, LogMetrics, RunLogger, StepTimer
 from seqtrack_lit.training.callbacks.progress import ProgressLines
-from seqtrack_lit.training.callbacks.random_state import RandomState
 from seqtrack_lit.training.callbacks.sample_pictures import SamplePictures
 from seqtrack_lit.training.callbacks.stop import StopCleanly, StoppedError
 from seqtrack_lit.training.callbacks.track_videos import TrackHeldOut

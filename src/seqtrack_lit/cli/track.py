@@ -27,6 +27,7 @@ import sys
 import webbrowser
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from itertools import chain, zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -58,10 +59,8 @@ def body(config: DictConfig) -> None:
     _check(config)
     import cv2
 
-    from seqtrack_lit.tracking.source import open_source
-
     cv2.setNumThreads(0)
-    source = open_source(config.source, rate=config.rate, start=config.start, end=_end_of(config), stride=config.stride)
+    source = _opened(config)
     _tell(source)
     try:
         first = next(source.frames)
@@ -89,17 +88,13 @@ def body(config: DictConfig) -> None:
 def _serve(config: DictConfig, source: "Source", base: Path, targets: "list[TargetBoxes]", where: str) -> None:
     """The page on this machine, until Ctrl-C."""
     from seqtrack_lit.cli.track_page import Page
-    from seqtrack_lit.tracking.source import open_source
 
     if source.again is None:
         raise ValueError("ui=true needs a file or a folder; frames of a camera or a stream come once: record it first")
     targets = _with_kept(config, source, base, targets)
 
     def again(given: "list[TargetBoxes]", watch: "Callable[[TrackFiles], None]") -> "TrackFiles":
-        anew = open_source(
-            config.source, rate=config.rate, start=config.start, end=_end_of(config), stride=config.stride
-        )
-        return track(config, anew, _labelled(config, given), base, where, watch)
+        return track(config, _opened(config), _labelled(config, given), base, where, watch)
 
     page = Page(source, base, targets, again)
     print(f"Open {page.address} in a browser on this machine; Ctrl-C ends it", flush=True)
@@ -146,10 +141,13 @@ def _selected(source: "Source", first: "Image", base: Path) -> "list[TargetBoxes
     return page.targets()
 
 
-def _end_of(config: DictConfig) -> int | None:
-    """The frame before which to stop, by end= and frames=."""
+def _opened(config: DictConfig) -> "Source":
+    """The source, before its first frame."""
+    from seqtrack_lit.tracking.source import open_source
+
     ends = [config.end, None if config.frames is None else config.start + config.frames * config.stride]
-    return min((end for end in ends if end is not None), default=None)
+    end = min((end for end in ends if end is not None), default=None)
+    return open_source(config.source, rate=config.rate, start=config.start, end=end, stride=config.stride)
 
 
 def targets_of(config: DictConfig, boxes: list[list[float]], source: "Source", first: "Image") -> "list[TargetBoxes]":
@@ -223,13 +221,10 @@ def boxes_of(config: DictConfig) -> list[list[float]]:
         raise ValueError("give box=[x,y,w,h] or boxes=[[x,y,w,h],...], not both")
     key, form = ("box", "[x,y,w,h]") if plain["boxes"] is None else ("boxes", "[[x,y,w,h],[x,y,w,h]]")
     boxes = plain["boxes"] if key == "boxes" else [] if plain["box"] is None else [plain["box"]]
-    if not isinstance(boxes, list) or not all(_four_numbers(box) for box in boxes):
+    kinds = [[type(value) in (int, float) for value in box] for box in boxes if isinstance(box, list)]
+    if not isinstance(boxes, list) or kinds != [[True] * 4] * len(boxes):
         raise ValueError(f"{key}={plain[key]}: expected {key}={form}, four numbers in pixels for each target")
     return [[float(value) for value in box] for box in boxes]
-
-
-def _four_numbers(box: object) -> bool:
-    return isinstance(box, list) and len(box) == 4 and all(type(value) in (int, float) for value in box)
 
 
 def _check(config: DictConfig) -> None:
@@ -263,18 +258,12 @@ def _check(config: DictConfig) -> None:
     limit = config.lost_below
     if limit is not None and not (type(limit) in (int, float) and 0 <= limit <= 1):
         raise ValueError(f"lost_below must be a confidence from 0 to 1, got {limit!r}")
-    _check_export(config)
+    if config.export:
+        from seqtrack_lit.data.sets.exchange import EXPORTS
 
-
-def _check_export(config: DictConfig) -> None:
-    kinds: Any = OmegaConf.to_container(config, resolve=True)
-    kinds = kinds["export"]
-    if not kinds:
-        return
-    from seqtrack_lit.data.sets.exchange import EXPORTS
-
-    if unknown := [kind for kind in kinds if kind not in EXPORTS] if isinstance(kinds, list) else [kinds]:
-        raise ValueError(f"export={unknown[0]}: allowed are {', '.join(EXPORTS)}, as export=[mot,cvat]")
+        listed = OmegaConf.is_list(config.export)
+        if unknown := [kind for kind in config.export if kind not in EXPORTS] if listed else [config.export]:
+            raise ValueError(f"export={unknown[0]}: allowed are {', '.join(EXPORTS)}, as export=[mot,cvat]")
 
 
 def name_of(source: object, name: str) -> str:
@@ -304,14 +293,8 @@ def _require_unclaimed(base: Path, source: object) -> None:
     from seqtrack_lit.data.sets.exchange import EXPORTS
     from seqtrack_lit.files import read_json
 
-    facts = base.with_name(f"{base.name}.json")
-    files = (
-        facts,
-        *(
-            base.with_name(base.name + end)
-            for end in (".csv", ".mp4", ".webp", "_masks", "_masks.json", *EXPORTS.values())
-        ),
-    )
+    ends = (".json", ".csv", ".mp4", ".webp", "_masks", "_masks.json", *EXPORTS.values())
+    files = [base.with_name(base.name + end) for end in ends]
     for path in files:
         if path.is_symlink():
             raise ValueError(f"{path} is a link, and results are not written through links; remove it")
@@ -319,7 +302,7 @@ def _require_unclaimed(base: Path, source: object) -> None:
     if not there:
         return
     try:
-        whose = str(read_json(facts, dict[str, object], "")["source"])
+        whose = str(read_json(files[0], dict[str, object], "")["source"])
     except (FileNotFoundError, KeyError, ValueError):
         whose = "something unknown"
     if where_of(whose) != where_of(source):
@@ -330,22 +313,18 @@ def _require_unclaimed(base: Path, source: object) -> None:
 
 def _ask_for_box(first: "Image", base: Path) -> str:
     """The first frame as a picture, to read the box from."""
-    import cv2
-
     from seqtrack_lit.files import write_atomic
+    from seqtrack_lit.pictures import encoded
 
     path = base.with_name(f"{base.name.removesuffix('_tracked')}_first.png")
-    write_atomic(path, cv2.imencode(".png", first[..., ::-1])[1].tobytes())
+    write_atomic(path, encoded(first, ".png"))
     return (
         f"where is the target? give box=[x,y,w,h] in pixels of the first frame ({first.shape[1]} x {first.shape[0]}), "
         f"which is now in {path}"
     )
 
 
-def main() -> None:
-    """Entry point."""
-    run("track", body)
-
+main = partial(run, "track", body)
 
 if __name__ == "__main__":
     main()

@@ -17,12 +17,12 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import cv2
 import numpy as np
 from typing_extensions import TypedDict
 
 from seqtrack_lit.data.sets.exchange import EXPORTS, Clip, TargetBoxes, export
 from seqtrack_lit.files import typed, write_atomic
+from seqtrack_lit.pictures import encoded
 from seqtrack_lit.tracking.tracker import check_first_box
 
 if TYPE_CHECKING:
@@ -115,7 +115,7 @@ class Page:
             raise KeyError(what)
         with self.lock:
             image = self.frames[self.source.numbers.index(int(numbered[1]))]
-        return "image/jpeg", cv2.imencode(".jpg", image[..., ::-1])[1].tobytes()
+        return "image/jpeg", encoded(image, ".jpg")
 
     def post(self, what: str, content: object) -> Mapping[str, object]:
         """Do what is asked for.

@@ -42,16 +42,9 @@ def track(
 
     trackers, refiners = _trackers(config, len(targets)), _refiners(config, len(targets))
     keys = (
-        "checkpoint",
-        "official_config",
-        "baseline",
-        "lost_below",
-        "masks",
-        "mask_checkpoint",
-        "baseline_files",
-        "start",
-        "stride",
-    )
+        "checkpoint", "official_config", "baseline", "lost_below", "masks", "mask_checkpoint", "baseline_files",
+        "start", "stride",
+    )  # fmt: skip
     facts: dict[str, Any] = {"source": where, **{key: config[key] for key in keys}, "rate": source.rate}
     facts["tracker"] = getattr(trackers[0], "settings", {})
     corrections: list[Mapping[int, Any]] = [

@@ -12,6 +12,7 @@ environment of its own (vot-toolkit==0.7.4 attributee==0.1.9); this one needs vo
 import re
 import shlex
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,7 +21,7 @@ from omegaconf import DictConfig
 
 from seqtrack_lit.checks import one_of, printable
 from seqtrack_lit.cli.checkpoints import checkpoint_of, devices_of, load_on, tracker_options
-from seqtrack_lit.cli.hydra.overrides import key_of
+from seqtrack_lit.cli.hydra.overrides import key_of, quoted
 from seqtrack_lit.cli.hydra.runtime import existing, run
 from seqtrack_lit.cli.vot_benchmark import eao_lengths
 from seqtrack_lit.masks import check_masks, make_refiner
@@ -128,21 +129,15 @@ def identifier(config: DictConfig) -> str:
 def _tracker(config: DictConfig, checkpoint: Path) -> str:
     """trackers.ini: this program with the settings of this command line, paths absolute."""
     replaced = {
-        "checkpoint",
-        "run",
-        "eval_checkpoint",
-        "official_config",
-        "mask_checkpoint",
-        "init",
-        "sequences",
+        "checkpoint", "run", "eval_checkpoint", "official_config", "mask_checkpoint", "init", "sequences",
         "eao_lengths",
-    }
+    }  # fmt: skip
     kept = [item for item in HydraConfig.get().overrides.task if key_of(item) not in replaced]
-    kept.append(f"checkpoint={_quoted(checkpoint)}")
+    kept.append(f"checkpoint={quoted(checkpoint.absolute())}")
     for key in ("official_config", "mask_checkpoint"):
         if config[key] is not None:
             path = Path(config[key]).expanduser()
-            kept.append(f"{key}={_quoted(path) if path.exists() else config[key]}")
+            kept.append(f"{key}={quoted(path.absolute()) if path.exists() else config[key]}")
     command = shlex.join([sys.executable, "-m", "seqtrack_lit.cli.vot", *kept]).replace("%", "%%")
     return (
         f"[{identifier(config)}]\nlabel = {identifier(config)}\nprotocol = trax\ncommand = {command}\n"
@@ -156,15 +151,7 @@ def _yaml(path: Path) -> str:
     return text if re.fullmatch(r"[\w./+-]+", text) else "'" + text.replace("'", "''") + "'"
 
 
-def _quoted(path: Path) -> str:
-    """A path as a value of a Hydra override."""
-    return "'" + str(path.absolute()).replace("'", "\\'") + "'"
-
-
-def main() -> None:
-    """Entry point."""
-    run("vot", body)
-
+main = partial(run, "vot", body)
 
 if __name__ == "__main__":
     main()

@@ -1,6 +1,5 @@
 """seqtrack-evaluate on VOT2020: its experiments one after the other, their scores, the paper's rows beside."""
 
-import hashlib
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -8,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from seqtrack_lit.checks import number, printable, shown, whole
-from seqtrack_lit.cli.checkpoints import batch_of
+from seqtrack_lit.cli.checkpoints import batch_of, digest
 from seqtrack_lit.masks import check_masks, make_refiner
 
 if TYPE_CHECKING:
@@ -84,7 +83,9 @@ def run_vot(
     if settings["masks"] is not None:
         refiner = partial(make_refiner, settings["masks"], settings["mask_checkpoint"], device=devices[0])
         refiner()  # a wrong file is told now
-        identity = {**identity, "masks": settings["masks"], "mask_weights": _weights(settings["mask_checkpoint"])}
+        weights = settings["mask_checkpoint"] or ""  # a file, or the name of a model
+        told = digest(weights) if Path(weights).expanduser().is_file() else weights
+        identity = {**identity, "masks": settings["masks"], "mask_weights": told}
     experiments = []
     for kind in settings["experiments"]:
         realtime = Realtime(settings["seconds_per_frame"], settings["grace"]) if kind == "realtime" else None
@@ -95,14 +96,8 @@ def run_vot(
     failed = []
     for experiment in experiments:
         place = folder / experiment.kind
-        summary = run_benchmark(
-            make,
-            experiment,
-            Trajectories(place, experiment, refiner),
-            workers=config.workers,
-            devices=devices,
-            batch=batch_of(config.batch, devices),
-        )
+        store, batch = Trajectories(place, experiment, refiner), batch_of(config.batch, devices)
+        summary = run_benchmark(make, experiment, store, workers=config.workers, devices=devices, batch=batch)
         text = f"{tracker} on {name}, {experiment.kind}: {summary.tracked} runs tracked"
         text += f", {summary.frames} frames at {summary.fps:.1f} frames/s" if summary.tracked else ""
         text += f", {summary.found} were there" if summary.found else ""
@@ -113,15 +108,6 @@ def run_vot(
         print(printable(f"{text}; trajectories in {place}"), flush=True)
         failed += [f"{tracker} on {name}, {experiment.kind}, {run}: {why}" for run, why in summary.failed.items()]
     return ([], failed) if failed else (score_vot(config, index, name, tracker, folder), [])
-
-
-def _weights(checkpoint: str | None) -> str:
-    """What tells weights of masks apart: the digest of a file, the name of anything else."""
-    path = Path(checkpoint or "").expanduser()
-    if not path.is_file():
-        return checkpoint or ""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
 
 
 def annotations(index: "SequenceIndex") -> "list[VotAnnotation]":

@@ -5,15 +5,15 @@ the baselines and the paper's rows, `radar` as a picture where the videos have a
 (inference=...) under test/<benchmark>/<tracker>/. In the summary: parameters, and macs_g as the paper counts them.
 """
 
+import io
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-import cv2
 import numpy as np
+from PIL import Image as Picture
 
 from seqtrack_lit.cli.loggers import WandbLogger, wandb_of
-from seqtrack_lit.crops import Image
 from seqtrack_lit.evaluation.scores import Scores
 from seqtrack_lit.evaluation.tables import compare
 from seqtrack_lit.models.seqtrack import SeqTrack
@@ -68,8 +68,5 @@ def _send(logger: WandbLogger, scores: Sequence[Scores], tracker: str | None, st
     table = compare(scores)
     logger.table(f"{place}/scores", [dict(zip(table.columns, row, strict=True)) for row in table.rows], step)
     if len(own.per_attribute) > 2:
-        logger.image(f"{place}/radar", _pixels(render(attribute_radar(scores), ".png")), step)
-
-
-def _pixels(png: bytes) -> Image:
-    return np.asarray(cv2.cvtColor(cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB))
+        drawn = Picture.open(io.BytesIO(render(attribute_radar(scores), ".png"))).convert("RGB")
+        logger.image(f"{place}/radar", np.asarray(drawn), step)

@@ -7,7 +7,7 @@ from functools import cache
 import numpy as np
 from jaxtyping import Float64
 
-from seqtrack_lit.evaluation import got10k, lasot_pysot, ope, trackingnet
+from seqtrack_lit.evaluation import ope, toolkits
 from seqtrack_lit.evaluation.ope import Curve, GroundTruth, SequenceCurves
 
 ScoreFunction = Callable[[Mapping[str, Curve]], float]
@@ -35,15 +35,15 @@ class Convention:
 CONVENTIONS: dict[str, Convention] = {
     "seqtrack": Convention(ope.seqtrack, _OPE),
     "pytracking": Convention(ope.pytracking, _OPE),
-    "lasot_matlab": Convention(lasot_pysot.lasot_matlab, _OPE, nan=True),
-    "pysot": Convention(lasot_pysot.pysot, _OPE),
+    "lasot_matlab": Convention(toolkits.lasot_matlab, _OPE, nan=True),
+    "pysot": Convention(toolkits.pysot, _OPE),
     # PNormAUC: the toolkit's own "normalized precision score", the mean over errors of 0 to 0.5 target sizes.
     "got10k_otb": Convention(
-        got10k.got10k_otb, {**_OPE, "PNormAUC": lambda curves: float(curves["norm_precision"].mean())}, nan=True
+        toolkits.got10k_otb, {**_OPE, "PNormAUC": lambda curves: float(curves["norm_precision"].mean())}, nan=True
     ),
     # AO: mean IoU over the counted frames of all videos. SR50, SR75: share of them with IoU above 0.5, 0.75.
     "got10k_ao": Convention(
-        got10k.got10k_ao,
+        toolkits.got10k_ao,
         {
             "AO": lambda curves: float(curves["overlap"][0]),
             "SR50": lambda curves: float(curves["success"][50]),
@@ -61,11 +61,11 @@ CONVENTIONS: dict[str, Convention] = {
     ),
     # All three are areas under 21 points, P too.
     "trackingnet": Convention(
-        trackingnet.trackingnet,
+        toolkits.trackingnet,
         {
-            "AUC": lambda curves: trackingnet.area(curves["success"]),
-            "PNorm": lambda curves: trackingnet.area(curves["norm_precision"]),
-            "P": lambda curves: trackingnet.area(curves["precision"]),
+            "AUC": lambda curves: toolkits.area(curves["success"]),
+            "PNorm": lambda curves: toolkits.area(curves["norm_precision"]),
+            "P": lambda curves: toolkits.area(curves["precision"]),
             "coverage": lambda curves: float(curves["coverage"][0]),
         },
         nan=True,

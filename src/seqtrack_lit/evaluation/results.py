@@ -31,18 +31,15 @@ from seqtrack_lit.files import read_bytes, write_atomic
 
 # Folder names that say which benchmark lies in them: ours first, then those of other code.
 BENCHMARK_FOLDERS: dict[str, tuple[str, ...]] = {
-    "lasot": ("lasot",),
+    **{name: (name,) for name in ("lasot", "trackingnet", "nfs240", "generated")},
     "lasot_ext": ("lasot_ext", "lasot_extension_subset", "lasotext"),
-    "trackingnet": ("trackingnet",),
     "got10k_test": ("got10k_test", "got10k"),
     "got10k_val": ("got10k_val", "got10k_ltrval"),
     "tnl2k": ("tnl2k", "tnl2k_test"),
     "nfs": ("nfs", "nfs30"),
     "nfs_official": ("nfs_official", "nfs30", "nfs"),
-    "nfs240": ("nfs240",),
     "uav123": ("uav123", "uav"),
     "otb100": ("otb100", "otb"),
-    "generated": ("generated",),
     "vot2020": ("vot2020", "vot20", "baseline"),
 }
 _RUN = re.compile(r"_\d{3}")  # pytracking's repetitions
@@ -68,12 +65,8 @@ def result_path(folder: Path, name: str, repetition: int = 1, kind: str = "") ->
     Raises:
         ValueError: the sequence's name cannot name a file.
     """
-    parts = (
-        [path_part("the name of a sequence", name)]
-        + ([f"{repetition:03d}"] if repetition > 1 else [])
-        + ([kind] if kind else [])
-    )
-    return folder / ("_".join(parts) + ".txt")
+    number = f"_{repetition:03d}" if repetition > 1 else ""
+    return folder / f"{path_part('the name of a sequence', name)}{number}{f'_{kind}' if kind else ''}.txt"
 
 
 def require_own_files(names: Collection[str]) -> None:
@@ -180,10 +173,13 @@ def _read_numbers(path: Path, columns: int | None) -> Float64[np.ndarray, "rows 
     try:
         values = np.array(rows, dtype=np.float64)
     except ValueError:
-        number = next(i for i, row in enumerate(rows, 1) if not all(_is_number(word) for word in row))
-        raise ValueError(
-            f"{path}, line {number}: {shown(lines[number - 1])} is not {expected}; remove headers and words"
-        ) from None
+        for number, row in enumerate(rows, 1):
+            try:
+                np.array(row, dtype=np.float64)
+            except ValueError:
+                text = shown(lines[number - 1])
+                raise ValueError(f"{path}, line {number}: {text} is not {expected}; remove headers and words") from None
+        raise
     if columns != 4 and np.isnan(values).any():
         number = int(np.isnan(values).any(axis=1).argmax()) + 1
         raise ValueError(f"{path}, line {number}: {shown(lines[number - 1])} is not {expected}; track it again")
@@ -194,14 +190,6 @@ def _read_numbers(path: Path, columns: int | None) -> Float64[np.ndarray, "rows 
             "here, track it again"
         )
     return values
-
-
-def _is_number(word: str) -> bool:
-    try:
-        float(word)
-    except ValueError:
-        return False
-    return True
 
 
 def find_boxes(folder: Path, name: str, repetition: int = 1) -> Path | None:
@@ -294,7 +282,11 @@ def find_trackers(root: Path, benchmark: str, sequences: Collection[str]) -> Fou
         if place.name.lower() in others and place != root and not tracker:
             folders.clear()
             continue
-        nested = [name for name in folders if name in wanted - own and _holds_itself(place / name)]
+        nested = [  # folders of one sequence with its boxes in it
+            name
+            for name in folders
+            if name in wanted - own and any((place / name / f"{name}{end}.txt").is_file() for end in ("_001", ""))
+        ]
         if nested or any(file.removesuffix(".txt") in wanted for file in files if file.endswith(".txt")):
             found.append(place)
             folders[:] = [name for name in folders if name not in nested]
@@ -315,11 +307,6 @@ def find_trackers(root: Path, benchmark: str, sequences: Collection[str]) -> Fou
         for folder, label in sorted(labels.items())
     }
     return Found(trackers, passed_over)
-
-
-def _holds_itself(folder: Path) -> bool:
-    """Whether it is the folder of one sequence with its boxes in it."""
-    return any((folder / f"{folder.name}{end}.txt").is_file() for end in ("_001", ""))
 
 
 def _tracker_of(folder: Path, own: set[str]) -> str:

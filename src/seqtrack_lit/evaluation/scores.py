@@ -216,11 +216,20 @@ def score_folder(
         )
     truths = [truth for truth in truths if found[truth.name] is not None]
     runs: list[Scores] = []
-    while paths := _repetition(folder, truths, len(runs) + 1):
+    while True:
+        found = {truth.name: find_boxes(folder, truth.name, len(runs) + 1) for truth in truths}
+        paths = {name: path for name, path in found.items() if path is not None}
+        if len(paths) < len(found):
+            break
         boxes = {name: read_boxes(path) for name, path in paths.items()}
         for truth in truths:
-            _check_rows(str(paths[truth.name]), truth, boxes[truth.name], convention)
-            _check_length(paths[truth.name], truth, len(boxes[truth.name]))
+            rows, frames, path = boxes[truth.name], len(truth.boxes), paths[truth.name]
+            _check_rows(str(path), truth, rows, convention)
+            if len(rows) > 1.5 * frames:  # the toolkits cut a few rows too many
+                raise ValueError(
+                    f"{path}, line {frames + 1}: the result has {len(rows)} lines, {truth.name} has {frames} frames; "
+                    "it is of another video, or of another version of it"
+                )
         names = {"convention": convention, "tracker": tracker, "benchmark": benchmark}
         runs.append(score_sequences(truths, boxes, fps=_speed(paths.values()), **names))
     return runs[0] if len(runs) == 1 else _mean_scores(runs)
@@ -235,23 +244,6 @@ def _check_rows(where: str, truth: GroundTruth, boxes: Float64[np.ndarray, "M 4"
             f"{where}: line {bad[0] + 1} of the result is {boxes[bad[0]].tolist()}; {convention} cannot score NaN "
             f"({knowing} can); track it again"
         )
-
-
-def _check_length(path: Path, truth: GroundTruth, rows: int) -> None:
-    """Refuse a result much longer than its video; the toolkits cut a few rows too many."""
-    frames = len(truth.boxes)
-    if rows > 1.5 * frames:
-        raise ValueError(
-            f"{path}, line {frames + 1}: the result has {rows} lines, {truth.name} has {frames} frames; it is of "
-            "another video, or of another version of it"
-        )
-
-
-def _repetition(folder: Path, truths: Sequence[GroundTruth], repetition: int) -> dict[str, Path] | None:
-    """The boxes files of one repetition, or None where a sequence has none."""
-    paths = {truth.name: find_boxes(folder, truth.name, repetition) for truth in truths}
-    whole = {name: path for name, path in paths.items() if path is not None}
-    return whole if len(whole) == len(paths) else None
 
 
 def _speed(paths: Iterable[Path]) -> float | None:
@@ -279,13 +271,9 @@ def _mean_scores(runs: Sequence[Scores]) -> Scores:
 
 # Benchmarks whose peculiarities the default convention knows, by our name and by that of the reference code.
 _RULES: dict[str, Rules] = {
-    "lasot": "lasot",
-    "lasot_ext": "lasot_ext",
-    "lasot_extension_subset": "lasot_ext",
-    "tnl2k": "tnl2k",
-    "uav123": "uav",
-    "uav": "uav",
-}
+    "lasot": "lasot", "lasot_ext": "lasot_ext", "lasot_extension_subset": "lasot_ext", "tnl2k": "tnl2k",
+    "uav123": "uav", "uav": "uav",
+}  # fmt: skip
 
 
 def ground_truth(

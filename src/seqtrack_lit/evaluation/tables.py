@@ -61,19 +61,15 @@ class Table:
         """GitHub's markdown, padded so that it reads as text, too."""
         cells = [tuple(_text(cell).replace("|", r"\|") for cell in row) for row in (self.columns, *self.rows)]
         widths = [max(len(row[i]) for row in cells) for i in range(len(self.columns))]
-        lines = [
-            "| "
-            + " | ".join(_pad(cell, width, i) for i, (cell, width) in enumerate(zip(row, widths, strict=True)))
-            + " |"
-            for row in cells
-        ]
+        padded = [[f"{cell:{'>' if i else '<'}{widths[i]}}" for i, cell in enumerate(row)] for row in cells]
+        lines = [f"| {' | '.join(row)} |" for row in padded]
         rule = "|" + "|".join("-" * (width + 1) + ("-" if i == 0 else ":") for i, width in enumerate(widths)) + "|"
         return "\n".join([self.title, "", lines[0], rule, *lines[1:], *(f"\n{note}" for note in self.notes)]) + "\n"
 
     def latex(self) -> str:
         """A `tabular` for booktabs."""
-        head = " & ".join(_latex(column) for column in self.columns) + r" \\"
-        rows = [" & ".join(_latex(_text(cell)) for cell in row) + r" \\" for row in self.rows]
+        cells = [[_text(cell).translate(_LATEX) for cell in row] for row in (self.columns, *self.rows)]
+        head, *rows = (" & ".join(row) + r" \\" for row in cells)
         top = [f"% {line}" for line in (self.title, *self.notes)]
         begin = r"\begin{tabular}{l" + "r" * (len(self.columns) - 1) + "}"
         return "\n".join([*top, begin, r"\toprule", head, r"\midrule", *rows, r"\bottomrule", r"\end{tabular}"]) + "\n"
@@ -98,9 +94,7 @@ class Table:
         """For a rich console."""
         table = RichTable(title=escape(self.title), caption="\n".join(map(escape, self.notes)) or None)
         for i, column in enumerate(self.columns):
-            table.add_column(
-                escape(column), justify="left" if i == 0 else "right", overflow="fold" if i == 0 else "ellipsis"
-            )
+            table.add_column(escape(column), justify="right" if i else "left", overflow="ellipsis" if i else "fold")
         for row in self.rows:
             table.add_row(*(escape(_text(cell)) for cell in row))
         return table
@@ -112,16 +106,8 @@ def _text(cell: Cell) -> str:
     return f"{cell:.1f}" if isinstance(cell, float) else str(cell)
 
 
-def _pad(cell: str, width: int, column: int) -> str:
-    return cell.ljust(width) if column == 0 else cell.rjust(width)
-
-
 _SPELT = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
 _LATEX = str.maketrans({**_SPELT, **{symbol: "\\" + symbol for symbol in "&%$#_{}"}})
-
-
-def _latex(text: str) -> str:
-    return text.translate(_LATEX)
 
 
 @cache

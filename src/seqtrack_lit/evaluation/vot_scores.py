@@ -65,15 +65,8 @@ def score_experiment(
     values, per_sequence, per_tag, curve = (_unsupervised if experiment == "unsupervised" else _multistart)(
         scored, low, high
     )
-    text = {
-        "values": values,
-        "per_sequence": per_sequence,
-        "per_tag": per_tag,
-        "curve": curve,
-        "low": low,
-        "high": high,
-    }
-    write_atomic(folder / ANALYSIS, json.dumps(text, indent=1) + "\n")
+    facts = {"values": values, "per_sequence": per_sequence, "per_tag": per_tag, "curve": curve}
+    write_atomic(folder / ANALYSIS, json.dumps({**facts, "low": low, "high": high}, indent=1) + "\n")
     speeds = [speed for of in scored for speed in of.speeds] if experiment != "realtime" else []
     return Scores(
         convention=f"vot_{experiment}",

@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Bool
 from PIL import Image as Picture
+from typing_extensions import TypedDict
 
 from seqtrack_lit.files import remove_leftovers, write_atomic
-from seqtrack_lit.masks.coco import encode_rle
 from seqtrack_lit.masks.refiner import Refined
 
 Color = tuple[int, int, int]
@@ -83,3 +84,32 @@ class MaskWriter:
         """
         lines = ",\n".join(json.dumps(row, allow_nan=False) for row in self.rows)
         write_atomic(self.table, f"[\n{lines}\n]\n")
+
+
+class Rle(TypedDict):
+    """A mask: height and width, and its runs."""
+
+    size: list[int]
+    counts: str
+
+
+def encode_rle(mask: Bool[np.ndarray, "H W"]) -> Rle:
+    """A mask as compressed run lengths, as pycocotools reads and writes them.
+
+    Runs go down the columns and begin with background. From the fourth on, a run is written as its difference to the
+    one two before; numbers are in base 32, lowest digit first, with a bit for "more follows" and a sign in the last
+    digit. Source: cocodataset/cocoapi, common/maskApi.c (rleToString).
+    """
+    flat = mask.ravel(order="F")
+    changes = np.flatnonzero(flat[1:] != flat[:-1]) + 1
+    runs = np.diff(changes, prepend=0, append=flat.size).tolist()
+    if flat.size and flat[0]:
+        runs.insert(0, 0)
+    text = []
+    for index, run in enumerate(runs):
+        value, more = run - runs[index - 2] if index > 2 else run, True
+        while more:
+            digit, value = value & 31, value >> 5
+            more = value != (-1 if digit & 16 else 0)
+            text.append(chr(48 + digit + 32 * more))
+    return {"size": list(mask.shape), "counts": "".join(text)}

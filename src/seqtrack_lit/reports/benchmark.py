@@ -17,7 +17,7 @@ from seqtrack_lit.evaluation.results import Result, read_result
 from seqtrack_lit.evaluation.scores import Scores
 from seqtrack_lit.evaluation.tables import Cell as TableCell
 from seqtrack_lit.evaluation.tables import Table, compare
-from seqtrack_lit.pictures import COLORS, TRUTH, draw_boxes
+from seqtrack_lit.pictures import COLORS, TRUTH, draw_boxes, encoded
 from seqtrack_lit.reports import plots
 from seqtrack_lit.reports.media import pick
 from seqtrack_lit.reports.page import Cell, Media, draw_plot, fresh_folder, scores_table, write_document
@@ -70,7 +70,12 @@ def write_benchmark(
     ]
     if all(len(one.per_attribute) >= 3 for one in scores):
         drawn.append(draw_plot(partial(plots.attribute_radar, scores), f"{first.benchmark}-attributes", media=media))
-    highest = [_highest([of[name] for of in results.values()]) for name in trackers]
+    # of each tracker, behind the first frames, where it is 1: the top of its scale
+    known_confidences = {name: [of[name].confidences for of in results.values()] for name in trackers}
+    highest = [
+        max((float(one[1:].max(initial=0)) for one in of if one is not None), default=1)
+        for of in known_confidences.values()
+    ]
     order = sorted(known, key=lambda name: (first.per_sequence[name][value], name))
     count = f"{len(known)} sequences, {sum(len(video) for video in known.values()):,} frames"
     return write_document(
@@ -148,12 +153,7 @@ def _picture(video: Video, results: Sequence[Result], frame: int) -> bytes:
     small = np.asarray(cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA), np.uint8)
     boxes = [video.boxes[frame], *(one.boxes[frame] for one in results if frame < len(one.boxes))]
     drawn = draw_boxes(small, [box * factor for box in boxes], colors=(TRUTH, *COLORS))
-    return cv2.imencode(".jpg", drawn[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 75])[1].tobytes()
-
-
-def _highest(results: Sequence[Result]) -> float:
-    """The highest confidence of a tracker behind the first frames, where it is 1: the top of its scale."""
-    return max((float(one.confidences[1:].max(initial=0)) for one in results if one.confidences is not None), default=1)
+    return encoded(drawn, ".jpg", quality=75)
 
 
 def _course(tracker: str, result: Result, overlap: Float64[np.ndarray, "frames"], highest: float) -> Course:

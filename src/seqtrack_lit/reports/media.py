@@ -9,13 +9,12 @@ import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-import cv2
-
 from seqtrack_lit.attention_maps import predict_attention, strip
 from seqtrack_lit.crops import Image
 from seqtrack_lit.data.video.sequence import Video
 from seqtrack_lit.evaluation.results import read_result
 from seqtrack_lit.files import write_atomic
+from seqtrack_lit.pictures import encoded
 from seqtrack_lit.tracking.seqtrack import SeqTrackTracker
 from seqtrack_lit.tracking.video_io import write_clip
 
@@ -49,7 +48,7 @@ def write_media(
             continue
         frame = min(len(video) // 2, LATEST_FRAME)
         picture = media / f"attention_{kind}.png"
-        write_atomic(picture, _png(_attention(tracker, video, max(1, frame))))
+        write_atomic(picture, encoded(_attention(tracker, video, max(1, frame)), ".png"))
         pictures.append({"file": picture.name, "caption": f"{kind}: {name}, frame {max(1, frame)}"})
     listed = json.dumps({"clips": clips, "attention": pictures}, indent=1, ensure_ascii=False)
     write_atomic(media / "media.json", listed + "\n")
@@ -76,7 +75,3 @@ def _attention(tracker: SeqTrackTracker, video: Video, frame: int) -> Image:
     for index in range(1, frame):
         tracker.update(video.frames[index])
     return strip(predict_attention(tracker, video.frames[frame]))
-
-
-def _png(image: Image) -> bytes:
-    return bytes(cv2.imencode(".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))[1].tobytes())

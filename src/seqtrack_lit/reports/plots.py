@@ -18,7 +18,7 @@ from matplotlib.projections.polar import PolarAxes
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from seqtrack_lit.checks import printable
-from seqtrack_lit.evaluation import got10k, ope, trackingnet
+from seqtrack_lit.evaluation import ope, toolkits
 from seqtrack_lit.evaluation.scores import Scores
 from seqtrack_lit.evaluation.tables import paper_rows
 from seqtrack_lit.files import write_atomic
@@ -61,10 +61,10 @@ _TITLES = {
 
 def _thresholds(kind: Kind, convention: str) -> Float64[np.ndarray, "T"]:
     if convention == "trackingnet":
-        steps = {"precision": trackingnet.PRECISION_THRESHOLDS, "norm_precision": trackingnet.NORM_THRESHOLDS}
+        steps = {"precision": toolkits.TRACKINGNET_PRECISION, "norm_precision": toolkits.TRACKINGNET_NORM}
         return steps.get(kind, ope.SUCCESS_THRESHOLDS)
     if kind == "success":
-        return got10k.AO_THRESHOLDS if convention == "got10k_ao" else ope.SUCCESS_THRESHOLDS
+        return toolkits.AO_THRESHOLDS if convention == "got10k_ao" else ope.SUCCESS_THRESHOLDS
     return ope.PRECISION_THRESHOLDS if kind == "precision" else ope.NORM_THRESHOLDS
 
 

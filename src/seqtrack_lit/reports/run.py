@@ -9,13 +9,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import cv2
-
 from seqtrack_lit.data.video.file import VideoFrames
 from seqtrack_lit.evaluation.scores import Scores
 from seqtrack_lit.evaluation.tables import compare
 from seqtrack_lit.files import flatten, inside
-from seqtrack_lit.pictures import COLORS, TRUTH
+from seqtrack_lit.pictures import COLORS, TRUTH, encoded
 from seqtrack_lit.reports import plots
 from seqtrack_lit.reports.page import Media, Plot, draw_plot, fresh_folder, scores_table, write_document
 from seqtrack_lit.runs.read import Run, read_run
@@ -161,17 +159,11 @@ def _clips(run: Run, media: Media) -> list[dict[str, object]]:
             source, name = _listed(folder, clip["file"]), f"clip-{len(clips) + 1}"
             video = poster = ""
             if source is not None:
-                poster = media.add(f"{name}.jpg", _poster(source))
+                frames = VideoFrames(source)
+                poster = media.add(f"{name}.jpg", encoded(frames[len(frames) // 3], ".jpg"))
                 video = media.copy(f"{name}.mp4", source)
             clips.append({**clip, "tracker": tracker, "video": video, "poster": poster})
     return clips
-
-
-def _poster(video: Path) -> bytes:
-    """A frame at a third of the clip."""
-    frames = VideoFrames(video)
-    image = cv2.cvtColor(frames[len(frames) // 3], cv2.COLOR_RGB2BGR)
-    return cv2.imencode(".jpg", image)[1].tobytes()
 
 
 def _attention(run: Run, media: Media) -> list[dict[str, str]]:

@@ -67,9 +67,13 @@ class Metadata(TypedDict, total=False):
 
 def environment() -> dict[str, Any]:
     """Code revision, package versions, Python and machine."""
+    versions: dict[str, str | None] = dict.fromkeys(PACKAGES)
+    for name in PACKAGES:
+        with suppress(PackageNotFoundError):
+            versions[name] = version(name)
     return {
         "revision": revision(),
-        "versions": {name: _version(name) for name in PACKAGES},
+        "versions": versions,
         "python": platform.python_version(),
         "machine": f"{platform.platform()}, {platform.processor() or platform.machine()}",
         "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
@@ -89,13 +93,6 @@ def revision() -> dict[str, Any] | None:
             return None  # installed inside somebody else's repository
         return {"commit": git("rev-parse", "HEAD"), "changed": bool(git("status", "--porcelain", "-uno"))}
     except (OSError, subprocess.CalledProcessError):
-        return None
-
-
-def _version(name: str) -> str | None:
-    try:
-        return version(name)
-    except PackageNotFoundError:
         return None
 
 

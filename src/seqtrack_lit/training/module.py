@@ -9,6 +9,7 @@ tracking, logs the same names with `_narrow`. Of a mix of several data sets also
 its samples, and `data/share_<set>`, their percentage. Tracking of whole videos: callbacks/track_videos.py.
 """
 
+import copy
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -24,7 +25,6 @@ from seqtrack_lit.data.samples.batch import Batch
 from seqtrack_lit.models.encoder import normalise
 from seqtrack_lit.models.seqtrack import Prediction, SeqTrack
 from seqtrack_lit.tokens import Tokens
-from seqtrack_lit.training.ema import Ema
 from seqtrack_lit.training.length import TrainingLength
 from seqtrack_lit.training.losses import dense_loss, token_loss
 from seqtrack_lit.training.optim import OptimizerSettings
@@ -83,6 +83,35 @@ class Means:
             for name, pair in parts[other].items():
                 sums = torch.tensor(pair, dtype=torch.float64, device=device)
                 self._sums[name] = sums if name not in self._sums else self._sums[name] + sums
+
+
+class Ema:
+    """Exponential moving average of the weights: a copy of a network that follows it.
+
+    Args:
+        net: the network; copied.
+        decay: share of the average that stays in a step; early steps average evenly over all steps so far.
+    """
+
+    def __init__(self, net: SeqTrack, decay: float) -> None:
+        self.decay = decay
+        self.net = copy.deepcopy(net).eval().requires_grad_(False)
+
+    @torch.no_grad()
+    def update(self, net: SeqTrack, steps: int) -> None:
+        """Follow the network after its optimizer step number `steps` (1-based)."""
+        weight = max(1 - self.decay, 1 / (steps + 1))
+        torch._foreach_lerp_(list(self.net.parameters()), list(net.parameters()), weight)
+        for mine, theirs in zip(self.net.buffers(), net.buffers(), strict=True):
+            mine.copy_(theirs)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """The average, with the network's own names."""
+        return dict(self.net.state_dict())
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Continue from a stored average."""
+        self.net.load_state_dict(state)
 
 
 class NonFiniteError(ValueError):

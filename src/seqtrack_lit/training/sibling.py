@@ -12,8 +12,7 @@ from torch import Tensor, nn
 
 from seqtrack_lit.data.samples.augment import Augmentation, CropSettings, JitterSchedule
 from seqtrack_lit.data.samples.batch import Batch
-from seqtrack_lit.data.samples.draw import draw_samples
-from seqtrack_lit.data.samples.sampling import Videos
+from seqtrack_lit.data.samples.sampling import Videos, draw_samples
 from seqtrack_lit.models.decoder import Decoder, DecoderLayer
 from seqtrack_lit.models.encoder import normalise
 from seqtrack_lit.models.seqtrack import SeqTrack

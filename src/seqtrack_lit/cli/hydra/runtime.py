@@ -2,8 +2,7 @@
 
 A command is a module `seqtrack_lit.cli.<name>` whose docstring is its `--help` and that ends with
 
-    def main() -> None:
-        run("<name>", body)      # conf/<name>.yaml is its configuration
+    main = partial(run, "<name>", body)      # conf/<name>.yaml is its configuration
 
 `body(config)` imports torch itself, so a wrong key or a missing file stops before that. Exit codes: 0 done,
 1 a bug (with traceback) or a sweep with failed jobs, 2 a mistake in what was asked (one line), 130 interrupted,

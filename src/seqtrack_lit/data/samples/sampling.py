@@ -29,8 +29,9 @@ from seqtrack_lit.data.samples.augment import (
     ImageBoxes,
     JitterSchedule,
     SharedAugmentation,
+    brightness,
 )
-from seqtrack_lit.data.samples.batch import Sample, to_chw
+from seqtrack_lit.data.samples.batch import Batch, Sample, collate, to_chw
 from seqtrack_lit.data.samples.past import Past, PastErrors, onto
 from seqtrack_lit.data.video.sequence import Frames, ReducibleFrames, Video
 
@@ -333,3 +334,41 @@ class TrainingSamples(torch.utils.data.Dataset[tuple[Sample, list[str]]]):
     def _track(self, plan: Plan) -> tuple[Float64[np.ndarray, "F 4"], Bool[np.ndarray, "F"], int]:
         """Boxes and visibility of the target in consecutive frames, and the search frame's number among them."""
         return plan.boxes, plan.visible, plan.frames[-1]
+
+
+def draw_samples(
+    videos: Videos,
+    *,
+    count: int,
+    templates: int = 2,
+    augmentation: Augmentation | None = None,
+    jitter: JitterSchedule | None = None,
+    crops: CropSettings | None = None,
+    seed: int = 0,
+) -> Batch:
+    """The first samples of a training on one data set, without a training; by default as `data=paper` makes them.
+
+    Args:
+        videos: the data set.
+        count: how many.
+        templates: of each.
+        augmentation: None: the paper's.
+        jitter: None: the paper's.
+        crops: None: the paper's.
+        seed: of all random numbers; the same one draws the same frames whatever the augmentation.
+
+    Raises:
+        ValueError: no usable video.
+    """
+    samples = TrainingSamples(
+        {"shown": videos},
+        [1.0],
+        seed=seed,
+        crops=crops or CropSettings(),
+        frame_sampling=FrameSampling(templates=templates, min_length=2),
+        augmentation=augmentation or Augmentation(photometric=brightness()),
+        jitter=jitter or JitterSchedule(),
+        epoch_samples=count,
+        total_samples=count,
+    )
+    return collate([samples[0, index][0] for index in range(count)])

@@ -186,7 +186,16 @@ def nfs(
     def add_one(builder: IndexBuilder, name: str) -> None:
         file, frames = files[name]
         count = len(images_in(frames))
-        boxes = _nfs_official(file, count, fps) if official else read_boxes(file)
+        boxes = read_vatic(file) if official else read_boxes(file)
+        if official:
+            # The folder of 30 fps holds the annotation of 240 fps, of which every eighth row counts. The columns lost
+            # and occluded are not used, and the last frame or row may be missing, all as in got10k/datasets/nfs.py.
+            boxes = boxes[::8] if fps == 30 and len(boxes) > 4 * count else boxes
+            if abs(len(boxes) - count) > 1:
+                raise ValueError(
+                    f"{file} has boxes for {len(boxes)} frames, but there are {count} images; unpack it again"
+                )
+            boxes = boxes[:count]
         require_first_box(file, boxes)
         require_numbered(frames, 1, 5, ".jpg", len(boxes), extra="ignore" if official else "warn")
         folder = frames.relative_to(base).as_posix()
@@ -194,20 +203,6 @@ def nfs(
 
     dataset = f"nfs{fps}_official" if official else "nfs"
     return read_set(dataset, base, files, add_one, (complete, cache, problems))
-
-
-def _nfs_official(file: Path, images: int, fps: int) -> Float64[np.ndarray, "rows 4"]:
-    """Boxes of the frames; the folder of 30 fps holds the annotation of 240 fps, of which every eighth row counts.
-
-    The columns lost and occluded are not used, and the last frame or row may be missing, both as in the got10k toolkit
-    (got10k/datasets/nfs.py).
-    """
-    boxes = read_vatic(file)
-    if fps == 30 and len(boxes) > 4 * images:
-        boxes = boxes[::8]
-    if abs(len(boxes) - images) > 1:
-        raise ValueError(f"{file} has boxes for {len(boxes)} frames, but there are {images} images; unpack it again")
-    return boxes[:images]
 
 
 def uav123(

@@ -217,7 +217,13 @@ def _csv(root: Path, file: Path) -> dict[str, Reading]:
             f"{file}, line 1: expected the columns {','.join(needed)}, each once, found {shown(', '.join(columns))}"
         )
     videos: dict[str, _Rows] = {}
-    for row in _csv_rows(rows, file):
+    while True:
+        try:
+            row: dict[Any, str] | None = next(rows, None)
+        except csv.Error as error:
+            raise ValueError(f"{file}, line {rows.line_num}: {error}; is a quotation mark never closed?") from error
+        if row is None:
+            break
         line = rows.line_num
         if None in row:
             raise ValueError(f"{file}, line {line}: more values than columns; decimals are written with a point")
@@ -237,13 +243,6 @@ def _csv(root: Path, file: Path) -> dict[str, Reading]:
             f"{file}: two videos have the same name but for slashes and suffix: {sorted(names)}; rename one"
         )
     return {names[name]: partial(_csv_video, root, file, name, known) for name, known in videos.items()}
-
-
-def _csv_rows(rows: "csv.DictReader[str]", file: Path) -> Iterator[dict[Any, str]]:
-    try:
-        yield from rows
-    except csv.Error as error:
-        raise ValueError(f"{file}, line {rows.line_num}: {error}; is a quotation mark never closed?") from error
 
 
 def _csv_name(root: Path, file: Path, video: str) -> str:

@@ -179,8 +179,10 @@ class IndexBuilder:
         numbers: Columns = {name: np.frombuffer(values, values.typecode) for name, values in self._numbers.items()}
         resolution = np.stack([numbers.pop("width"), numbers.pop("height")], 1)
         boxes = np.frombuffer(self._boxes, np.float64).reshape(-1, 4)
-        if _fits_single(boxes):
-            boxes = boxes.astype(np.float32)  # half the size, the same numbers
+        pieces = (boxes[first : first + 2**16] for first in range(0, len(boxes), 2**16))
+        with np.errstate(over="ignore"):  # single precision, where it holds every number, as it does whole pixels
+            if all(np.array_equal(piece, piece.astype(np.float32), equal_nan=True) for piece in pieces):
+                boxes = boxes.astype(np.float32)
         columns: Columns = {
             "rows": np.frombuffer(self._rows, np.int64),
             "boxes": boxes,
@@ -192,8 +194,12 @@ class IndexBuilder:
         for name, table in self._texts.items():
             columns[name] = np.frombuffer(bytes(table.data), np.uint8)
             columns[f"{name}.starts"] = np.frombuffer(table.starts, np.int64)
+        digest = hashlib.sha256()
+        for name, column in columns.items():
+            digest.update(f"{name} {column.dtype.str} {column.shape}".encode())
+            digest.update(np.ascontiguousarray(column).data)
         index = SequenceIndex(
-            self.dataset, self.root, columns, self.attribute_names, self.repeats_image, hash=_content_hash(columns)
+            self.dataset, self.root, columns, self.attribute_names, self.repeats_image, digest.hexdigest()[:16]
         )
         names = index.names
         for name, count in Counter(names).items() if len(set(names)) < len(names) else ():
@@ -204,21 +210,6 @@ class IndexBuilder:
             if count > 1 and self.problems is not None:
                 self.problems.add("duplicate", name, f"{count} sequences of this name")
         return index
-
-
-def _fits_single(boxes: Float64[np.ndarray, "rows 4"]) -> bool:
-    """Whether single precision holds every number exactly, as it does whole pixels; decided piece by piece."""
-    pieces = (boxes[first : first + 2**16] for first in range(0, len(boxes), 2**16))
-    with np.errstate(over="ignore"):
-        return all(np.array_equal(piece, piece.astype(np.float32), equal_nan=True) for piece in pieces)
-
-
-def _content_hash(columns: Columns) -> str:
-    digest = hashlib.sha256()
-    for name, column in columns.items():
-        digest.update(f"{name} {column.dtype.str} {column.shape}".encode())
-        digest.update(np.ascontiguousarray(column).data)
-    return digest.hexdigest()[:16]
 
 
 Options = tuple[bool, str | Path | None, Problems | None]  # complete, cache, problems: the same for all readers

@@ -2,6 +2,9 @@
 
 A frame is visible where no flag marks it absent and its box has an area (official: lib/train/dataset/*.py). Boxes stay
 as published; absent targets keep what was written. docs/datasets.md shows each layout.
+
+All raise FileNotFoundError where a file or a video is missing, and ValueError where a file cannot be understood, with
+file and line.
 """
 
 import json
@@ -9,7 +12,7 @@ import math
 import re
 import warnings
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -42,10 +45,6 @@ def coco(
         split: of the images.
         cache: folder for the index; None reads the annotations at every call.
         problems: where to note what is wrong instead of raising.
-
-    Raises:
-        FileNotFoundError: folder or file missing.
-        ValueError: the JSON is not COCO's.
     """
     base = existing_root("coco", root, f"annotations/instances_{split}.json and images/{split}/")
     file = base / "annotations" / f"instances_{split}.json"
@@ -116,10 +115,6 @@ def lasot(
         complete: False takes the videos that are there.
         cache: folder for the index; None reads the annotations at every call.
         problems: where to note what is wrong instead of raising.
-
-    Raises:
-        FileNotFoundError: videos or files are missing.
-        ValueError: a file cannot be understood; with file and line.
     """
     base = existing_root("lasot", root, "folders <class>/<class>-<k>/ with img/, groundtruth.txt")
     if split != "train":
@@ -180,10 +175,6 @@ def got10k(
         complete: False takes the videos that are there.
         cache: folder for the index; None reads the annotations at every call.
         problems: where to note what is wrong instead of raising.
-
-    Raises:
-        FileNotFoundError: videos or files are missing.
-        ValueError: a file cannot be understood; with file and line.
     """
     if split not in ("train", "val"):
         raise ValueError(f"got10k split={split!r}: expected 'train' or 'val' (the test set is a benchmark)")
@@ -233,6 +224,11 @@ def add_got10k(builder: IndexBuilder, name: str, *, training: bool) -> Float64[n
     cover = read_flags(place / "cover.label", len(boxes), largest=8)
     meta = read_meta(place / "meta_info.ini")
     shown = (absent == 0) & (cover > 0)
+    size = re.fullmatch(r"\(?\s*([1-9][0-9]{0,5})\s*,\s*([1-9][0-9]{0,5})\s*\)?", meta.get("resolution", ""))
+    if not size:
+        text = meta.get("resolution")
+        raise ValueError(f"{place / 'meta_info.ini'}: resolution: {text!r}, expected (width, height)")
+    rate = re.match(r"[0-9]+(\.[0-9]+)?", meta.get("anno_fps", ""))
     builder.add(
         name,
         boxes,
@@ -241,22 +237,10 @@ def add_got10k(builder: IndexBuilder, name: str, *, training: bool) -> Float64[n
         numbered=(1, 8, ".jpg"),
         cover=cover,
         object_class=meta.get("object_class"),
-        resolution=_resolution(place / "meta_info.ini", meta),
-        frame_rate=_rate(meta.get("anno_fps", "")),
+        resolution=(int(size[1]), int(size[2])),
+        frame_rate=float(rate[0]) if rate else None,
     )
     return boxes
-
-
-def _resolution(file: Path, meta: Mapping[str, str]) -> tuple[int, int]:
-    numbers = re.fullmatch(r"\(?\s*([1-9][0-9]{0,5})\s*,\s*([1-9][0-9]{0,5})\s*\)?", meta.get("resolution", ""))
-    if not numbers:
-        raise ValueError(f"{file}: resolution: {meta.get('resolution')!r}, expected (width, height)")
-    return int(numbers[1]), int(numbers[2])
-
-
-def _rate(text: str) -> float | None:
-    number = re.match(r"[0-9]+(\.[0-9]+)?", text)
-    return float(number[0]) if number else None
 
 
 def trackingnet(
@@ -273,10 +257,6 @@ def trackingnet(
         parts: which of 0..11; None for all twelve.
         cache: folder for the index; None reads the annotations at every call.
         problems: where to note what is wrong instead of raising.
-
-    Raises:
-        FileNotFoundError: a part is missing.
-        ValueError: a file cannot be understood; with file and line.
     """
     chosen = range(12) if parts is None else parts
     if isinstance(chosen, int) or not chosen or len(set(chosen)) < len(chosen) or not set(chosen) <= set(range(12)):

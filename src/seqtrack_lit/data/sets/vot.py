@@ -52,7 +52,7 @@ def vot2020(
     Args:
         root: the workspace of the toolkit, or its folder sequences/.
         complete: False takes the sequences of list.txt, else those that are there; True wants the published 60.
-        cache: folder for the index; None reads the annotation at every call.
+        cache: folder for the index; None reads the annotations at every call.
         problems: where to note what is wrong instead of raising.
     """
     base = existing_root("vot2020", root, "sequences/<name>/ with sequence, groundtruth.txt, anchor.value, color/")
@@ -141,7 +141,12 @@ def annotation(base: Path, name: str) -> VotAnnotation:
     anchors = np.sign(_column(place / "anchor.value", frames)).astype(np.int64)
     size = (header.width, header.height)
     if not all(size):
-        size = _size(place / header.folder / f"{1:0{header.digits}d}{header.suffix}")
+        first = place / header.folder / f"{1:0{header.digits}d}{header.suffix}"
+        try:
+            with Pillow.open(first) as image:
+                size = image.size
+        except Exception as error:  # Pillow lets through whatever its readers stumble over
+            raise ValueError(f"cannot read image {first} ({type(error).__name__}); unpack it again") from None
     return VotAnnotation(name, Regions(file, lines), anchors, tags, size, header.fps)
 
 
@@ -179,11 +184,3 @@ def _column(file: Path, frames: int) -> Float64[np.ndarray, "frames"]:
         except ValueError:
             raise ValueError(f"{file}, line {number}: {shown(line)} is no number; expected a value a frame") from None
     return np.nan_to_num(values)
-
-
-def _size(path: Path) -> tuple[int, int]:
-    try:
-        with Pillow.open(path) as image:
-            return image.size
-    except Exception as error:  # Pillow lets through whatever its readers stumble over
-        raise ValueError(f"cannot read image {path} ({type(error).__name__}); unpack it again") from None

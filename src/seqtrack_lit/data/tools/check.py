@@ -5,6 +5,7 @@ import os
 import zlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import repeat
 from pathlib import Path
@@ -55,18 +56,9 @@ REMEDIES: dict[str, tuple[str, str]] = {
     "size": ("videos whose frames change size", "boxes are in pixels of their own frame: check that they are"),
 }
 NOTES = (
-    "names",
-    "duplicate_boxes",
-    "extra_frames",
-    "zero",
-    "nan",
-    "negative",
-    "outside",
-    "size",
-    "fractions",
-    "corners",
+    "names", "duplicate_boxes", "extra_frames", "zero", "nan", "negative", "outside", "size", "fractions", "corners",
     "huge",
-)
+)  # fmt: skip
 
 _SHARED_FOLDERS = ("uav123", "otb100")  # several sequences are cut out of one folder, extra images are normal
 _FEWEST_EQUAL_ROWS = 10  # equal boxes in fewer rows may be chance
@@ -172,10 +164,12 @@ def check(
         if found != known[index.name(i)]:
             problems.add("frames", index.name(i), f"{found} frames, the publisher counts {known[index.name(i)]}")
     problems.findings += _boxes(index, strict)
-    problems.findings += _misread(index)
-    problems.findings += _duplicate_boxes(index)
-    for other, name in same_files(index.names) if not index.repeats_image else ():
-        problems.add("names", name, f"a result file {name}.txt could belong to {other}, too")
+    if not index.repeats_image:
+        for i in range(len(index)):  # as far as annotations alone show; without a size the first frame is compared
+            problems.findings += _misread(index.name(i), index.boxes(i), *index.columns["resolution"][i].tolist())
+        problems.findings += _duplicate_boxes(index)
+        for other, name in same_files(index.names):
+            problems.add("names", name, f"a result file {name}.txt could belong to {other}, too")
     if not fast:
         for findings in _images(index, every, workers, step):
             problems.findings += findings
@@ -204,14 +198,8 @@ def _boxes(index: SequenceIndex, strict: bool) -> Iterator[Finding]:
             yield Finding(kind, index.name(video), _row(boxes[place], place - int(rows[video]), number))
 
 
-def _misread(index: SequenceIndex) -> Iterator[Finding]:
-    """Boxes that look like something else than x,y,w,h in pixels, as far as annotations alone show."""
-    for i in range(len(index)) if not index.repeats_image else ():
-        width, height = index.columns["resolution"][i].tolist()  # 0: unknown, then the first frame is compared
-        yield from _as_misread(index.name(i), index.boxes(i), width, height)
-
-
-def _as_misread(name: str, boxes: Float64[np.ndarray, "rows 4"], width: int, height: int) -> list[Finding]:
+def _misread(name: str, boxes: Float64[np.ndarray, "rows 4"], width: int, height: int) -> list[Finding]:
+    """Boxes that look like something else than x,y,w,h in pixels."""
     found = misread(boxes, width, height)
     of = f" in a picture of {width} x {height}" if width else ""
     return [Finding(found[0], name, _row(boxes[found[1]], found[1], 1) + of)] if found else []
@@ -232,7 +220,7 @@ def _outside(
 
 def _duplicate_boxes(index: SequenceIndex) -> Iterator[Finding]:
     seen: dict[bytes, str] = {}
-    for i in range(len(index)) if not index.repeats_image else ():
+    for i in range(len(index)):
         boxes = index.boxes(i)
         if len(boxes) >= _FEWEST_EQUAL_ROWS:
             other = seen.setdefault(hashlib.sha256(boxes.tobytes()).digest(), index.name(i))
@@ -282,7 +270,10 @@ def _one_video(video: int, every: int) -> list[Finding]:
     width, height = index.columns["resolution"][video].tolist()  # as the annotation says; 0: unknown
     known = width, height
     size, outside, absent = None, list[int](), list[str]()
-    again = _drawn(frames, every, video)
+    again: dict[int, int | None] = {}  # frames of a video file that are read again, in a random order
+    if isinstance(frames, FramesPart) and isinstance(frames.whole, VideoFrames):
+        drawn = np.random.default_rng(video).permutation(np.arange(0, len(frames), every))[:_AT_RANDOM]
+        again = dict.fromkeys(drawn.tolist())  # no sum is known yet
     for t in range(0, len(frames), every):
         try:
             image = frames[t]
@@ -302,7 +293,7 @@ def _one_video(video: int, every: int) -> list[Finding]:
                 said = f"frame {t + 1} is {width} x {height}, the annotation says {known[0]} x {known[1]}"
                 found.append(Finding("resolution", name, said))
             if not all(known):
-                found += [item for item in _as_misread(name, boxes, *size) if item.kind != "fractions"]  # found before
+                found += [item for item in _misread(name, boxes, *size) if item.kind != "fractions"]  # found before
         if (width, height) != size and not any(finding.kind == "size" for finding in found):
             sizes = f"{size[0]} x {size[1]}, from frame {t + 1} on {width} x {height}"
             found.append(Finding("size", name, sizes))
@@ -315,18 +306,11 @@ def _one_video(video: int, every: int) -> list[Finding]:
         found.append(Finding("outside", name, _row(boxes[outside[0]], outside[0], len(outside))))
     found += _read_again(frames, again, name)
     if isinstance(frames, NumberedFrames) and index.dataset not in _SHARED_FOLDERS and not index.repeats_image:
-        images = _count(frames)
-        if images > len(frames):
-            found.append(Finding("extra_frames", name, f"{images} images, {len(frames)} boxes in {frames.folder}"))
+        with suppress(FileNotFoundError, ValueError):  # a finding already, frame by frame
+            images = len(images_in(frames.folder))
+            if images > len(frames):
+                found.append(Finding("extra_frames", name, f"{images} images, {len(frames)} boxes in {frames.folder}"))
     return found
-
-
-def _drawn(frames: Frames, every: int, seed: int) -> dict[int, int | None]:
-    """Frames of a video file that are to be read again, in a random order; no sum is known yet."""
-    if not (isinstance(frames, FramesPart) and isinstance(frames.whole, VideoFrames)):
-        return {}
-    drawn = np.random.default_rng(seed).permutation(np.arange(0, len(frames), every))[:_AT_RANDOM]
-    return dict.fromkeys(drawn.tolist())
 
 
 def _read_again(frames: Frames, sums: dict[int, int | None], name: str) -> Iterator[Finding]:
@@ -339,10 +323,3 @@ def _read_again(frames: Frames, sums: dict[int, int | None], name: str) -> Itera
             yield Finding("unreadable", name, f"read out of order, {error}")
     if isinstance(frames, FramesPart) and isinstance(frames.whole, VideoFrames):
         yield from (Finding("lost", name, note) for note in frames.whole.notes)
-
-
-def _count(frames: NumberedFrames) -> int:
-    try:
-        return len(images_in(frames.folder))
-    except (FileNotFoundError, ValueError):
-        return 0  # a finding already, frame by frame

@@ -7,9 +7,8 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
-import cv2
 import numpy as np
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -17,6 +16,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from seqtrack_lit.checks import whole
 from seqtrack_lit.crops import Image
 from seqtrack_lit.files import write_atomic
+from seqtrack_lit.pictures import encoded
 from seqtrack_lit.runs.folder import PICTURES, MetricsFile, write_metadata
 from seqtrack_lit.training.callbacks.checkpoint import step_done
 from seqtrack_lit.training.module import SeqTrackModule, Sums
@@ -25,44 +25,38 @@ _STATUS = Path("/proc/self/status")
 _TRAINING = ("train/", "time/", "memory/", "data/")
 
 
-@runtime_checkable
-class RunLogger(Protocol):
-    """Records a run's numbers, pictures, tables, curves and clips; `step` is the number of optimizer steps done."""
+class RunLogger:
+    """Records a run's numbers, pictures, tables, curves and clips; what a logger does not override is not recorded.
+
+    `step` is the number of optimizer steps done.
+    """
 
     def summary(self, values: Mapping[str, float]) -> None:
         """Take what the run came to so far."""
-        ...
 
     def alert(self, title: str, text: str) -> None:
         """Take what somebody should see at once."""
-        ...
 
     def numbers(self, values: Mapping[str, float], step: int) -> None:
         """Take numbers by name."""
-        ...
 
     def image(self, name: str, image: Image, step: int) -> None:
         """Take a picture (RGB)."""
-        ...
 
     def table(self, name: str, rows: Sequence[Mapping[str, object]], step: int) -> None:
         """Take a table; all rows have the same keys."""
-        ...
 
     def curve(self, name: str, rows: Sequence[Mapping[str, float]], step: int) -> None:
         """Take a curve: a point a row, first the value along x, then the one along y."""
-        ...
 
     def histogram(self, name: str, values: Sequence[float], step: int) -> None:
         """Take numbers whose distribution is of interest."""
-        ...
 
     def clips(self, name: str, files: Mapping[str, Path], step: int) -> None:
         """Take videos by caption; the files may be gone when this returns."""
-        ...
 
 
-class FileLogger:
+class FileLogger(RunLogger):
     """Files in the folder of a run: `metrics.csv`, and `pictures/<name>_<step>` as .png, .mp4, and .csv for tables.
 
     metrics.csv has a row a step and a column a number.
@@ -76,16 +70,13 @@ class FileLogger:
         """Write it to run.json."""
         write_metadata(self.folder, values)
 
-    def alert(self, title: str, text: str) -> None:
-        """Nothing: the log has it."""
-
     def numbers(self, values: Mapping[str, float], step: int) -> None:
         """Write a row, or add to the last one where it is of the same step."""
         self.metrics.add(values, step)
 
     def image(self, name: str, image: Image, step: int) -> None:
         """Write a PNG."""
-        write_atomic(self._picture(name, step, ".png"), cv2.imencode(".png", image[..., ::-1])[1].tobytes())
+        write_atomic(self._picture(name, step, ".png"), encoded(image, ".png"))
 
     def table(self, name: str, rows: Sequence[Mapping[str, object]], step: int) -> None:
         """Write a CSV file."""

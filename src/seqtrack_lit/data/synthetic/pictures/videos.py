@@ -100,7 +100,8 @@ class PictureVideo:
         self.actors = self._actors(rng)
         self.background = pool.backgrounds[rng.integers(len(pool.backgrounds))]
         self._camera = self._draw_camera(rng)
-        self._gain, self._offset = self._light(rng)
+        gain, offset, *tint = waves(rng, self.plan.length, rng.uniform(0, [0.2, 12, 0.05, 0.05, 0.05]), [(40, 200)] * 5)
+        self._gain, self._offset = ((1 + gain) * (1 + np.array(tint))).T, offset
         self._noise, self._blur = rng.uniform(0, 5) * (rng.random() < 0.5), rng.uniform(0.4, 1.0) * (rng.random() < 0.3)
         self._noise_seed = int(rng.integers(2**31))
 
@@ -217,9 +218,7 @@ class PictureVideo:
 
     def _object(self, rng: Rng) -> Cutout:
         lists = [self.pool.objects[kind] for kind in KINDS if self.pool.objects.get(kind)]
-        return self._pick(lists[rng.integers(len(lists))], rng)
-
-    def _pick(self, objects: list[Cutout], rng: Rng) -> Cutout:
+        objects = lists[rng.integers(len(lists))]
         return objects[rng.integers(len(objects))]
 
     def _neighbour(self, cutout: Cutout, rng: Rng) -> Cutout:
@@ -264,10 +263,6 @@ class PictureVideo:
         flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
         matrix = np.concatenate([turn, shift[:, None]], 1)
         return np.asarray(cv2.warpAffine(image, matrix, SIZE, flags=flags, borderMode=cv2.BORDER_REFLECT), np.float32)
-
-    def _light(self, rng: Rng) -> tuple[Float64[np.ndarray, "F 3"], Float64[np.ndarray, "F"]]:
-        gain, offset, *tint = waves(rng, self.plan.length, rng.uniform(0, [0.2, 12, 0.05, 0.05, 0.05]), [(40, 200)] * 5)
-        return ((1 + gain) * (1 + np.array(tint))).T, offset
 
     def _photograph(self, canvas: Canvas, t: int) -> Image:
         image = canvas * self._gain[t].astype(np.float32) + np.float32(self._offset[t])
