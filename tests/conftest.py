@@ -1,6 +1,7 @@
 """Shared by all tests: runtime type and shape checks, quiet services, one thread."""
 
 import atexit
+import gc
 import os
 import shutil
 import sys
@@ -35,6 +36,16 @@ settings.register_profile("untimed", deadline=None)  # a busy machine is no faul
 settings.load_profile("untimed")
 
 pytest_plugins = ["tests.data.fixtures"]  # make_dataset("lasot"): tiny data sets in every layout
+
+
+def pytest_collection_finish() -> None:
+    """What was imported stays: no collection of garbage walks through it again."""
+    gc.collect()
+    gc.freeze()
+
+
+def pytest_unconfigure() -> None:
+    gc.unfreeze()
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

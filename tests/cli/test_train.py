@@ -21,7 +21,7 @@ from seqtrack_lit import load_tracker
 from seqtrack_lit.cli import train
 from seqtrack_lit.cli.launch import processes as launch
 from seqtrack_lit.models.checkpoint import load_model
-from seqtrack_lit.runs.folder import is_own, read_metadata, read_rows
+from seqtrack_lit.runs.folder import check_same, is_own, read_metadata, read_rows
 
 COMMAND = train
 
@@ -98,18 +98,16 @@ def test_a_second_run_in_the_same_folder(run: Callable[..., int], tmp_path: Path
     assert len(read_rows(tmp_path / "out/metrics.csv")) == 1
 
 
-def test_stop_and_resume(run: Callable[..., int], tmp_path: Path, stop: str, capsys: Any) -> None:
+def test_stop_and_resume(run: Callable[..., int], tmp_path: Path, finished: Path, stop: str, capsys: Any) -> None:
     """By the run's folder; in a fixed folder; the newest of the dated folders under the name of the run."""
-    same = ["model.decoder.dropout=0.1", "name=dated"]
-    assert run(*tiny("whole", *same)) == 0
-    dated = [*TINY, *same]
+    dated = [*TINY, "name=dated"]
     assert run(*dated, stop) == 143
     newest = next((tmp_path / "runs/dated").iterdir())
     assert json.loads((newest / "run.json").read_text())["status"] == "stopped"
     assert len(read_rows(newest / "metrics.csv")) == 5
     again = {
         tmp_path / "given": ["resume=given", stop],
-        tmp_path / "fixed": [*tiny("fixed", *same), "resume=auto"],
+        tmp_path / "fixed": [*tiny("fixed", "name=dated"), "resume=auto"],
         newest: [*dated, stop, "resume=auto"],
     }
     for parts in again:
@@ -123,37 +121,42 @@ def test_stop_and_resume(run: Callable[..., int], tmp_path: Path, stop: str, cap
         facts = read_metadata(parts)
         assert facts["status"] == "finished"
         assert facts["seconds"] > spent  # of both parts
-        mine, whole = weights(parts / "checkpoints/last.ckpt"), weights(tmp_path / "whole/checkpoints/last.ckpt")
+        mine, whole = (weights(folder / "checkpoints/last.ckpt") for folder in (parts, finished))
         assert all(torch.equal(whole[name], mine[name]) for name in whole)
-        assert numbers(parts) == numbers(tmp_path / "whole")
+        assert numbers(parts) == numbers(finished)
     assert run(*tiny("fresh", "resume=auto", *ONE_STEP)) == 0  # those beside it are no runs of its name
     assert "going on" not in capsys.readouterr().out
     assert (tmp_path / "fresh/run.json").exists()
 
 
-# what cannot change on the way: then and now
-CHANGED = {
-    "tokenizer.bins=32": ("64", "32"),
-    "optimizer.lr=5e-3": ("0.0015", "0.005"),
-    "train.global_batch=16": ("8", "16"),
-    "train.samples=96": ("64", "96"),
-    "train.precision=bf16": ("auto", "bf16"),
-    "data.frame_sampling.distractor_pairs=0": ("1.0", "0"),
-    "seed=1": ("0", "1"),
-    "init_from=other.ckpt": ("None", "other.ckpt"),
-}
+@pytest.mark.parametrize(
+    ("key", "then", "now"),
+    [
+        ("tokenizer.bins", 64, 32),
+        ("optimizer.lr", 0.0015, 0.005),
+        ("train.global_batch", 8, 16),
+        ("train.samples", 64, 96),
+        ("train.precision", "auto", "bf16"),
+        ("data.frame_sampling.distractor_pairs", 1.0, 0),
+        ("seed", 0, 1),
+        ("init_from", None, "other.ckpt"),
+    ],
+)
+def test_what_cannot_change_on_the_way(finished: Path, key: str, then: Any, now: Any) -> None:
+    settings = OmegaConf.load(finished / "config.yaml")
+    check_same(finished, settings, train._DECISIVE, harmless=train._HARMLESS)
+    OmegaConf.update(settings, key, now)
+    with pytest.raises(ValueError, match=re.escape(f"was begun with {key}={then} and cannot go on with {now};")):
+        check_same(finished, settings, train._DECISIVE, harmless=train._HARMLESS)
 
 
 def test_resume_with_other_settings(
     run: Callable[..., int], tmp_path: Path, finished: Path, stop: str, capsys: Any
 ) -> None:
     """Refused where the result depends on them, and the attempt leaves no trace; taken where it does not."""
-    shutil.copytree(finished, "whole")
     assert run(*tiny("out", stop)) == 143
-    for change, (then, now) in CHANGED.items():
-        assert run("resume=out", stop, change) == 2
-        setting = change.partition("=")[0]
-        assert f"out was begun with {setting}={then} and cannot go on with {now}" in capsys.readouterr().err
+    assert run("resume=out", stop, "seed=1") == 2
+    assert "out was begun with seed=0 and cannot go on with 1" in capsys.readouterr().err
     assert run("resume=out", stop, "train.device_batch=4") == 2
     said = "out stopped inside an epoch (step 5) on 1 device(s) x train.device_batch=8 and cannot go on with 1 x 4"
     assert said in capsys.readouterr().err
@@ -167,9 +170,9 @@ def test_resume_with_other_settings(
     warned = capsys.readouterr().out
     assert "not exactly the run that was begun: revision.commit older -> " in warned
     assert f"versions.torch 1.13 -> {torch.__version__.partition('+')[0]}" in warned
-    mine, whole = (weights(tmp_path / name / "checkpoints/last.ckpt") for name in ("out", "whole"))
+    mine, whole = (weights(folder / "checkpoints/last.ckpt") for folder in (tmp_path / "out", finished))
     assert all(torch.equal(whole[name], mine[name]) for name in whole)
-    assert numbers(tmp_path / "out") == numbers(tmp_path / "whole")
+    assert numbers(tmp_path / "out") == numbers(finished)
 
 
 def test_resume_between_epochs_with_another_device_batch(run: Callable[..., int], tmp_path: Path, capsys: Any) -> None:

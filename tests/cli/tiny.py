@@ -12,9 +12,10 @@ from seqtrack_lit.runs.folder import read_rows
 
 TINY = [
     "model=seqtrack_tiny", "model.encoder.width=32", "model.encoder.depth=1", "model.decoder.width=32",
-    "model.decoder.ffn=32", "data=quickstart", "data.train.generated.open.count=4", "data.validation.open.count=4",
-    "data.validation.pairs=4", "data.validation.tracks=1", "data.validation.track_frames=4", "optimizer=muon",
-    "debug=fast", "trainer=cpu", "callbacks.pictures=2", "train.ema_decay=0.9",
+    "model.decoder.ffn=32", "model.decoder.dropout=0.1", "data=quickstart", "data.train.generated.open.count=4",
+    "data.validation.open.count=4", "data.validation.pairs=4", "data.validation.tracks=1",
+    "data.validation.track_frames=4", "optimizer=muon", "debug=fast", "trainer=cpu", "callbacks.pictures=2",
+    "train.ema_decay=0.9",
 ]  # fmt: skip
 
 ONE_STEP = ["train.samples=8", "train.epoch_samples=8"]  # and its validation

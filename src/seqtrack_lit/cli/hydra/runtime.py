@@ -210,7 +210,8 @@ def _failures_reported_once() -> Iterator[None]:
 def _job(body: Body, command: str, everything: bool, constant: list[str], config: DictConfig) -> Any:
     """One run: check what can be checked without torch, run the body, report in one line what a user can mend."""
     sweep = HydraConfig.get().mode == RunMode.MULTIRUN
-    gc.collect()  # what the sweep's former job held: models, frames kept in memory; it is full of cycles
+    if sweep:
+        gc.collect()  # what the former job held: models, frames kept in memory; it is full of cycles
     try:
         _check(config)
         return body(config)
