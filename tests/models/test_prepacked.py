@@ -126,4 +126,21 @@ def test_without_the_private_operators(monkeypatch, fault):
             _linear_pointwise = staticmethod(lambda x, weight: x @ weight.t())
 
     monkeypatch.setattr(prepacked.torch.ops, "mkldnn", Operators, raising=False)
+    prepacked.onednn_works.cache_clear()
     assert prepacked.best_layout.__wrapped__(torch.float32) == "plain"
+    prepacked.onednn_works.cache_clear()
+
+
+@pytest.mark.parametrize("gelu", [False, True])
+def test_eight_bits(gelu):
+    """Inputs and weights are rounded to 255 levels."""
+    torch.manual_seed(0)
+    linear, x = nn.Linear(256, 64), torch.randn(2, 9, 256)
+    with torch.inference_mode():
+        for moved in (x, x + 3, -x.abs(), x * 1e-6, torch.zeros_like(x)):
+            exact = nn.functional.gelu(linear(moved)) if gelu else linear(moved)
+            found = PrepackedLinear(linear, "int8", gelu=gelu)(moved)
+            level = float(moved.max().clamp(min=0) - moved.min().clamp(max=0)) / 254
+            assert (found - exact).abs().max() < 2 * level + 1e-6
+    assert not PrepackedLinear(linear, "int8")(x.index_fill(2, torch.tensor(3), float("nan"))).isfinite().any()
+    assert not PrepackedLinear(linear, "int8")(x.index_fill(2, torch.tensor(3), float("inf"))).isfinite().any()

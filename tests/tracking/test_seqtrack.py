@@ -14,7 +14,7 @@ from seqtrack_lit.models import prepacked
 from seqtrack_lit.models.description import build_model
 from seqtrack_lit.models.encoder import normalise
 from seqtrack_lit.models.seqtrack import Prediction, SeqTrack
-from seqtrack_lit.tracking import baselines, seqtrack
+from seqtrack_lit.tracking import baselines, device, seqtrack
 from seqtrack_lit.tracking.seqtrack import SeqTrackTracker, TemplateUpdate
 from seqtrack_lit.tracking.tracker import run_tracker
 
@@ -397,3 +397,17 @@ def test_automatic_precision(video: Video, monkeypatch: pytest.MonkeyPatch, fast
     tracker = SeqTrackTracker(tiny(), dtype="auto")
     assert tracker.settings["dtype"] == ("bfloat16" if fast else "float32")
     run_tracker(tracker, video)
+
+
+def test_eight_bits(video: Video, monkeypatch: pytest.MonkeyPatch) -> None:
+    tracker = SeqTrackTracker(tiny(), dtype="int8")
+    assert tracker.settings["dtype"] == "int8"
+    exact = run_tracker(SeqTrackTracker(tiny()), video)
+    near = run_tracker(tracker, video)
+    assert not np.array_equal(near.confidences, exact.confidences)
+    np.testing.assert_allclose(near.confidences, exact.confidences, rtol=0.1)
+    monkeypatch.setattr(devices, "onednn_works", lambda dtype, layout: False)
+    with pytest.raises(ValueError, match="dtype=int8: this torch has no such products"):
+        SeqTrackTracker(tiny(), dtype="int8")
+    with pytest.raises(ValueError, match="dtype=int8 is for CPUs, not for cuda"):
+        device.precision_of("int8", torch.device("cuda"))

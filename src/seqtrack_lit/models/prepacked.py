@@ -6,6 +6,7 @@ memory of the matrices a second time (SeqTrack-B256: 340 MB in float32).
 """
 
 import copy
+import math
 from collections.abc import Mapping
 from functools import cache
 from typing import Any, Literal, TypeVar, cast
@@ -17,7 +18,7 @@ from torch import Tensor, nn
 
 from seqtrack_lit.models.seqtrack import SeqTrack
 
-Layout = Literal["onednn", "transposed", "plain"]
+Layout = Literal["onednn", "transposed", "plain", "int8"]
 Part = TypeVar("Part", bound=nn.Module)
 
 
@@ -27,7 +28,8 @@ class PrepackedLinear(nn.Module):
     Args:
         linear: the layer; its parameters are shared, a copy of its matrix is kept in another order.
         layout: "onednn": blocks of oneDNN's choice, through private operators of torch; "transposed": column by
-            column; "plain": as it is, not copied.
+            column; "plain": as it is, not copied; "int8": 8-bit integers with a scale per row (as in quantised.py), by
+            oneDNN, which multiply inputs rounded to 8 bits between the smallest and the largest of each call.
         gelu: whether the (exact) GELU follows.
     """
 
@@ -39,13 +41,28 @@ class PrepackedLinear(nn.Module):
             matrix = torch.ops.mkldnn._reorder_linear_weight(matrix)
         elif layout == "transposed":
             matrix = matrix.t().contiguous().t()
+        elif layout == "int8":
+            self._scale = matrix.abs().amax(1).clamp(min=1e-6) / 127
+            whole = (matrix / self._scale[:, None]).round().to(torch.int8)
+            self._zero = torch.zeros(len(whole), dtype=torch.int64)
+            matrix = torch.ops.onednn.qlinear_prepack(whole, None)
         self._matrix = matrix
 
     def forward(self, x: Float[Tensor, "*batch K"]) -> Float[Tensor, "*batch N"]:
         """The layer's output; without gradients."""
+        after: tuple[str, list[Any], str] = ("gelu", [], "none") if self.gelu else ("none", [], "")
         if self.layout == "onednn":
-            after: tuple[str, list[Any], str] = ("gelu", [], "none") if self.gelu else ("none", [], "")
             return cast(Tensor, torch.ops.mkldnn._linear_pointwise(x, self._matrix, self.bias, *after))
+        if self.layout == "int8":
+            low, high = (float(one) for one in torch.aminmax(x))
+            scale = max(max(high, 0) - min(low, 0), 1e-9) / 254  # 0 is a level
+            if math.isfinite(scale):
+                zero = round(-min(low, 0) / scale)
+                rounded = torch.add(torch.tensor(zero + 0.5), x, alpha=1 / scale).to(torch.uint8)
+                weights = (self._matrix, self._scale, self._zero, self.bias)
+                found = torch.ops.onednn.qlinear_pointwise(rounded, scale, zero, *weights, 1.0, 0, x.dtype, *after)
+                return cast(Tensor, found)
+            return F.linear(x, self.weight, self.bias)  # not finite either
         y = F.linear(x, self._matrix, self.bias)
         return F.gelu(y) if self.gelu else y
 
@@ -107,13 +124,15 @@ def computes_bfloat16() -> bool:
     return any(capabilities().get(name) is True for name in ("amx_bf16", "avx512_bf16", "bf16"))  # bf16: on ARM
 
 
-def onednn_works(dtype: torch.dtype) -> bool:
+@cache
+def onednn_works(dtype: torch.dtype, layout: Layout = "onednn") -> bool:
     """Whether the private operators are there, take these arguments, and compute what torch's own do."""
     matrix, bias, x = (torch.linspace(-1, 1, n, dtype=dtype) for n in (512, 16, 96))
     linear = nn.Linear(32, 16, dtype=dtype, device="meta").requires_grad_(False)
     linear.weight, linear.bias = (nn.Parameter(one, requires_grad=False) for one in (matrix.view(16, 32), bias))
     try:
-        found = PrepackedLinear(linear, "onednn", gelu=True)(x.view(1, 3, 32))
+        found = PrepackedLinear(linear, layout, gelu=True)(x.view(1, 3, 32))
     except (AttributeError, RuntimeError, TypeError):
         return False
-    return torch.allclose(found, F.gelu(linear(x.view(1, 3, 32))), rtol=0, atol=0.1 if dtype.itemsize == 2 else 1e-4)
+    margin = 0.1 if dtype.itemsize == 2 or layout == "int8" else 1e-4
+    return torch.allclose(found, F.gelu(linear(x.view(1, 3, 32))), rtol=0, atol=margin)

@@ -97,7 +97,7 @@ class SeqTrackTracker:
         padding: "official" repeats the official code's lost last column, see crops.cut_window.
         device: where the model runs.
         dtype: precision of the network; the Hann window and boxes in pixels keep float64. "auto": bfloat16 where the
-            device computes in it, else float32.
+            device computes in it, else float32; "int8": as float32, but for the encoder's matrices; on CPUs only.
 
     Raises:
         ValueError: a value out of range.
@@ -129,7 +129,7 @@ class SeqTrackTracker:
         self.clip_margin, self.padding = float(clip_margin), padding
         self.rule = TemplateUpdate(update, update_interval, update_threshold)
         self.device = device_of(device)
-        self.dtype = precision_of(dtype, self.device)
+        self.dtype, self._layout = precision_of(dtype, self.device)
         parameter = next(model.parameters())
         if parameter.device != self.device or parameter.dtype != self.dtype:
             model = copy.deepcopy(model).to(self.device, self.dtype)
@@ -140,7 +140,7 @@ class SeqTrackTracker:
         self._captured = (
             CapturedGeneration(model, hann_window=self.hann_window, decoder=self._decoder) if cuda else None
         )
-        self._prepacked = None if cuda else PrepackedNetwork(model)
+        self._prepacked = None if cuda else PrepackedNetwork(model, self._layout)
         self._prepared: tuple[Tensor, Tensor] | None = None  # templates, and what the encoder prepared of them
         self.box: BoxXywh = (0.0, 0.0, 0.0, 0.0)
         self.frame = -1  # until init
@@ -158,7 +158,7 @@ class SeqTrackTracker:
             "update_threshold": self.rule.threshold,
             "clip_margin": self.clip_margin,
             "padding": self.padding,
-            "dtype": str(self.dtype).removeprefix("torch."),
+            "dtype": self._layout or str(self.dtype).removeprefix("torch."),
         }
 
     def init(self, image: Image, box_xywh: Float64[np.ndarray, "4"]) -> None:
