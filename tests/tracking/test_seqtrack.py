@@ -270,7 +270,7 @@ def test_looking_does_not_move_the_tracker(video: Video) -> None:
         ({"template_factor": "big"}, "tracker.template_factor must be a number > 0"),
         ({"clip_margin": 0}, "tracker.clip_margin"),
         ({"padding": "black"}, "tracker.padding must be one of exact, official"),
-        ({"dtype": "int8"}, "tracker.dtype must be one of float32, bfloat16, float16"),
+        ({"dtype": "float64"}, "tracker.dtype must be one of float32, bfloat16, float16"),
         ({"window": "yes"}, "tracker.window must be true or false"),
         ({"device": "gpu"}, "device=gpu: no such device; give cpu, cuda or"),
         ({"device": "cuda:99"}, r"device=cuda:99: PyTorch finds \d+ GPUs"),
@@ -406,7 +406,7 @@ def test_eight_bits(video: Video, monkeypatch: pytest.MonkeyPatch) -> None:
     near = run_tracker(tracker, video)
     assert not np.array_equal(near.confidences, exact.confidences)
     np.testing.assert_allclose(near.confidences, exact.confidences, rtol=0.1)
-    monkeypatch.setattr(devices, "onednn_works", lambda dtype, layout: False)
+    monkeypatch.setattr(device, "onednn_works", lambda dtype, layout: False)
     with pytest.raises(ValueError, match="dtype=int8: this torch has no such products"):
         SeqTrackTracker(tiny(), dtype="int8")
     with pytest.raises(ValueError, match="dtype=int8 is for CPUs, not for cuda"):
