@@ -31,9 +31,13 @@ class PrepackedLinear(nn.Module):
             column; "plain": as it is, not copied; "int8": 8-bit integers with a scale per row (as in quantised.py), by
             oneDNN, which multiply inputs rounded to 8 bits between the smallest and the largest of each call.
         gelu: whether the (exact) GELU follows.
+        norm: whose outputs are the layer's inputs. In int8, inputs that the norm makes large are divided and their
+            weights multiplied before both are rounded (SmoothQuant, by the norm's weights alone).
     """
 
-    def __init__(self, linear: nn.Linear, layout: Layout, *, gelu: bool = False) -> None:
+    def __init__(
+        self, linear: nn.Linear, layout: Layout, *, gelu: bool = False, norm: nn.LayerNorm | None = None
+    ) -> None:
         super().__init__()
         self.weight, self.bias, self.layout, self.gelu = linear.weight, linear.bias, layout, gelu
         matrix = linear.weight.detach()
@@ -42,6 +46,8 @@ class PrepackedLinear(nn.Module):
         elif layout == "transposed":
             matrix = matrix.t().contiguous().t()
         elif layout == "int8":
+            self._inverse = None if norm is None else _evened(norm, matrix)
+            matrix = matrix if self._inverse is None else matrix / self._inverse
             self._scale = matrix.abs().amax(1).clamp(min=1e-6) / 127
             whole = (matrix / self._scale[:, None]).round().to(torch.int8)
             self._zero = torch.zeros(len(whole), dtype=torch.int64)
@@ -54,6 +60,7 @@ class PrepackedLinear(nn.Module):
         if self.layout == "onednn":
             return cast(Tensor, torch.ops.mkldnn._linear_pointwise(x, self._matrix, self.bias, *after))
         if self.layout == "int8":
+            given, x = x, x if self._inverse is None else x * self._inverse
             low, high = (float(one) for one in torch.aminmax(x))
             scale = max(max(high, 0) - min(low, 0), 1e-9) / 254  # 0 is a level
             if math.isfinite(scale):
@@ -62,7 +69,7 @@ class PrepackedLinear(nn.Module):
                 weights = (self._matrix, self._scale, self._zero, self.bias)
                 found = torch.ops.onednn.qlinear_pointwise(rounded, scale, zero, *weights, 1.0, 0, x.dtype, *after)
                 return cast(Tensor, found)
-            return F.linear(x, self.weight, self.bias)  # not finite either
+            return F.linear(given, self.weight, self.bias)  # not finite either
         y = F.linear(x, self._matrix, self.bias)
         return F.gelu(y) if self.gelu else y
 
@@ -93,17 +100,41 @@ class PrepackedNetwork:
 
 def prepack(module: Part, layout: Layout | None = None) -> Part:
     """A copy whose linear layers are prepacked and that shares everything else with the module."""
+    return _prepack(module, layout, {} if layout != "int8" else _norms(module))
+
+
+def _prepack(module: Part, layout: Layout | None, norms: Mapping[nn.Module, nn.LayerNorm]) -> Part:
     if isinstance(module, nn.Linear):
-        return cast(Part, PrepackedLinear(module, layout or best_layout(module.weight.dtype)))
+        chosen = layout or best_layout(module.weight.dtype)
+        return cast(Part, PrepackedLinear(module, chosen, norm=norms.get(module)))
     twin = copy.copy(module)
     parts = {name: child for name, child in module._modules.items() if child is not None}
-    twin._modules = dict(module._modules) | {name: prepack(child, layout) for name, child in parts.items()}
+    twin._modules = dict(module._modules) | {name: _prepack(child, layout, norms) for name, child in parts.items()}
     if isinstance(module, nn.Sequential):
         for (name, first), (after, second) in zip(list(parts.items()), list(parts.items())[1:], strict=False):
             if isinstance(first, nn.Linear) and isinstance(second, nn.GELU) and second.approximate == "none":
-                twin._modules[name] = PrepackedLinear(first, layout or best_layout(first.weight.dtype), gelu=True)
+                chosen = layout or best_layout(first.weight.dtype)
+                twin._modules[name] = PrepackedLinear(first, chosen, gelu=True, norm=norms.get(first))
                 del twin._modules[after]
     return twin
+
+
+def _norms(module: nn.Module) -> dict[nn.Module, nn.LayerNorm]:
+    """The norm before each linear layer of a transformer's blocks that has one."""
+    found: dict[nn.Module, nn.LayerNorm] = {}
+    for block in module.modules():
+        for norm, reader in (("norm1", "qkv"), ("norm2", "fc1")):
+            linears = [one for name, one in block.named_modules() if name in (f"attn.{reader}", f"mlp.{reader}")]
+            if linears and isinstance(before := getattr(block, norm, None), nn.LayerNorm):
+                found[linears[0]] = before
+    return found
+
+
+def _evened(norm: nn.LayerNorm, matrix: Float[Tensor, "N K"]) -> Float[Tensor, "K"]:
+    """What a norm's outputs are multiplied by, so that rounding costs them and the matrix alike."""
+    extent = (norm.bias.abs() + 3 * norm.weight.abs()).clamp(min=1e-5)  # outputs are rarely larger
+    size = extent**0.75 / matrix.abs().amax(0).clamp(min=1e-5) ** 0.25
+    return (size.log().mean().exp() / size).detach()
 
 
 @cache
