@@ -14,8 +14,9 @@ from seqtrack_lit.models import prepacked
 from seqtrack_lit.models.description import build_model
 from seqtrack_lit.models.encoder import normalise
 from seqtrack_lit.models.seqtrack import Prediction, SeqTrack
-from seqtrack_lit.tracking import baselines, device, seqtrack
-from seqtrack_lit.tracking.seqtrack import SeqTrackTracker, TemplateUpdate
+from seqtrack_lit.tracking import baselines, device, seqtrack, template_update
+from seqtrack_lit.tracking.seqtrack import SeqTrackTracker
+from seqtrack_lit.tracking.template_update import TemplateUpdate
 from seqtrack_lit.tracking.tracker import run_tracker
 
 
@@ -24,6 +25,8 @@ def unchecked(module: ModuleType) -> ModuleType:
     spec = importlib.util.spec_from_file_location("unchecked", str(module.__file__))
     plain = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(plain)
+    if module is seqtrack:
+        plain.TemplateUpdate = unchecked(template_update).TemplateUpdate
     return plain
 
 
@@ -269,6 +272,7 @@ def test_looking_does_not_move_the_tracker(video: Video) -> None:
         ({"device": ["cpu"]}, r"device=\['cpu'\]: no such device; give cpu, cuda or"),
         ({"template_factor": "big"}, "tracker.template_factor must be a number > 0"),
         ({"clip_margin": 0}, "tracker.clip_margin"),
+        ({"cascade": 2}, "tracker.cascade must be a number"),
         ({"padding": "black"}, "tracker.padding must be one of exact, official"),
         ({"dtype": "float64"}, "tracker.dtype must be one of float32, bfloat16, float16"),
         ({"window": "yes"}, "tracker.window must be true or false"),

@@ -8,6 +8,7 @@ Rounding differs from `Decoder` in the last bits. Letters: B batch, M memory tok
 L input tokens, l of them with logits, S tokens of a sequence, V vocabulary.
 """
 
+import copy
 from collections.abc import Iterator
 from typing import NamedTuple, cast
 
@@ -69,6 +70,13 @@ class InferenceDecoder:
         layers = cast(list[DecoderLayer], list(self.decoder.layers))
         count = len(_Layer._fields) - 1
         self.layers = [_Layer(layer, *rest[count * i : count * (i + 1)]) for i, layer in enumerate(layers)]
+
+    def among(self, kept: Int64[Tensor, "m"]) -> "InferenceDecoder":
+        """The same for a memory that holds only these of the M tokens."""
+        twin = copy.copy(self)
+        twin.memory_bias = self.memory_bias[:, kept]
+        twin.layers = [layer._replace(key_position=layer.key_position[..., kept]) for layer in self.layers]
+        return twin
 
     def _prepare(self) -> Iterator[Tensor]:
         decoder = self.decoder

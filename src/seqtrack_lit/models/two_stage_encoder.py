@@ -11,7 +11,7 @@ Letters: B batch, T templates, N search tokens, M tokens of one template, C widt
 from typing import cast
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from seqtrack_lit.boxes import Boxes, patch_shares
@@ -136,13 +136,26 @@ class TwoStageEncoder(Encoder):
         return tokens + self._marks(boxes, tokens)
 
     def features(
-        self, prepared: Float[Tensor, "B TM C"], search: Search, *, search_only: bool = True
-    ) -> Float[Tensor, "B N C"]:
-        """The features of the search region; there are no others."""
-        tokens = torch.cat([self._encode_separately(search, self.search_position), prepared], dim=1)
+        self,
+        prepared: Float[Tensor, "B TM C"],
+        search: Search,
+        *,
+        search_only: bool = True,
+        kept: Int64[Tensor, "n"] | None = None,
+    ) -> Float[Tensor, "B n C"]:
+        """The features of the search region; there are no others.
+
+        Args:
+            prepared: the output of `prepare_templates`.
+            search: search crop, or a rectangle of whole patches of it.
+            search_only: as in `Encoder`.
+            kept: which of the N tokens the rectangle shows, row by row; None: all.
+        """
+        position = self.search_position if kept is None else self.search_position[:, kept]
+        tokens = torch.cat([self._encode_separately(search, position), prepared], dim=1)
         for block in self.blocks[self.separate_blocks : -1]:
             tokens = block(tokens)
-        features: Tensor = self.norm(self.blocks[-1](tokens, self.search_tokens))
+        features: Tensor = self.norm(self.blocks[-1](tokens, position.shape[1]))
         return features
 
     def search_attention(

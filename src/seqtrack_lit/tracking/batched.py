@@ -259,8 +259,8 @@ def _advance(step: BatchTracker, slots: Sequence[_Slot], readers: ThreadPoolExec
 
 
 def together(trackers: Sequence[Tracker]) -> Callable[[Sequence[Tracker], Image], list[Estimate]]:
-    """`update` for some of these trackers on one image: SeqTrack's in one pass, others one after another."""
-    if not all(isinstance(tracker, SeqTrackTracker) for tracker in trackers):
+    """`update` for some of these trackers on one image: SeqTrack's in one pass, others and cascades one by one."""
+    if not all(isinstance(tracker, SeqTrackTracker) and tracker.cascade is None for tracker in trackers):
         return lambda some, image: [tracker.update(image) for tracker in some]
     step: BatchTracker | None = None
 

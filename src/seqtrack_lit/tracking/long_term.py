@@ -149,7 +149,9 @@ class LongTermTracker:
         if self.tracker.frame < 0:
             raise not_started()
         crop = self.tracker.search_crop()
-        prediction = self.tracker.predict_in(image, [crop], window=True)
+        prediction = self.tracker.near(image, crop)
+        if prediction is None:
+            prediction = self.tracker.predict_in(image, [crop], window=True)
         estimate = self.tracker.advance(image, crop, prediction.boxes[0].cpu(), prediction.likelihoods[0].cpu())
         box, probability = estimate.box_xywh, float(self._probabilities(prediction)[0])
         if self.lost and not self._is_sure(box, probability):

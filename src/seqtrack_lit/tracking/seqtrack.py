@@ -9,9 +9,8 @@ import copy
 import inspect
 from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import numpy as np
 import torch
@@ -19,65 +18,21 @@ from jaxtyping import Float, Float64, Int64, UInt8
 from torch import Tensor
 
 from seqtrack_lit.boxes import clip_xywh
-from seqtrack_lit.checks import flag, number, one_of, path_part, shown, whole
+from seqtrack_lit.checks import flag, number, one_of, path_part, shown
 from seqtrack_lit.crops import Crop, Image, Padding
 from seqtrack_lit.models.checkpoint import load_model
 from seqtrack_lit.models.encoder import normalise
 from seqtrack_lit.models.inference_decoder import InferenceDecoder
 from seqtrack_lit.models.prepacked import PrepackedNetwork
 from seqtrack_lit.models.seqtrack import Forced, Prediction, SeqTrack
+from seqtrack_lit.tracking.cascade import Cascade
 from seqtrack_lit.tracking.cuda_graph import CapturedGeneration
 from seqtrack_lit.tracking.device import Precision, device_of, precision_of
+from seqtrack_lit.tracking.template_update import Rule, TemplateUpdate
 from seqtrack_lit.tracking.tracker import Estimate, check_first_box, check_image, not_started
 from seqtrack_lit.weights import SMALL
 
-Rule = Literal["none", "naive", "likelihood"]
 BoxXywh = tuple[float, float, float, float]
-
-
-@dataclass(frozen=True)
-class TemplateUpdate:
-    """When a new dynamic template is taken (paper Tab. 4: rows 1, 8 and 9).
-
-    Args:
-        rule: "none" never; "naive" every `interval` frames; "likelihood" every `interval` frames, if the mean
-            probability of the four tokens lies above `threshold`.
-        interval: frames between two decisions, counted from 1 = the first tracked frame.
-        threshold: mean token probability in [0, 1]. The official configuration writes 40 times this number: 0.015
-            here is its 0.6.
-    """
-
-    rule: Rule = "likelihood"
-    interval: int = 25
-    threshold: float = 0.015
-
-    def __post_init__(self) -> None:
-        one_of("tracker", get_args(Rule), update=self.rule)
-        whole("tracker", 1, update_interval=self.interval)
-        if isinstance(self.threshold, bool) or not isinstance(self.threshold, (int, float)):
-            raise ValueError(f"tracker.update_threshold must be a number, got {self.threshold!r}")
-        if not 0 <= self.threshold <= 1:
-            raise ValueError(
-                f"tracker.update_threshold must lie in [0, 1], got {self.threshold:g}: it is a mean probability, "
-                "1/40 of the official code's number (official 0.6 is 0.015)"
-            )
-
-    def is_due(self, frame: int, likelihoods: Float[Tensor, "4"]) -> bool:
-        """Whether a new template is taken from frame `frame` (1 = the first tracked one).
-
-        Official (lib/test/tracker/seqtrack.py): `confidence.sum().item() * 10 > threshold`, the sum in the tensor's own
-        precision, the rest in float64. The same form is used here, so that decisions at the threshold are equal;
-        rounding to 12 digits makes threshold * 40 the decimal number that the official file holds.
-        """
-        if self.rule == "none" or frame % self.interval:
-            return False
-        return self.rule == "naive" or likelihoods.sum().item() * 10 > round(self.threshold * 40, 12)
-
-    def is_close(self, frame: int, likelihoods: Float[Tensor, "4"], margin: float) -> bool:
-        """Whether likelihoods that differ by the share `margin` might be decided otherwise."""
-        if self.rule != "likelihood" or frame % self.interval:
-            return False
-        return abs(likelihoods.sum().item() * 10 - self.threshold * 40) <= margin * self.threshold * 40
 
 
 class SeqTrackTracker:
@@ -98,6 +53,8 @@ class SeqTrackTracker:
         device: where the model runs.
         dtype: precision of the network; the Hann window and boxes in pixels keep float64. "auto": bfloat16 where the
             device computes in it, else float32; "int8": as float32, but for the encoder's matrices; on CPUs only.
+        cascade: mean token probability from which the tokens around the target alone decide, see cascade.Cascade; 1:
+            never, which is the paper.
 
     Raises:
         ValueError: a value out of range.
@@ -118,11 +75,12 @@ class SeqTrackTracker:
         padding: Padding = "exact",
         device: str | torch.device = "cpu",
         dtype: Precision | torch.dtype = "float32",
+        cascade: float = 1.0,
     ) -> None:
         check_settings({
             "name": name, "search_factor": search_factor, "template_factor": template_factor, "window": window,
             "update": update, "update_interval": update_interval, "update_threshold": update_threshold,
-            "clip_margin": clip_margin, "padding": padding, "dtype": dtype,
+            "clip_margin": clip_margin, "padding": padding, "dtype": dtype, "cascade": cascade,
         })  # fmt: skip
         self.name = name
         self.search_factor, self.template_factor = search_factor, template_factor
@@ -141,6 +99,7 @@ class SeqTrackTracker:
             CapturedGeneration(model, hann_window=self.hann_window, decoder=self._decoder) if cuda else None
         )
         self._prepacked = None if cuda else PrepackedNetwork(model, self._layout)
+        self.cascade = Cascade(cascade, model) if cascade < 1 else None
         self._prepared: tuple[Tensor, Tensor] | None = None  # templates, and what the encoder prepared of them
         self.box: BoxXywh = (0.0, 0.0, 0.0, 0.0)
         self.frame = -1  # until init
@@ -159,6 +118,7 @@ class SeqTrackTracker:
             "clip_margin": self.clip_margin,
             "padding": self.padding,
             "dtype": self._layout or str(self.dtype).removeprefix("torch."),
+            **({} if self.cascade is None else {"cascade": self.cascade.threshold}),
         }
 
     def init(self, image: Image, box_xywh: Float64[np.ndarray, "4"]) -> None:
@@ -174,7 +134,7 @@ class SeqTrackTracker:
         if self._prepacked is not None:
             self._prepacked.refresh()
         x, y, w, h = (float(v) for v in np.asarray(box_xywh))
-        self.box, self.frame = (x, y, w, h), 0
+        self.box, self.frame, self.likelihood = (x, y, w, h), 0, 1.0
         template, box = self._template(self._crop(self.template_crop(), image))
         self.templates = template.repeat(1, self.model.templates, 1, 1, 1)  # 1 T 3 h w
         self.template_boxes = box.repeat(1, self.model.templates, 1)  # 1 T 4
@@ -187,7 +147,12 @@ class SeqTrackTracker:
             ValueError: before init, no RGB uint8 image, or an output of the network is NaN or infinite.
         """
         check_image(image)
-        crop, prediction = self.predict(image)
+        if self.frame < 0:
+            raise not_started()
+        crop = self.search_crop()
+        prediction = self.near(image, crop)
+        if prediction is None:
+            _, prediction = self.predict(image)
         box, likelihoods = prediction.boxes[0].cpu(), prediction.likelihoods[0].cpu()  # one wait for both
         return self.advance(image, crop, box, likelihoods)
 
@@ -218,9 +183,10 @@ class SeqTrackTracker:
         height, width = image.shape[:2]
         self.box = clip_xywh((x, y, w, h), width, height, self.clip_margin)
         self.frame += 1
+        self.likelihood = float(likelihoods.mean())
         self.history.append(self.box)
         updated = self.model.templates > 1 and self.rule.is_due(self.frame, likelihoods)
-        return Estimate(np.asarray(self.box), float(likelihoods.mean()), updated)
+        return Estimate(np.asarray(self.box), self.likelihood, updated)
 
     def renew(self, pixels: UInt8[Tensor, "1 3 h w"]) -> None:
         """Take the pixels of `template_crop` as the newest template."""
@@ -259,6 +225,15 @@ class SeqTrackTracker:
             past=torch.cat([self.past_tokens(crop) for crop in crops]) if self.model.past else None,
             decoder=self._decoder,
         )
+
+    @torch.inference_mode()
+    def near(self, image: Image, crop: Crop) -> Prediction | None:
+        """What the tokens around the present box alone tell; None without a cascade, and where that is not likely."""
+        if self.cascade is None or self.likelihood < self.cascade.threshold:
+            return None
+        size = self.box[2] * crop.scale, self.box[3] * crop.scale
+        pixels = self._crop(crop, image)
+        return self.cascade(self._network, self.prepared, self._decoder, pixels, size, self.hann_window)
 
     @property
     def prepared(self) -> Float[Tensor, "1 ..."]:
@@ -393,3 +368,4 @@ def check_settings(settings: Mapping[str, Any]) -> None:
     )
     TemplateUpdate(settings.get("update", "none"))
     precision_of(settings.get("dtype", "float32"), torch.device("cpu"))
+    number("tracker", high=1, cascade=settings.get("cascade", 1.0))

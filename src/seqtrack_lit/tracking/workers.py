@@ -187,7 +187,7 @@ def _track_all(
     tracker: Tracker, videos: Videos, numbers: Iterable[int], store: Store, report: Report, batch: int
 ) -> None:
     """Track these videos and write their results; frames are reported a few times a second."""
-    if batch == 1 or not isinstance(tracker, SeqTrackTracker):
+    if batch == 1 or not isinstance(tracker, SeqTrackTracker) or tracker.cascade is not None:
         for index in numbers:
             _track(tracker, videos, index, store, report)
         return
