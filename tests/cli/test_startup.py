@@ -106,6 +106,16 @@ def test_a_signal_while_a_library_starts_is_one_line(number: int, code: int, tex
     assert process.returncode == code
 
 
+def test_a_tracker_is_loaded_without_torch_s_compiler(tmp_path: Path) -> None:
+    """It and sympy take 150 MB and a second and a half of the start of seqtrack-track."""
+    code = (
+        "import sys\nfrom seqtrack_lit import load_tracker\nload_tracker(device='cpu')\n"
+        "print([name for name in ('sympy', 'torch._dynamo', 'lightning', 'timm', 'scipy') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, check=True)
+    assert done.stdout == "[]\n"
+
+
 LIGHT = [
     "train.smaples=1", "model=nothing", "resume=/no/such/run", "train.tf32=yes", "train.precision=fp8",
     "eval_checkpoint=newest", "seed=x", "--help",

@@ -116,6 +116,6 @@ def test_a_camera_that_falls_silent(clip: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_an_address_that_the_camera_has_not(clip: Path) -> None:
-    with camera(packets(clip)) as address, pytest.raises(FileNotFoundError, match="cannot be opened: .*404") as caught:
+    with camera(packets(clip)) as address, pytest.raises(FileNotFoundError, match=r"cannot be opened: .*404") as caught:
         open_source(f"{address}/gone")
     assert "secret" not in str(caught.value)

@@ -204,15 +204,18 @@ def _built(description: Description, checkpoint: Checkpoint) -> SeqTrack:
         raise ValueError(
             f"{source}: the model of its description cannot be built ({type(error).__name__}: {reason})"
         ) from error
-    _matched(outline.state_dict(), checkpoint)
-    computed = {name for name, _ in outline.named_buffers()} - set(outline.state_dict())  # no file holds these
-    model = build_model(description.tokenizer, description.model) if computed else outline.to_empty(device="cpu")
-    fill(model, checkpoint)
-    return model
+    state, own = _matched(outline.state_dict(), checkpoint), outline.state_dict()
+    if {name for name, _ in outline.named_buffers()} - set(own):  # computed when it is built: no file holds these
+        model = build_model(description.tokenizer, description.model)
+        fill(model, checkpoint)
+        return model
+    # not to_empty, whose empty_like of a meta tensor makes torch import its compiler: 150 MB, a second
+    outline.load_state_dict({key: state[key].to(one.dtype).contiguous() for key, one in own.items()}, assign=True)
+    return outline
 
 
 class _NoStart(TorchFunctionMode):
-    """Leaves out the random initial weights of models on the device "meta": torch would import its compiler there."""
+    """Leaves out the random weights that models start from: on "meta", torch would import its compiler for them."""
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None

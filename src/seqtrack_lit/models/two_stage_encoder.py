@@ -33,6 +33,13 @@ class ScaledBlock(Block):
         return cast(Tensor, tokens + self.scale2 * self.mlp(self.norm2(tokens)))
 
 
+def _random(*size: int, std: float) -> nn.Parameter:
+    """A parameter that starts at random, unless checkpoints are read, which leave `nn.init` out."""
+    parameter = nn.Parameter(torch.empty(size))
+    nn.init.normal_(parameter, std=std)
+    return parameter
+
+
 class TwoStageEncoder(Encoder):
     """Separate blocks, then joint ones; the features are those of the search region only.
 
@@ -94,11 +101,11 @@ class TwoStageEncoder(Encoder):
         )
         self.separate_blocks, self.frozen, self.target_share = separate_blocks, frozen, target_share
         self.patch_embed = nn.Conv2d(3, width, kernel_size=patch, stride=patch)
-        self.search_position = nn.Parameter(torch.randn(1, self.search_grid**2, width) * 0.02)
-        self.template_position = nn.Parameter(torch.randn(1, self.template_grid**2, width) * 0.02)
+        self.search_position = _random(1, self.search_grid**2, width, std=0.02)
+        self.template_position = _random(1, self.template_grid**2, width, std=0.02)
         self.blocks = nn.ModuleList(ScaledBlock(width, heads, 4.0) for _ in range(depth))
         self.norm = nn.LayerNorm(width, eps=1e-6)
-        self.target = nn.Parameter(torch.randn(2, width) * target_std)  # inside, around
+        self.target = _random(2, width, std=target_std)  # inside, around
         if pretrained:
             from seqtrack_lit.models.dinov2 import dino_state  # reading ONNX is not always needed
 
