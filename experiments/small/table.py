@@ -3,8 +3,9 @@
     python experiments/small/table.py --pool data/pictures --videos data/picture_videos --real CLIPS \
         --nano NANOTRACK --toy runs/quickstart/checkpoints/best.ckpt
 
-Videos of the pool's test part are written where they are missing, `seqtrack-evaluate` tracks what has no result, and
-table.md, table.json, reliability.png and failures_*.jpg are written beside this file.
+Videos of the pool's test part are written where they are missing, `seqtrack-evaluate` tracks what has no result (the
+same command goes on where it stopped), and table.md, table.json, reliability.png and failures_*.jpg are written beside
+this file.
 """
 
 import argparse
@@ -29,19 +30,20 @@ from seqtrack_lit.files import write_atomic
 from seqtrack_lit.pictures import COLORS, TRUTH, draw_boxes
 from seqtrack_lit.tracking.baselines import make_baseline
 from seqtrack_lit.tracking.long_term import load_tracker
+from seqtrack_lit.tracking.tracker import Tracker
 
 KINDS = ("easy", "hard", "long")
-TRACKERS = {  # name of the results folder: row, and how it is run
-    "static": ("static box", ["baseline=static"]),
-    "kcf": ("KCF", ["baseline=kcf"]),
-    "csrt": ("CSRT", ["baseline=csrt"]),
-    "nano": ("NanoTrackV2", ["baseline=nano", "baseline_files={nano}"]),
-    "toy": ("quickstart", ["checkpoint={toy}", "tracker.name=toy"]),
-    "seqtrack_small": ("small", ["checkpoint=small"]),
-    "seqtrack_small_long_term": ("small, long-term", ["checkpoint=small", "long_term=true"]),
+LABELS = {  # of rows, by the name of the results folder
+    "static": "static box",
+    "kcf": "KCF",
+    "csrt": "CSRT",
+    "nano": "NanoTrackV2",
+    "toy": "quickstart",
+    "seqtrack_small": "small",
+    "seqtrack_small_long_term": "small, long-term",
 }
 LOST, RIGHT = 0.2, 0.5  # IoU below which a target is lost, from which a box is right
-SOON, FRAMES = 30, 40  # frames in which a target should be found again; that are timed
+SOON, FRAMES = 30, 40  # frames: in which a target should be found again; timed
 HERE = Path(__file__).parent
 
 
@@ -86,27 +88,43 @@ def measure(results: Path, root: Path) -> dict[str, object]:
     }
 
 
-def milliseconds(how: list[str], video: Video) -> dict[str, float]:
-    """Processor time a frame, one thread: median over the frames, which other programs disturb least."""
-    options = dict(one.split("=") for one in how)
-    made = {}
-    if "baseline" in options:
-        made["float32"] = make_baseline(options["baseline"], files=options.get("baseline_files"))
-    else:
-        path = None if options["checkpoint"] == "small" else options["checkpoint"]
-        for dtype in ("float32", "bfloat16"):
-            made[dtype] = load_tracker(path, device="cpu", dtype=dtype, long_term="long_term" in options)
+def runs(nano: Path | None, toy: Path | None) -> list[tuple[tuple[str, ...], list[str]]]:
+    """Names of trackers, and what `seqtrack-evaluate` runs them by."""
+    found: list[tuple[tuple[str, ...], list[str]]] = [(("static", "kcf", "csrt"), ["baseline=[static,kcf,csrt]"])]
+    if nano is not None:
+        found.append((("nano",), ["baseline=nano", f"baseline_files={nano}"]))
+    if toy is not None:
+        found.append((("toy",), [f"checkpoint={toy}", "tracker.name=toy"]))
+    small = ("seqtrack_small",), ["checkpoint=small"]
+    return [*found, small, (("seqtrack_small_long_term",), ["checkpoint=small", "long_term=true"])]
+
+
+def milliseconds(video: Video, nano: Path | None, toy: Path | None) -> dict[str, dict[str, float]]:
+    """Processor time a frame, one thread: medians over the frames, each of which all trackers take in turn."""
     cv2.setNumThreads(1)
     torch.set_num_threads(1)
-    found = {}
-    for dtype, tracker in made.items():
+    made: dict[tuple[str, str], Tracker] = {
+        (name, "float32"): make_baseline(name) for name in ("static", "kcf", "csrt")
+    }
+    if nano is not None:
+        made["nano", "float32"] = make_baseline("nano", files=nano)
+    for dtype in ("float32", "bfloat16"):
+        if toy is not None:
+            made["toy", dtype] = load_tracker(toy, device="cpu", dtype=dtype)
+        made["seqtrack_small", dtype] = load_tracker(device="cpu", dtype=dtype, long_term=False)
+        made["seqtrack_small_long_term", dtype] = load_tracker(device="cpu", dtype=dtype)
+    spent: dict[tuple[str, str], list[float]] = {key: [] for key in made}
+    for tracker in made.values():
         tracker.init(video.frames[0], video.boxes[0].copy())
-        spent = []
-        for t in range(1, min(FRAMES, len(video))):
-            image, begun = video.frames[t], time.process_time()
+    for t in range(1, min(FRAMES, len(video))):
+        image = video.frames[t]
+        for key, tracker in made.items():
+            begun = time.process_time()
             tracker.update(image)
-            spent.append(time.process_time() - begun)
-        found[dtype] = 1000 * float(np.median(spent))
+            spent[key].append(time.process_time() - begun)
+    found: dict[str, dict[str, float]] = {}
+    for (name, dtype), times in spent.items():
+        found.setdefault(name, {})[dtype] = 1000 * float(np.median(times))
     return found
 
 
@@ -156,18 +174,18 @@ def table(
         "| tracker | " + " | ".join(heads) + " | found again | ms a frame, fp32 / bf16 |",
         "|---" * (len(columns) + 3) + "|",
     ]
-    for name, (label, _) in TRACKERS.items():
+    for name, label in LABELS.items():
         sets = rows.get(name, {})
         cells = [_cell(sets[kind]) if kind in sets else "not run" for kind in columns]
         long = sets.get("long")
         again = "not run" if long is None else f"{100 * long['found again']:.0f} % of {long['absences']}"
-        time = " / ".join(f"{value:.0f}" for value in speeds[name].values()) if name in speeds else "not run"
-        lines.append(f"| {label} | " + " | ".join(cells) + f" | {again} | {time} |")
+        times = " / ".join(f"{value:.1f}" for value in speeds[name].values()) if name in speeds else "not run"
+        lines.append(f"| {label} | " + " | ".join(cells) + f" | {again} | {times} |")
     return "\n".join(lines) + "\n"
 
 
 def main() -> None:
-    """Write what is missing, track what is missing, measure."""
+    """Write and track what is missing, measure, show."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     for name in ("pool", "videos", "real", "nano", "toy"):
         parser.add_argument(f"--{name}", type=Path, required=name in ("pool", "videos"))
@@ -179,17 +197,14 @@ def main() -> None:
     for kind in KINDS:
         write_videos(places[kind], pool, kind, given.count)
     rows: dict[str, dict[str, dict[str, object]]] = {}
-    speeds = {}
-    for name, (_, how) in TRACKERS.items():
-        options = [one.format(nano=given.nano, toy=given.toy) for one in how]
-        if any(one.endswith("=None") for one in options):
-            continue
+    for names, how in runs(given.nano, given.toy):
         for kind, place in places.items():
-            places_ = [f"benchmark.root={place}", f"benchmark.name={kind}", f"paths.runs={given.runs}", "device=cpu"]
-            command = ["seqtrack-evaluate", "benchmark=folder", *places_, f"paths.data={given.runs}/data"]
-            subprocess.run([*command, "convention=mean_iou", "media=false", *options], check=True)
-            rows.setdefault(name, {})[kind] = measure(given.runs / "results" / name / kind, place)
-        speeds[name] = milliseconds(options, folder(places["hard"])[0])
+            where = [f"benchmark.root={place}", f"benchmark.name={kind}", f"paths.runs={given.runs}", "device=cpu"]
+            command = ["seqtrack-evaluate", "benchmark=folder", *where, f"paths.data={given.runs}/data"]
+            subprocess.run([*command, "convention=mean_iou", "media=false", *how], check=True)
+            for name in names:
+                rows.setdefault(name, {})[kind] = measure(given.runs / "results" / name / kind, place)
+    speeds = milliseconds(folder(places["easy"])[0], given.nano, given.toy)
     plot(rows, HERE / "reliability.png")
     for kind in ("hard", "long"):
         name = "seqtrack_small_long_term"

@@ -31,10 +31,10 @@ def away_and_back():
     return images + [ground] * 6 + [back] * 6, boxes[0], np.array([250.0, 180, w, h])
 
 
-def test_a_probability_is_a_logistic_function_of_both_scores():
+def test_odds_are_a_linear_function_of_both_scores_logarithms():
     found = Calibration(**GIVEN)(torch.tensor([0.1], dtype=torch.float64), torch.tensor([0.8]))
     odds = 3 + 2 * math.log(0.1) + math.log(0.8 / 0.2)
-    assert found.item() == pytest.approx(1 / (1 + math.exp(-odds)), abs=1e-6)
+    assert found.item() == pytest.approx(odds, abs=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -98,3 +98,25 @@ def test_a_target_that_was_away_is_found_in_the_other_corner(shipped):
     assert iou(torch.tensor(estimates[-1].box_xywh[None]), torch.tensor(last[None])).item() > 0.6
     with pytest.raises(ValueError, match="give the target first"):
         other.update(images[1])  # a copy has a state of its own
+
+
+def covered_beside_a_twin():
+    """The card beside its twin in other colours for 10 frames, 8 frames with the twin alone, 6 with both."""
+    images, boxes = clip(1)
+    x, y, w, h = boxes[0].astype(int)
+    ground, card = images[0].copy(), images[0][y : y + h, x : x + w].copy()
+    ground[y : y + h, x : x + w] = ground[y : y + h, x + 100 : x + 100 + w]
+    ground[y : y + h, x + w + 8 : x + 2 * w + 8] = card[..., ::-1]
+    both = ground.copy()
+    both[y : y + h, x : x + w] = card
+    return [both] * 10 + [ground] * 8 + [both] * 6, boxes[0]
+
+
+def test_a_look_alike_beside_the_target_is_not_taken_for_it(shipped):
+    images, first = covered_beside_a_twin()
+    tracker = copy.copy(shipped)
+    tracker.init(images[0], first)
+    estimates = [tracker.update(image) for image in images[1:]]
+    assert all(estimate.lost for estimate in estimates[10:17])
+    assert not estimates[-1].lost
+    assert iou(torch.tensor(estimates[-1].box_xywh[None]), torch.tensor(first[None])).item() > 0.6

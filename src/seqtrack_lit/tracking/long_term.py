@@ -1,4 +1,4 @@
-"""Tracking for long: says when the target is lost, and looks for it in the whole frame until it is found.
+"""Tracking for long: a lost target is searched for in the whole frame until it is found; look-alikes are remembered.
 
 Not part of the paper and never used for its benchmarks. The likelihoods of a network are no probabilities of anything;
 a calibration, measured on held-out videos, turns them into the probability that the box is right.
@@ -8,9 +8,10 @@ K: candidates.
 
 import copy
 import math
+from collections import deque
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import NamedTuple, cast
 
 import numpy as np
 import torch
@@ -19,7 +20,7 @@ from pydantic import ConfigDict, with_config
 from torch import Tensor
 from typing_extensions import TypedDict
 
-from seqtrack_lit.boxes import clip_xywh
+from seqtrack_lit.boxes import clip_xywh, iou
 from seqtrack_lit.checks import number
 from seqtrack_lit.crops import Crop, Image
 from seqtrack_lit.files import read_json
@@ -32,6 +33,13 @@ _PATIENCE = 2  # frames below `lost_below` after which the target is lost
 _TILES = 3  # regions of the frame that are searched in each frame while it is lost
 _CHANGE = 1.8  # of sqrt(w * h) between two sure boxes, at most
 _STEP = 0.5  # distance of neighbouring tiles over their side
+_ENOUGH = 0.98  # probability from which a place in a tile is taken at once; below it the next frame has to confirm it
+_EVERY = 8  # frames between two searches for what the target could be taken for
+_KEPT = 2  # look-alikes that are remembered
+_ALIKE = 0.5  # probability from which something is a look-alike
+_APART, _SAME = 0.1, 0.5  # IoU of two boxes up to which they hold two objects, and above which they hold one
+_AGAIN = 2.0  # of the logarithm of the odds, by which the target has to fit better where a look-alike was before
+_EDGE = 0.1  # of a box, covered around it as well
 
 
 @with_config(ConfigDict(extra="forbid", strict=True))
@@ -102,9 +110,19 @@ class Calibration:
         return found
 
     def __call__(self, likelihood: Float[Tensor, "K"], presence: Float[Tensor, "K"]) -> Float[Tensor, "K"]:
-        """Probabilities of boxes by mean token probability and presence."""
-        odds = self.likelihood * likelihood.log() + self.presence * presence.logit(1e-6)
-        return (odds + self.bias).sigmoid()
+        """Logarithms of the odds of boxes by mean token probability and presence; their sigmoid is the probability."""
+        return self.bias + self.likelihood * likelihood.log() + self.presence * presence.logit(1e-6)
+
+
+class _Place(NamedTuple):
+    """A box (xywh, pixels) and the logarithm of the odds that the target is there."""
+
+    box: Float64[np.ndarray, "4"]
+    odds: float
+
+    @property
+    def probability(self) -> float:
+        return float(torch.tensor(self.odds, dtype=torch.float64).sigmoid())
 
 
 class LongTermTracker:
@@ -113,6 +131,11 @@ class LongTermTracker:
     Estimates have the calibrated confidence. While the target is lost, the tracker goes on as before; beside that, a
     few tiles of the frame are searched in each frame, those next to where the target was first, at the scale at
     which it was. The likeliest place is looked at once more, centred; if it is surely the target, it is found.
+
+    Now and then the target is covered in the search region: what is found instead is what it would be taken for, a
+    look-alike, whose template is kept. Where the tracker was in doubt, a place is the target only if the target's
+    template fits there better than any of theirs. A target that was found again may be the look-alike itself: then
+    the one that fits better is the target.
 
     Args:
         tracker: tracks from frame to frame.
@@ -126,10 +149,17 @@ class LongTermTracker:
         if tracker.model.dense is None:
             raise ValueError("tracking for long needs a model with model.dense_head=true, which tells what is there")
         self.tracker, self.calibration, self.name = tracker, calibration, tracker.name
-        self.lost, self._doubts, self._tile = False, 0, 0
+        self._begin()
 
     def __copy__(self) -> "LongTermTracker":
         return LongTermTracker(copy.copy(self.tracker), self.calibration)
+
+    def _begin(self) -> None:
+        self.lost, self._low, self._tile = False, 0, 0
+        self._in_doubt, self._returned = False, False
+        self._unconfirmed: _Place | None = None  # found in the frame before
+        self._alike: deque[SeqTrackTracker] = deque(maxlen=_KEPT)  # each with the template of a look-alike
+        self._refused: _Place | None = None  # where one was since the target was last there
 
     @property
     def settings(self) -> dict[str, object]:
@@ -140,8 +170,9 @@ class LongTermTracker:
     def init(self, image: Image, box_xywh: Float64[np.ndarray, "4"]) -> None:
         """Take the target from the first frame; see SeqTrackTracker.init."""
         self.tracker.init(image, box_xywh)
-        self.lost, self._doubts, self._tile = False, 0, 0
+        self._begin()
         self.sure = self.tracker.box  # the last box that was surely right
+        self._compare(image, _Place(np.array(self.sure), math.inf))
 
     def update(self, image: Image) -> Estimate:
         """The target's place in the next frame, with the probability that it is there, and whether it is lost."""
@@ -153,27 +184,38 @@ class LongTermTracker:
         if prediction is None:
             prediction = self.tracker.predict_in(image, [crop], window=True)
         estimate = self.tracker.advance(image, crop, prediction.boxes[0].cpu(), prediction.likelihoods[0].cpu())
-        box, probability = estimate.box_xywh, float(self._probabilities(prediction)[0])
-        if self.lost and not self._is_sure(box, probability):
+        place = _Place(estimate.box_xywh, float(self._odds(prediction)[0]))
+        probability, sure = place.probability, self._is_sure(place)
+        if sure and self._in_doubt and self._is_alike(image, place):
+            probability, sure = self.calibration.lost_below, False
+            self.lost, self._tile = True, self._tile if self.lost else 0
+        if self.lost and not sure:
             found = self._search(image)
             if found is None:  # another size than that of the last sure box: a tracker that shrinks is sure of anything
                 probability = min(probability, self.calibration.lost_below)
-                self._go_on(self._resized(box))
+                self._go_on(self._resized(place.box))
             else:
-                box, probability = found
-                self._go_on(box)
-        self._doubts = self._doubts + 1 if probability < self.calibration.lost_below else 0
-        if self._is_sure(box, probability):
-            self.lost, self.sure = False, self.tracker.box
-        elif self._doubts >= _PATIENCE and not self.lost:
+                place, probability, sure = found, found.probability, True
+                self._go_on(place.box)
+                self._returned = True
+        self._low = self._low + 1 if probability < self.calibration.lost_below else 0
+        self._in_doubt = not sure
+        if sure:
+            self.lost, self._unconfirmed, self._refused = False, None, None
+            if self.tracker.frame % _EVERY == 0:
+                place = self._compare(image, place)
+                self._go_on(place.box)
+            self.sure = self.tracker.box
+        elif self._low >= _PATIENCE and not self.lost:
             self.lost, self._tile = True, 0
-            self._go_on(self._resized(box))
-        return Estimate(box, probability, estimate.updated, self.lost)
+            self._go_on(self._resized(place.box))
+        return Estimate(place.box, probability, estimate.updated, self.lost)
 
-    def _is_sure(self, box: Float64[np.ndarray, "4"], probability: float) -> bool:
+    def _is_sure(self, place: _Place) -> bool:
         """Whether it is the target: likely enough, and where it was lost before, not of quite another size."""
-        change = abs(math.log(float(box[2] * box[3]) / (self.sure[2] * self.sure[3]))) / 2
-        return probability >= self.calibration.found_above and (not self.lost or change < math.log(_CHANGE))
+        change = abs(math.log(float(place.box[2] * place.box[3]) / (self.sure[2] * self.sure[3]))) / 2
+        likely = place.probability >= self.calibration.found_above
+        return likely and (not self.lost or change < math.log(_CHANGE))
 
     def _go_on(self, box: Float64[np.ndarray, "4"]) -> None:
         x, y, w, h = box.tolist()
@@ -184,18 +226,56 @@ class LongTermTracker:
         size = np.array(self.sure[2:])
         return np.concatenate([box[:2] + box[2:] / 2 - size / 2, size])
 
-    def _search(self, image: Image) -> tuple[Float64[np.ndarray, "4"], float] | None:
+    # --- look-alikes
+
+    def _compare(self, image: Image, place: _Place) -> _Place:
+        """Where the target is: here, or, if it was lost before, where it is likelier. The other one is a look-alike."""
+        other = self._look(_covered(image, place.box), [self.tracker.search_crop()])[0]
+        if other.probability < _ALIKE or _overlap(other.box, place.box) > _APART:
+            return place
+        if self._returned and other.odds > place.odds:
+            self._alike.clear()
+            return other
+        alike = copy.copy(self.tracker)
+        alike.init(image, other.box)
+        self._alike.append(alike)
+        return place
+
+    def _is_alike(self, image: Image, place: _Place) -> bool:
+        """Whether the template of a look-alike fits better there than the target's; hardly worse, if it did before."""
+        if not self._alike:
+            return False
+        crops = [self._around(place.box)]
+        mine = self._look(image, crops)[0].odds
+        if self._refused is not None and _overlap(self._refused.box, place.box) > _SAME:
+            mine -= _AGAIN
+        others = [self._look(image, crops, by=alike)[0] for alike in self._alike]
+        alike = any(one.odds > mine and _overlap(one.box, place.box) > _SAME for one in others)
+        self._refused = place if alike else self._refused
+        return alike
+
+    # --- the whole frame
+
+    def _search(self, image: Image) -> _Place | None:
         """The target in the next tiles, where it is surely there."""
+        before, self._unconfirmed = self._unconfirmed, None
+        if before is not None:
+            place = self._look(image, [self._around(before.box)])[0]
+            if self._is_sure(place) and not self._is_alike(image, place):
+                return place
         tiles = self._tiles(image)
         mine = [tiles[(self._tile + i) % len(tiles)] for i in range(min(_TILES, len(tiles)))]
         self._tile += len(mine)
-        boxes, probabilities = self._look(image, mine)
-        best = int(probabilities.argmax())
-        if probabilities[best] < self.calibration.lost_below:
+        best = max(self._look(image, mine), key=lambda place: place.odds)
+        if best.probability < self.calibration.lost_below:
             return None
-        near = Crop.around(boxes[best], factor=self.tracker.search_factor, size=self.tracker.model.search_size)
-        boxes, probabilities = self._look(image, [near])
-        return (boxes[0], float(probabilities[0])) if self._is_sure(boxes[0], probabilities[0]) else None
+        place = self._look(image, [self._around(best.box)])[0]
+        if not self._is_sure(place) or self._is_alike(image, place):
+            return None
+        if place.probability < _ENOUGH:
+            self._unconfirmed = place
+            return None
+        return place
 
     def _tiles(self, image: Image) -> list[Crop]:
         """Regions over the frame as large as the search region of the last sure box, the nearest first."""
@@ -214,18 +294,38 @@ class LongTermTracker:
         low = min(side, length) / 2
         return np.linspace(low, length - low, count) if count > 1 else np.array([length / 2])
 
-    def _look(self, image: Image, crops: list[Crop]) -> tuple[Float64[np.ndarray, "K 4"], Float64[np.ndarray, "K"]]:
-        """Boxes (xywh, pixels of the image) in several crops without the window, and their probabilities."""
-        prediction = self.tracker.predict_in(image, crops, window=False)
+    def _around(self, box: Float64[np.ndarray, "4"]) -> Crop:
+        """The search region around a box."""
+        return Crop.around(box, factor=self.tracker.search_factor, size=self.tracker.model.search_size)
+
+    def _look(self, image: Image, crops: list[Crop], *, by: SeqTrackTracker | None = None) -> list[_Place]:
+        """The target of a tracker (None: the target) in each of several crops, without the window."""
+        prediction = (by or self.tracker).predict_in(image, crops, window=False)
         (height, width), margin = image.shape[:2], self.tracker.clip_margin
         boxes = [crop.to_image(box).tolist() for crop, box in zip(crops, prediction.boxes.cpu(), strict=True)]
-        clipped = [clip_xywh((x, y, w, h), width, height, margin) for x, y, w, h in boxes]
-        return np.array(clipped), self._probabilities(prediction).numpy()
+        clipped = [np.array(clip_xywh((x, y, w, h), width, height, margin)) for x, y, w, h in boxes]
+        return [_Place(box, float(odds)) for box, odds in zip(clipped, self._odds(prediction), strict=True)]
 
-    def _probabilities(self, prediction: Prediction) -> Float64[Tensor, "K"]:
-        """That the boxes are right."""
+    def _odds(self, prediction: Prediction) -> Float64[Tensor, "K"]:
+        """Logarithms of the odds that the boxes are right."""
         presence = cast(Tensor, prediction.presence)
         return self.calibration(prediction.likelihoods.double().mean(1), presence.double()).cpu()
+
+
+def _overlap(one: Float64[np.ndarray, "4"], other: Float64[np.ndarray, "4"]) -> float:
+    return float(iou(torch.from_numpy(one), torch.from_numpy(other)))
+
+
+def _covered(image: Image, box: Float64[np.ndarray, "4"]) -> Image:
+    """The image with the mean colour around a box in the place of what is in it."""
+    (height, width), (x, y, w, h) = image.shape[:2], box.tolist()
+    left, right = max(0, int(x - _EDGE * w)), min(width, int(x + (1 + _EDGE) * w) + 1)
+    top, bottom = max(0, int(y - _EDGE * h)), min(height, int(y + (1 + _EDGE) * h) + 1)
+    covered, within = image.copy(), image[top:bottom, left:right]
+    if within.size:
+        edge = [within[[0, -1]].reshape(-1, 3), within[:, [0, -1]].reshape(-1, 3)]
+        covered[top:bottom, left:right] = np.concatenate(edge).mean(0)
+    return covered
 
 
 def load_tracker(
