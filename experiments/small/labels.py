@@ -49,7 +49,10 @@ def add_frames(pool: Path, clips: Path) -> None:
         name = f"frames/{Path(path).stem}/{int(number) // STEP:03d}.jpg"
         if not (pool / name).is_file():
             if path not in opened:  # one clip lies elsewhere than the others
-                opened[path] = VideoFrames(next(clips.rglob(Path(path).name)))
+                found = next(clips.rglob(Path(path).name), None)
+                if found is None:
+                    raise SystemExit(f"{clips} has no {Path(path).name}; give a checkout of facebookresearch/EdgeTAM")
+                opened[path] = VideoFrames(found)
             image = opened[path][int(number)]
             whole = WIDTH, round(WIDTH * image.shape[0] / image.shape[1])
             image = cv2.resize(image, whole, interpolation=cv2.INTER_AREA)[..., ::-1]

@@ -1,20 +1,25 @@
 """What other ways to read the box do to mean IoU: `python experiments/small/variants.py VIDEOS [VIDEOS ...]`.
 
-Each VIDEOS is a folder of videos as `benchmark=folder` reads it. Nothing of this is part of the tracker.
+With --long instead: what the parts of tracking for long do to mean IoU and to AUROC of lost. Each VIDEOS is a folder of
+videos as `benchmark=folder` reads it.
 """
 
+import argparse
 import copy
-import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from table import LOST, auroc
 
 from seqtrack_lit.boxes import iou
 from seqtrack_lit.crops import Image
 from seqtrack_lit.data.sets.folder import folder
+from seqtrack_lit.data.video.index import SequenceIndex
+from seqtrack_lit.tracking import long_term
 from seqtrack_lit.tracking.seqtrack import SeqTrackTracker, load_seqtrack
-from seqtrack_lit.tracking.tracker import Estimate, run_tracker
+from seqtrack_lit.tracking.tracker import Estimate, Tracker, run_tracker
 
 
 class Variant(SeqTrackTracker):
@@ -58,30 +63,50 @@ class Variant(SeqTrackTracker):
 
 VARIANTS: dict[str, dict[str, Any]] = {
     "as it ships": {},
-    "expectation over 20 bins on each side": {"expect": 20},
-    "window mixed .4 with 1": {"mixed": 0.4},
-    "size damped by .3": {"damping": 0.3},
     "second template, likelihood > .11, every 10 frames": {
         "templates": 2, "update": "likelihood", "update_interval": 10, "update_threshold": 0.11,
     },
+    "size damped by .3": {"damping": 0.3},
+    "expectation over 20 bins on each side": {"expect": 20},
+    "window mixed .4 with 1": {"mixed": 0.4},
 }  # fmt: skip
+
+
+LONG: dict[str, dict[str, float]] = {  # constants of tracking/long_term.py
+    "as it ships": {},
+    "look-alikes are not remembered": {"_KEPT": 0, "_EVERY": 10**9},
+    "nor places in tiles confirmed": {"_KEPT": 0, "_EVERY": 10**9, "_ENOUGH": 0.0},
+}
+
+
+def score(tracker: Tracker, videos: SequenceIndex) -> tuple[float, float]:
+    """Mean IoU over the visible frames of each video, and AUROC of lost by confidence."""
+    means, overlaps, confidences = [], [], []
+    for video in (videos[index] for index in range(len(videos))):
+        track = run_tracker(tracker, video)
+        found = iou(torch.from_numpy(track.boxes), torch.from_numpy(video.boxes)).numpy() * video.visible
+        means.append(found[1:][video.visible[1:]].mean())
+        overlaps.append(found[1:])
+        confidences.append(track.confidences[1:])
+    return float(np.mean(means)), auroc(np.concatenate(confidences), np.concatenate(overlaps) >= LOST)
 
 
 def main() -> None:
     """Print a line for each variant."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("videos", type=Path, nargs="+")
+    parser.add_argument("--long", action="store_true")
+    given = parser.parse_args()
     torch.set_num_threads(1)
-    sets = [folder(root) for root in sys.argv[1:]]
-    for name, how in VARIANTS.items():
-        means, tracker = [], Variant(**how)
-        for videos in sets:
-            overlaps = []
-            for index in range(len(videos)):
-                video = videos[index]
-                track = run_tracker(tracker, video)
-                found = iou(torch.from_numpy(track.boxes), torch.from_numpy(video.boxes)).numpy()
-                overlaps.append(found[1:][video.visible[1:]].mean())
-            means.append(f"{np.mean(overlaps):.3f}")
-        print(f"| {name} | " + " | ".join(means) + " |", flush=True)
+    sets, shipped = (
+        [folder(root) for root in given.videos],
+        {key: vars(long_term)[key] for how in LONG.values() for key in how},
+    )
+    for name, how in (LONG if given.long else VARIANTS).items():
+        vars(long_term).update({**shipped, **(how if given.long else {})})
+        tracker = long_term.load_tracker(device="cpu") if given.long else Variant(**how)
+        cells = ["{:.3f} / {:.3f}".format(*score(tracker, videos)) for videos in sets]
+        print(f"| {name} | " + " | ".join(cells) + " |", flush=True)
 
 
 if __name__ == "__main__":

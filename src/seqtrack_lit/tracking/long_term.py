@@ -32,6 +32,7 @@ from seqtrack_lit.weights import SMALL
 _PATIENCE = 2  # frames below `lost_below` after which the target is lost
 _TILES = 3  # regions of the frame that are searched in each frame while it is lost
 _CHANGE = 1.8  # of sqrt(w * h) between two sure boxes, at most
+_GROWTH = 1.4  # of the sides of a box while the target is lost, at most
 _STEP = 0.5  # distance of neighbouring tiles over their side
 _ENOUGH = 0.98  # probability from which a place in a tile is taken at once; below it the next frame has to confirm it
 _EVERY = 8  # frames between two searches for what the target could be taken for
@@ -222,8 +223,9 @@ class LongTermTracker:
         self.tracker.box = (x, y, w, h)
 
     def _resized(self, box: Float64[np.ndarray, "4"]) -> Float64[np.ndarray, "4"]:
-        """The last sure box around the centre of another one."""
-        size = np.array(self.sure[2:])
+        """A box whose sides are nearly those of the last sure one."""
+        sure = np.array(self.sure[2:])
+        size = np.clip(box[2:], sure / _GROWTH, sure * _GROWTH)
         return np.concatenate([box[:2] + box[2:] / 2 - size / 2, size])
 
     # --- look-alikes
