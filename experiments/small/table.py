@@ -189,13 +189,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     for name in ("pool", "videos", "real", "nano", "toy"):
         parser.add_argument(f"--{name}", type=Path, required=name in ("pool", "videos"))
-    parser.add_argument("--count", type=int, default=40, help="videos of each kind")
+    parser.add_argument("--count", type=int, nargs=3, default=[40, 40, 40], help="easy, hard and long videos")
     parser.add_argument("--runs", type=Path, default=Path("runs/small_table"))
     given = parser.parse_args()
     pool = PicturePool(given.pool, part="test", only_free=False).read()
     places = {kind: given.videos / "test" / kind for kind in KINDS} | ({"real": given.real} if given.real else {})
-    for kind in KINDS:
-        write_videos(places[kind], pool, kind, given.count)
+    for kind, count in zip(KINDS, given.count, strict=True):
+        write_videos(places[kind], pool, kind, count)
     rows: dict[str, dict[str, dict[str, object]]] = {}
     for names, how in runs(given.nano, given.toy):
         for kind, place in places.items():
