@@ -15,12 +15,14 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
 from seqtrack_lit.cli import train
-from seqtrack_lit.cli.hydra.overrides import options_of
+from seqtrack_lit.cli.hydra.overrides import options_of, with_implied
 from seqtrack_lit.cli.hydra.runtime import config_folder
 from seqtrack_lit.data.datamodule import TrackingData
 from seqtrack_lit.data.video.sequence import Video
+from seqtrack_lit.files import flatten
 from seqtrack_lit.models.encoder import normalise
 from seqtrack_lit.models.seqtrack import SeqTrack
+from seqtrack_lit.runs.migrate import migrate_settings
 from seqtrack_lit.tracking.seqtrack import SeqTrackTracker
 from seqtrack_lit.tracking.tracker import run_tracker
 from seqtrack_lit.training.length import TrainingLength
@@ -65,22 +67,15 @@ SWEEPS = {
 @cache
 def composed(*overrides: str) -> Any:
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        return compose("train", [*overrides], return_hydra_config=True)
+        return compose("train", with_implied(overrides), return_hydra_config=True)
 
 
 def settings(*overrides: str) -> dict[str, Any]:
     """What a training is made of, flat, interpolations resolved except those of the rows' own keys."""
     config = composed(*overrides)
-    flat: dict[str, Any] = {}
-    for part in ("tokenizer", "model", "tracker", "data", "train", "optimizer"):
-        flat |= _flat(OmegaConf.to_container(config[part], resolve=part in ("tokenizer", "tracker")), part)
-    return flat
-
-
-def _flat(tree: Any, prefix: str) -> dict[str, Any]:
-    if not isinstance(tree, dict):
-        return {prefix: tree}
-    return {key: value for name, child in tree.items() for key, value in _flat(child, f"{prefix}.{name}").items()}
+    parts = ("tokenizer", "model", "tracker", "data", "train", "optimizer")
+    plain = {part: OmegaConf.to_container(config[part], resolve=part in ("tokenizer", "tracker")) for part in parts}
+    return flatten(migrate_settings(plain))
 
 
 def small(row: str) -> tuple[SeqTrack, TrackingData, dict[str, Any]]:

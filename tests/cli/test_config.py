@@ -12,7 +12,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Glob, Override
 from omegaconf import OmegaConf
 
-from seqtrack_lit.cli.hydra.overrides import options_of, quote_paths
+from seqtrack_lit.cli.hydra.overrides import options_of, quote_paths, with_implied
 from seqtrack_lit.cli.hydra.runtime import config_folder
 
 CONF = config_folder()
@@ -22,7 +22,7 @@ ROOTS = sorted(path.stem for path in CONF.glob("*.yaml"))
 
 def composed(root: str, overrides: list[str]):
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        return compose(root, overrides)
+        return compose(root, with_implied(overrides) if root == "train" else overrides)
 
 
 def groups_of(root: str) -> list[str]:

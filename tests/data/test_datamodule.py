@@ -16,6 +16,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from tests.data.videos import ShadeVideos
 
+from seqtrack_lit.cli.hydra.overrides import with_implied
 from seqtrack_lit.data.datamodule import TrackingData, Validation, part_by_name
 from seqtrack_lit.data.samples.augment import Augmentation, CropSettings, Jitter, JitterSchedule, brightness
 from seqtrack_lit.data.samples.batch import Batch
@@ -289,7 +290,7 @@ def test_configurations(name: str, needs: list[str], overrides: list[str], make_
         make_dataset(need)
     settings = ["data.workers=0", "data.validation.pairs=2"]
     with initialize_config_dir(str(Path(__file__).parents[2] / "conf"), version_base="1.3"):
-        config = compose("train", [f"data={name}", f"paths.data={tmp_path}/data", *overrides, *settings])
+        config = compose("train", with_implied([f"data={name}", f"paths.data={tmp_path}/data", *overrides, *settings]))
     module: TrackingData = instantiate(config.data, batch=2, epoch_samples=4, total_samples=8, seed=0, _convert_="all")
     templates, search = config.model.encoder.template_size, config.model.encoder.search_size
     batch = next(iter(module.train_dataloader()))

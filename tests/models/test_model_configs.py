@@ -8,6 +8,7 @@ from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
+from seqtrack_lit.cli.hydra.overrides import with_implied
 from seqtrack_lit.models.pretrained import start_of
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
@@ -25,7 +26,7 @@ PARAMETERS = {
 
 def meta(*overrides: str):
     with initialize_config_dir(str(CONF), version_base=None):
-        config = compose(overrides=["+tokenizer=default", *overrides])
+        config = compose(overrides=["+tokenizer=default", *with_implied(overrides)])
     config.model.encoder.pretrained = False
     with torch.device("meta"):
         return instantiate(config.model)

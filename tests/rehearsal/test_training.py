@@ -14,6 +14,7 @@ from tests.rehearsal.conftest import PART, SHORT, TINY, Run, shortened
 from tests.rehearsal.conftest import ROWS as PAGE
 from tests.rehearsal.sets import TRAIN
 
+from seqtrack_lit.cli.hydra.overrides import with_implied
 from seqtrack_lit.runs.folder import read_rows
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
@@ -200,9 +201,8 @@ def test_temporal_samples_of_all_sets_stand_on_the_last_past_box(place: Path) ->
 
     root = str(Path(__file__).parents[2] / "conf")
     with initialize_config_dir(root, version_base="1.3"):
-        composed = compose(
-            "train", ["ablation=temporal", "data=paper", f"paths.data={place}/data", *TINY, *SHORT, *PART]
-        )
+        overrides = ["ablation=temporal", "data=paper", f"paths.data={place}/data", *TINY, *SHORT, *PART]
+        composed = compose("train", with_implied(overrides))
     module = instantiate(composed.data, batch=4, epoch_samples=80, total_samples=80, seed=0, _convert_="all")
     drawn = [module.samples()[0, index][0] for index in range(80)]
     pairs = [batch for loader in module.val_dataloader() for batch in loader]

@@ -25,7 +25,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from seqtrack_lit.checks import printable, whole
-from seqtrack_lit.cli.hydra.overrides import options_of
+from seqtrack_lit.cli.hydra.overrides import options_of, with_implied
 from seqtrack_lit.cli.hydra.runtime import config_folder, instantiate, run
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def names(config: DictConfig) -> list[str]:
 def training_config(config: DictConfig, name: str) -> DictConfig:
     """The configuration of seqtrack-train with this set, or with the paper's sets where it is a benchmark."""
     option, _ = TRAINING.get(name, ("paper", ""))
-    train = compose("train", [f"data={option}", *map(str, config.train)])
+    train = compose("train", [f"data={option}", *with_implied(map(str, config.train))])
     train.paths, train.seed = config.paths, config.seed
     return train
 

@@ -241,8 +241,9 @@ def _callbacks(run: _Run, checkpoints: Checkpoints, loggers: list[RunLogger]) ->
         clips=settings.clips,
     )
     pictures = [SamplePictures(loggers, count=settings.pictures)] if settings.pictures else []
-    extra = [instantiate(item) for item in (settings.extra or {}).values()]
-    progress = ProgressLines(bar=None if settings.progress == "auto" else settings.progress)
+    extra = [instantiate(item) for item in (settings.get("extra") or {}).values()]
+    bar = settings.get("progress", "auto")
+    progress = ProgressLines(bar=None if bar == "auto" else bar)
     record = LogMetrics(loggers, every=settings.log_every)
     return [StepTimer(), tracking, *pictures, *extra, record, progress, RandomState(), checkpoints]
 

@@ -54,6 +54,7 @@ from seqtrack_lit.cli.hydra.overrides import (
     options_first,
     quote_paths,
     recorded,
+    with_implied,
 )
 from seqtrack_lit.cli.hydra.runtime import (
     USER_ERRORS,
@@ -204,7 +205,7 @@ def _newest(arguments: list[str]) -> Path | None:
     GlobalHydra.instance().clear()
     try:
         with initialize_config_dir(str(config_folder()), version_base="1.3"):
-            overrides = [item for item in quote_paths(arguments) if not item.startswith("-")]
+            overrides = with_implied(item for item in quote_paths(arguments) if not item.startswith("-"))
             config = compose("train", overrides, return_hydra_config=True)
         named = OmegaConf.to_container(config.hydra.run, resolve=False)["dir"]  # type: ignore[call-overload,index]
         if str(config.hydra.mode) == "RunMode.MULTIRUN" or "${now:" not in str(named):

@@ -218,7 +218,7 @@ def check_same(
     Raises:
         ValueError: names the first setting that differs.
     """
-    former = read_settings(folder)
+    former, settings = read_settings(folder), migrate_settings(settings)
     for part in parts:
         then, now = flatten(former.get(part), part), flatten(settings.get(part), part)
         for key in sorted(then.keys() | now.keys()):

@@ -39,11 +39,44 @@ KEYS: dict[str, str | None] = {
 _GONE = ("logger=csv", "logger=none")
 # Names of run.json.
 METADATA = {"which": "eval_checkpoint", "budget": "length"}
-# Keys that came later: the value by which runs without them were trained, and a key that they stand beside.
+# Keys that runs need not state, because they came later or because the constructor's value holds: that value, and a key
+# that they stand beside. On the command line they are set like any other.
 ADDED: dict[str, tuple[Any, str]] = {
     "train.compile": (False, "samples"),
+    "train.end_weight": (1.0, "samples"),
+    "train.soft_bins": (0.0, "samples"),
+    "train.dense_weight": (0.0, "samples"),
+    "train.ema_decay": (0.0, "samples"),
+    "train.nonfinite_limit": (3, "samples"),
+    "callbacks.progress": ("auto", "log_every"),
+    "model.dense_head": (False, "memory"),
+    "model.init": (None, "memory"),
+    "model.encoder.joint": (True, "templates"),
+    "model.encoder.checkpoint": (False, "templates"),
+    "model.decoder.dropout": (0.1, "width"),
+    "model.decoder.pre_norm": (False, "width"),
+    "model.decoder.bidirectional": (False, "width"),
     "model.decoder.parallel": (None, "width"),
-    "data.crops.decode": ("exact", "padding"),
+    "data.crops.padding": ("exact", "normaliser"),
+    "data.crops.decode": ("exact", "normaliser"),
+    "data.frame_sampling.min_length": (20, "templates"),
+    "data.augmentation.grayscale": (0.05, "photometric"),
+    "data.augmentation.flip": (0.5, "photometric"),
+    "data.augmentation.photometric.low": (0.8, "_target_"),
+    "data.augmentation.photometric.high": (1.2, "_target_"),
+    "data.jitter.center": (3.5, "_target_"),
+    "data.jitter.size": (0.5, "_target_"),
+    "data.validation.pairs": (200, "narrow_jitter"),
+    "data.validation.batch": (50, "narrow_jitter"),
+    "data.prefetch": (2, "crops"),
+    "data.start_method": (None, "crops"),
+    "data.max_skipped": (0.01, "crops"),
+    "data.train.generated.weight": (1, "open"),
+    "data.train.generated.open.stream": ("train", "count"),
+    "optimizer.beta1": (0.9, "clip"),
+    "optimizer.beta2": (0.999, "clip"),
+    "optimizer.batch_scaling": ("sqrt", "clip"),
+    "trainer.strategy": ("auto", "devices"),
 }
 # `_target_`s: classes that have another name, then modules that lie elsewhere.
 CLASSES = {
@@ -130,6 +163,7 @@ def migrate_overrides(overrides: Sequence[str]) -> list[str]:
     migrated = []
     split = any(_NAMES_SPLIT.fullmatch(override) for override in overrides)
     for override in overrides:
+        override = override.removeprefix("++") if override.removeprefix("++").partition("=")[0] in ADDED else override
         key, equals, value = override.partition("=")
         dropped = False
         for old, new in KEYS.items():

@@ -19,6 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from seqtrack_lit.files import there
+from seqtrack_lit.runs.migrate import ADDED
 
 # Parts of the configuration that take keys of the user's own; tracker.* are checked by their constructor.
 _FREE = ("hydra", "paths", "tracker", "callbacks.extra")
@@ -276,12 +277,21 @@ def _explain_key(key: str, folder: Path, config_name: str, overrides: Sequence[s
     if parent and not isinstance(node, DictConfig):  # the parent is unknown as well: speak of that
         return f"unknown key {shown}: there is no {parent}{_nearest(parent, _all_keys(config))}"
     names = [str(item) for item in node if not str(item).startswith("_")] if isinstance(node, DictConfig) else []
+    implied = list(ADDED) if config_name == "train" else []
+    names += [item.rpartition(".")[2] for item in implied if item.rpartition(".")[0] == parent and parent]
+    names = list(dict.fromkeys(names))
     if not parent:
         names += [item for item in groups if item not in names and "/" not in item and item != "hydra"]
-    known = _all_keys(config)
+    known = [*_all_keys(config), *implied]
     near = _nearest(name, names, prefix=f"{parent}." if parent else "") or _same_name(name, known)
     where = f"keys of {parent}" if parent else "keys"
     return f"unknown key {shown}; {where}: {', '.join(sorted(names))}{near}"
+
+
+def with_implied(arguments: Iterable[str]) -> list[str]:
+    """Overrides of seqtrack-train; keys that `conf/` leaves to their constructor are added."""
+    plain = ((item, item[:1] not in "+~-" and key_of(item) in ADDED) for item in arguments)
+    return [f"++{item}" if implied else item for item, implied in plain]
 
 
 def check_added(arguments: Sequence[str], *, folder: Path, config_name: str) -> None:
@@ -292,7 +302,8 @@ def check_added(arguments: Sequence[str], *, folder: Path, config_name: str) -> 
     Raises:
         ValueError: one line about the first such key.
     """
-    added = [item for item in arguments if item.startswith("+") and key_of(item) not in groups_of(folder)]
+    known = {*groups_of(folder), *ADDED}
+    added = [item for item in arguments if item.startswith("+") and key_of(item) not in known]
     if not added or {"--config-path", "-cp", "--config-name", "-cn"} & set(arguments):
         return
     groups = groups_of(folder)

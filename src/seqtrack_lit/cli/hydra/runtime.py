@@ -44,6 +44,7 @@ from seqtrack_lit.cli.hydra.overrides import (
     options_first,
     options_of,
     quote_paths,
+    with_implied,
 )
 from seqtrack_lit.cli.launch.launcher import FailedJobError, StoppedSweepError, failed_line
 from seqtrack_lit.files import there, why_not_there
@@ -98,6 +99,7 @@ def _run(name: str, config_name: str, body: Body, command: str, arguments: list[
         check_added(quoted, folder=folder, config_name=config_name)
     except ValueError as error:
         leave(command, str(error), 2)
+    quoted = with_implied(quoted) if config_name == "train" else quoted
     sys.argv = [sys.argv[0], *quoted]
     os.environ["HYDRA_FULL_ERROR"] = "1"  # makes Hydra raise; it would print and exit with 1 otherwise
     task = partial(_job, body, command, everything, constant_keys(quoted))
@@ -377,7 +379,7 @@ def _help(command: str, config_name: str, module: Any) -> str:
         group, default = next(iter(entry.items()))
         group = group.removeprefix("optional ").removeprefix("override ").partition("@")[0].strip()
         names = options_of(folder, group)
-        if names and not group.startswith(("hydra", "command", "tracker")):  # those are no choices of a user
+        if names and not group.startswith(("hydra", "command")):  # those are no choices of a user
             lines.append(f"  {group:<12} {' '.join(f'*{name}' if name == default else name for name in names)}")
     lines += [
         "",
