@@ -16,9 +16,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import wandb
+from tests.cli.offline import offline_files
 
 from seqtrack_lit.cli.loggers import WandbService
-from seqtrack_lit.cli.wandb_files import offline_files
 
 
 def watched(path: Path, home: Path, wanted: set[str], keys: bytes = b"", seconds: float = 60.0) -> str:

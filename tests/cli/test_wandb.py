@@ -20,15 +20,16 @@ import torch
 import wandb
 from lightning.pytorch import Callback
 from omegaconf import OmegaConf
+from tests.cli.offline import OfflineRun, offline_files, read_offline
 from tests.cli.tiny import TINY
 from tests.data.fixtures import make_lasot
 
 from seqtrack_lit.cli import dashboard, evaluate, train
 from seqtrack_lit.cli.hydra.runtime import config_folder
 from seqtrack_lit.cli.loggers import wandb_of
-from seqtrack_lit.cli.wandb_files import OfflineRun, offline_files, read_offline
 from seqtrack_lit.evaluation.scores import Scores
-from seqtrack_lit.runs.folder import read_rows
+from seqtrack_lit.runs.folder import read_metadata, read_rows
+from seqtrack_lit.runs.repetitions import offline_values
 
 ENDS = {"stopped": [143, 0], "again": [143, 0], "sweep/good": [0], "sweep/bad": [1], "sweep/other": [0]}
 FRAMES = 5
@@ -204,6 +205,9 @@ def test_the_best_value_is_in_the_summary_while_the_run_goes_on(folder: Path) ->
     summary, first = read_offline(killed).summary, read_rows(folder / "sweep/good/metrics.csv")[3]["val/auc"]
     assert "status" not in summary
     assert summary["best"] in (round(float(first), 1), run.summary["best"])
+    ends = [read_metadata(folder / "sweep" / name)["best"] for name in ("good", "other")]
+    (found,) = offline_values(folder / "sweep").values()
+    assert set(ends) <= set(found)
 
 
 def test_checkpoints_are_artifacts_that_name_what_they_started_from(

@@ -23,7 +23,7 @@ from seqtrack_lit.data.video.regions import (
 )
 from seqtrack_lit.evaluation.metrics import convention_of
 from seqtrack_lit.evaluation.scores import Scores
-from seqtrack_lit.evaluation.vot import RunOverlaps, counted, is_empty, multistart, overlap, run_overlaps
+from seqtrack_lit.evaluation.vot import RunOverlaps, as_read, counted, is_empty, multistart, overlap, run_overlaps
 from seqtrack_lit.evaluation.vot_results import BinaryRegions, done, read_trajectory, runs_of, write_trajectory
 from seqtrack_lit.evaluation.vot_scores import score_experiment
 
@@ -54,7 +54,8 @@ def test_overlap_and_emptiness_equal_the_toolkit_s() -> None:
     between = 0
     for first, second, value, empty in recorded["cases"]:
         one, two = parse_region(first, "first"), parse_region(second, "second")
-        assert overlap(one, two, (width, height)) == pytest.approx(value, abs=1e-15, rel=0), (first, second)
+        found = overlap(as_read(one), as_read(two), (width, height))
+        assert found == pytest.approx(value, abs=1e-15, rel=0), (first, second)
         assert is_empty(two) == empty, second
         between += 0 < value < 1
     assert between > 50

@@ -113,7 +113,7 @@ def eao_curve(runs: Iterable[tuple[RunOverlaps, int]], high: int) -> Float64[np.
 
 
 def overlap(first: Region, second: Region, size: tuple[int, int]) -> float:
-    """Intersection over union of two regions as pixels of an image.
+    """Intersection over union of two regions, which went through `as_read`, as pixels of an image.
 
     The toolkit rasterises into the box around both, clipped to the image. Two boxes of at most one pixel's width or
     height around both count as two empty regions: 1. Regions outside of the image: 0.
@@ -123,10 +123,6 @@ def overlap(first: Region, second: Region, size: tuple[int, int]) -> float:
         second: ground truth or answer.
         size: width and height of the image.
     """
-    return _overlap(as_read(first), as_read(second), size)
-
-
-def _overlap(first: Region, second: Region, size: tuple[int, int]) -> float:
     one, two = _bounds(first), _bounds(second)
     left, top, right, bottom = min(one[0], two[0]), min(one[1], two[1]), max(one[2], two[2]), max(one[3], two[3])
     if left >= right or top >= bottom:
@@ -165,7 +161,7 @@ def run_overlaps(
             if frame in order:
                 at = order.index(frame)
                 answer = as_read(trajectory[at], binary=isinstance(trajectory, BinaryRegions))
-                of[at] = _overlap(answer, read, known.size)
+                of[at] = overlap(answer, read, known.size)
     return [RunOverlaps(of, empty[np.asarray(order)]) for of, order in zip(overlaps, orders, strict=True)]
 
 

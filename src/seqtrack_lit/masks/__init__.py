@@ -1,5 +1,6 @@
 """Masks of tracked targets: what makes them of boxes, and how they are written."""
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -39,7 +40,7 @@ def check_masks(name: str | None, checkpoint: str | Path | None, group: str = ""
         what = "ARnet_seg_mask_ep0040.pth.tar" if name == "alpha_refine" else "facebook/sam2.1-hiera-tiny or a FOLDER"
         raise ValueError(f"{masks}={name} needs weights: give {given}={what}")
     reason = why_not_there(Path(checkpoint).expanduser())
-    if reason and not (name == "sam2" and _is_hub_name(checkpoint)):
+    if reason and not (name == "sam2" and re.fullmatch(r"[\w.-]*\w[\w.-]*/[\w.-]*\w[\w.-]*", str(checkpoint))):
         raise FileNotFoundError(f"{given}={printable(str(checkpoint))[:300]}: {reason}")
 
 
@@ -68,10 +69,3 @@ def make_refiner(name: str, checkpoint: str | Path | None = None, *, device: str
     from seqtrack_lit.masks.sam2 import Sam2Refiner
 
     return Sam2Refiner.load(path, device=device)
-
-
-def _is_hub_name(checkpoint: str | Path) -> bool:
-    """Whether this is OWNER/NAME, as the model hub of transformers has them, and nothing on the disk."""
-    parts = str(checkpoint).split("/")
-    plain = len(parts) == 2 and all(part.replace("-", "").replace("_", "").replace(".", "").isalnum() for part in parts)
-    return plain and bool(why_not_there(Path(checkpoint)))

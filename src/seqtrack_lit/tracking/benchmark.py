@@ -9,7 +9,6 @@ import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from time import monotonic
 from typing import Protocol, runtime_checkable
 
 from rich.console import Console
@@ -113,7 +112,8 @@ def run_benchmark(
     summary = Summary(found=len(done))
     if not order:
         return summary
-    with _Bar(sum(counts), sum(lengths[name] for name in done), show) as bar:
+    with _bar(show) as bar:
+        bar.add_task("", total=sum(counts), completed=sum(lengths[name] for name in done), rate="")
 
         def report(event: Event) -> None:
             _note(event, names, summary, bar)
@@ -130,12 +130,25 @@ def run_benchmark(
     return summary
 
 
-def _note(event: Event, names: list[str], summary: Summary, bar: "_Bar") -> None:
+def _bar(show: bool) -> Progress:
+    """Frames done of all, frames per second, remaining time, the video in hand."""
+    columns = (
+        TextColumn("{task.description:<24.24}", markup=False),  # brackets in names are no colours
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"),
+        TimeRemainingColumn(),
+    )
+    return Progress(*columns, console=Console(stderr=True), disable=not show)
+
+
+def _note(event: Event, names: list[str], summary: Summary, bar: Progress) -> None:
     """Count what a process reports."""
+    (task,) = bar.tasks
     if event.kind == "started":
-        bar.name(names[event.video])
+        bar.update(task.id, description=names[event.video])
     elif event.kind == "frames":
-        bar.step(event.frames)
+        bar.update(task.id, advance=event.frames, rate=f"{task.speed:.1f} frames/s" if task.speed else "")
     elif event.kind == "done":
         summary.tracked += 1
         summary.frames += event.frames
@@ -215,39 +228,3 @@ def _lengths(videos: Videos) -> dict[str, int]:
         raise ValueError(f"two sequences are called {twice!r}; result files are named by them, so rename one")
     require_own_files(lengths)
     return lengths
-
-
-class _Bar:
-    """Frames done of all, frames per second, remaining time, the video in hand."""
-
-    def __init__(self, total: int, done: int, show: bool) -> None:
-        self.progress = Progress(
-            TextColumn("{task.description:<24.24}", markup=False),  # brackets in names are no colours
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[rate]}"),
-            TimeRemainingColumn(),
-            console=Console(stderr=True),
-            disable=not show,
-        )
-        self.task = self.progress.add_task("", total=total, completed=done, rate="")
-        self.start, self.frames, self.drawn = monotonic(), 0, 0.0
-
-    def __enter__(self) -> "_Bar":
-        self.progress.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.progress.stop()
-
-    def name(self, name: str) -> None:
-        self.progress.update(self.task, description=name)
-
-    def step(self, frames: int = 1) -> None:
-        self.frames += frames
-        now = monotonic()
-        if now - self.drawn > 0.2:
-            rate = f"{self.frames / max(now - self.start, 1e-9):.1f} frames/s"
-            self.progress.update(self.task, completed=None, rate=rate)
-            self.drawn = now
-        self.progress.advance(self.task, frames)

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal, cast, get_args
 
 import torch
 
@@ -31,12 +31,8 @@ def choose_precision(wanted: str, *, gpu: bool) -> tuple[Precision, str]:
     one_of("train", (*get_args(Precision), "auto"), precision=wanted)
     if wanted == "fp16" and not gpu:
         raise ValueError("train.precision=fp16 needs a GPU; on a CPU train with bf16 or fp32")
-    if wanted == "fp32":
-        return "fp32", "as asked"
-    if wanted == "bf16":
-        return "bf16", "as asked"
-    if wanted == "fp16":
-        return "fp16", "as asked"
+    if wanted != "auto":
+        return cast(Precision, wanted), "as asked"
     if not gpu:
         flags = cpu_flags()
         return ("bf16", f"the CPU has {', '.join(flags)}") if flags else ("fp32", f"no {' or '.join(_CPU_FLAGS)} here")
@@ -80,13 +76,10 @@ def tf32(allowed: bool) -> Iterator[None]:
     """
     flag("train", tf32=allowed)
     before = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
-    _set_tf32("high" if allowed else "highest", allowed)
+    torch.set_float32_matmul_precision("high" if allowed else "highest")
+    torch.backends.cudnn.allow_tf32 = allowed
     try:
         yield
     finally:
-        _set_tf32(*before)
-
-
-def _set_tf32(products: str, convolutions: bool) -> None:
-    torch.set_float32_matmul_precision(products)
-    torch.backends.cudnn.allow_tf32 = convolutions
+        torch.set_float32_matmul_precision(before[0])
+        torch.backends.cudnn.allow_tf32 = before[1]

@@ -73,23 +73,6 @@ def read_offline(path: Path) -> OfflineRun:
     return found
 
 
-def offline_values(folder: Path, key: str = "best") -> dict[str, list[float]]:
-    """A number of the summary by the name of the tracker, a run each, from the offline files in and below a folder.
-
-    Of a run that was continued the last file that has the number counts.
-    """
-    last: dict[str, tuple[str, float]] = {}
-    for path in offline_files(folder):
-        run = read_offline(path)
-        if isinstance(value := run.summary.get(key), (int, float)):
-            known = last.get(run.run["run_id"], (run.run["display_name"], 0.0))[0]
-            last[run.run["run_id"]] = (run.config.get("tracker", {}).get("name", known), float(value))
-    values: dict[str, list[float]] = {}
-    for name, value in last.values():
-        values.setdefault(str(name), []).append(value)
-    return values
-
-
 def _add(found: OfflineRun, kind: str, content: dict[str, Any]) -> None:
     """A record to where it belongs."""
     if kind == "run":
