@@ -30,11 +30,9 @@ class MaskRefiner(Protocol):
 
     def init(self, image: Image, box_xywh: Float[np.ndarray, "4"]) -> None:
         """Start on the first frame with the given box (xywh, pixels)."""
-        ...
 
     def refine(self, image: Image, box_xywh: Float[np.ndarray, "4"]) -> Refined:
         """The mask of the target that the tracker found in this box (xywh, pixels)."""
-        ...
 
 
 def finite(box_xywh: Float[np.ndarray, "4"]) -> tuple[float, float, float, float]:

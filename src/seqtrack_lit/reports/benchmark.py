@@ -2,7 +2,6 @@
 
 import tempfile
 from collections.abc import Mapping, Sequence
-from functools import partial
 from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,7 +19,7 @@ from seqtrack_lit.evaluation.tables import Table, compare
 from seqtrack_lit.pictures import COLORS, TRUTH, draw_boxes, encoded
 from seqtrack_lit.reports import plots
 from seqtrack_lit.reports.media import pick
-from seqtrack_lit.reports.page import Cell, Media, draw_plot, fresh_folder, scores_table, write_document
+from seqtrack_lit.reports.page import Cell, Media, draw_scores, fresh_folder, scores_table, write_document
 from seqtrack_lit.tracking.video_io import write_clip
 
 FAILED = 0.1  # overlap below which the tracker has failed
@@ -64,12 +63,6 @@ def write_benchmark(
         if all(video.name in one.per_sequence for one in scores)
     }
     known = {video.name: video for video in videos if video.name in results}
-    kinds = [kind for kind in plots.KINDS if all(kind in one.curves for one in scores)]
-    drawn = [
-        draw_plot(partial(plots.curve_plot, scores, kind), f"{first.benchmark}-{kind}", media=media) for kind in kinds
-    ]
-    if all(len(one.per_attribute) >= 3 for one in scores):
-        drawn.append(draw_plot(partial(plots.attribute_radar, scores), f"{first.benchmark}-attributes", media=media))
     # of each tracker, behind the first frames, where it is 1: the top of its scale
     known_confidences = {name: [of[name].confidences for of in results.values()] for name in trackers}
     highest = [
@@ -84,7 +77,7 @@ def write_benchmark(
         title=f"{first.benchmark}: {', '.join(trackers)}",
         subtitle=f"{count}, convention {first.convention}",
         table=scores_table(compare(scores, paper_rows="seqtrack"), set(trackers)),
-        plots=drawn,
+        plots=draw_scores(scores, media),
         trackers=list(trackers),
         value=value,
         failed=FAILED,

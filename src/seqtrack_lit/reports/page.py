@@ -7,7 +7,7 @@ import base64
 import re
 import shutil
 from collections.abc import Callable, Collection, Sequence
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import quote
@@ -15,6 +15,7 @@ from urllib.parse import quote
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib.figure import Figure
 
+from seqtrack_lit.evaluation.scores import Scores
 from seqtrack_lit.evaluation.tables import SPEED, Table
 from seqtrack_lit.files import read_bytes, remove_leftovers, write_atomic
 from seqtrack_lit.reports import plots
@@ -153,6 +154,15 @@ def _leading(cell: str | float | int | None) -> float | None:
     """A score, or the mean in `mean ± deviation`."""
     averaged = re.fullmatch(r"([-.\d]+) ± [.\d]+", cell) if isinstance(cell, str) else None
     return float(averaged[1]) if averaged else cell if isinstance(cell, float) else None
+
+
+def draw_scores(scores: Sequence[Scores], media: Media, most: int | None = None) -> list[Plot]:
+    """Curves of trackers on one benchmark, at most so many, and their scores by attribute, as far as all have them."""
+    kinds = [kind for kind in plots.KINDS if all(kind in one.curves for one in scores)][:most]
+    drawn: dict[str, Callable[..., Figure]] = {kind: partial(plots.curve_plot, scores, kind) for kind in kinds}
+    if all(len(one.per_attribute) >= 3 for one in scores):
+        drawn["attributes"] = partial(plots.attribute_radar, scores)
+    return [draw_plot(draw, f"{scores[0].benchmark}-{kind}", media=media) for kind, draw in drawn.items()]
 
 
 def draw_plot(draw: Callable[..., Figure], name: str, caption: str = "", *, media: Media) -> Plot:

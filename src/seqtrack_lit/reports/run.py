@@ -15,7 +15,7 @@ from seqtrack_lit.evaluation.tables import compare
 from seqtrack_lit.files import flatten, inside
 from seqtrack_lit.pictures import COLORS, TRUTH, encoded
 from seqtrack_lit.reports import plots
-from seqtrack_lit.reports.page import Media, Plot, draw_plot, fresh_folder, scores_table, write_document
+from seqtrack_lit.reports.page import Media, Plot, draw_plot, draw_scores, fresh_folder, scores_table, write_document
 from seqtrack_lit.runs.read import Run, read_run
 
 # Plots of metrics.csv: beginning of the columns' names, and the caption.
@@ -105,15 +105,11 @@ def _benchmarks(run: Run, media: Media) -> list[dict[str, Any]]:
     for benchmark in dict.fromkeys(one.benchmark for one in run.scores):
         of = [one for one in run.scores if one.benchmark == benchmark]
         same = [one for one in of if one.convention == of[0].convention]
-        known = [kind for kind in plots.KINDS if all(kind in one.curves for one in same)][:2]
-        drawn = [draw_plot(partial(plots.curve_plot, same, kind), f"{benchmark}-{kind}", media=media) for kind in known]
-        if len(same[0].per_attribute) >= 3:
-            drawn.append(draw_plot(partial(plots.attribute_radar, same), f"{benchmark}-attributes", media=media))
         parts.append(
             {
                 "verdicts": [_verdict(one, of) for one in _main(run.ours) if one.benchmark == benchmark],
                 "table": scores_table(compare(of, paper_rows="none"), {one.tracker for one in run.ours}),
-                "plots": drawn,
+                "plots": draw_scores(same, media, most=2),
             }
         )
     return parts

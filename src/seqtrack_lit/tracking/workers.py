@@ -32,15 +32,12 @@ class Store(Protocol):
 
     def clean(self) -> None:
         """Delete what killed processes left."""
-        ...
 
     def done(self, frames: Mapping[str, int]) -> Collection[str]:
         """The videos, of those given with their numbers of frames, whose track is stored whole."""
-        ...
 
     def write(self, name: str, track: Track) -> None:
         """Store the track of a video, whole or not at all."""
-        ...
 
 
 class Event(NamedTuple):

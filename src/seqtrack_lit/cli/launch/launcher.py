@@ -114,7 +114,14 @@ def launch(
         jobs.append(Job(number, folder, [str(item) for item in own.hydra.overrides.task], own))
     constant = constant_keys(list(config.hydra.overrides.task))
     reasons = run_jobs(jobs, usable, constant)
-    return [_returned(job, reason) for job, reason in zip(jobs, reasons, strict=True)]
+    returns = []
+    for job, reason in zip(jobs, reasons, strict=True):  # what Hydra's sweepers read: the best val/auc, or the error
+        done = JobReturn(overrides=job.overrides, cfg=job.config, hydra_cfg=job.config, working_dir=str(job.folder))
+        done.status = JobStatus.COMPLETED if reason is None else JobStatus.FAILED
+        failed = FailedJobError(f"job {job.number} in {job.folder}")
+        done.return_value = read_metadata(job.folder).get("best") if reason is None else failed
+        returns.append(done)
+    return returns
 
 
 def run_jobs(jobs: Sequence[Job], devices: Sequence[str | None], constant: Container[str] = ()) -> list[str | None]:
@@ -203,13 +210,3 @@ def failed_line(number: int, overrides: Sequence[str], constant: Container[str],
     """The line about a failed job, which its own overrides name."""
     own = [item for item in overrides if key_of(item) not in constant] or overrides  # a single job has none of its own
     return f"job {number} ({', '.join(own) or 'no overrides'}) failed: {reason}; its log: {path}"
-
-
-def _returned(job: Job, reason: str | None) -> JobReturn:
-    """What Hydra's sweepers read of a job: its best val/auc, or the error."""
-    done = JobReturn(overrides=job.overrides, cfg=job.config, hydra_cfg=job.config, working_dir=str(job.folder))
-    done.status = JobStatus.COMPLETED if reason is None else JobStatus.FAILED
-    done.return_value = (
-        read_metadata(job.folder).get("best") if reason is None else FailedJobError(f"job {job.number} in {job.folder}")
-    )
-    return done

@@ -35,11 +35,9 @@ class Photometric(Protocol):
 
     def set_random_state(self, random_generator: np.random.Generator, py_random: random.Random) -> None:
         """Draw from these from now on."""
-        ...
 
     def __call__(self, *, image: Image) -> dict[str, Any]:
         """The image under the key "image"."""
-        ...
 
 
 class _Brightness:
