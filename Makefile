@@ -50,8 +50,9 @@ lint: $(STAMP)  ## ruff, mypy --strict, import contracts
 	.venv/bin/mypy
 	.venv/bin/lint-imports
 
-test: lint  ## lint, types and the tests that take seconds, in two processes
-	$(PY) -m pytest -q -n 2 --dist loadfile
+test: $(STAMP)  ## lint, types and the tests that take seconds, in two processes; lint beside them
+	@$(MAKE) -s lint > .venv/.lint 2>&1 & lint=$$!; $(PY) -m pytest -q -n 2 --dist loadfile; tests=$$?; \
+	wait $$lint; linted=$$?; cat .venv/.lint; test $$tests = 0 && test $$linted = 0
 	@echo "All green. Look next at README.md; the long tests are 'make test-slow'."
 
 # The VOT toolkit needs other versions of OpenCV and numpy, and newer toolkits cannot run VOT2020. Where it cannot be had,
