@@ -36,6 +36,7 @@ from seqtrack_lit.runs.folder import (
     seal_of,
     write_metadata,
 )
+from seqtrack_lit.runs.migrate import migrate_settings
 from seqtrack_lit.tracking.seqtrack import SeqTrackTracker
 from seqtrack_lit.training.callbacks.checkpoint import Checkpoints, RandomState, remove_parts, resumable, steps_of
 from seqtrack_lit.training.callbacks.metrics import FileLogger, LogMetrics, RunLogger, StepTimer
@@ -146,7 +147,7 @@ def _fit(run: _Run) -> float | None:
         if first:
             write_atomic(folder / CONFIG, OmegaConf.to_yaml(OmegaConf.create(dict(run.plain))))
             write_metadata(folder, {"status": "running", **facts})
-            service = _open(run, loggers, {**run.plain, "derived": derived})
+            service = _open(run, loggers, {**migrate_settings(run.plain), "derived": derived})
             for logger in loggers if former.get("status") == "running" else ():
                 logger.alert("training was killed", f"it goes on from {checkpoint}")
             log.info("%s", "\n".join(_summary(run)))
