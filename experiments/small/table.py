@@ -24,7 +24,7 @@ from seqtrack_lit.data.sets.folder import folder
 from seqtrack_lit.data.synthetic.pictures.pool import PicturePool
 from seqtrack_lit.data.synthetic.pictures.videos import write_videos
 from seqtrack_lit.data.video.sequence import Video
-from seqtrack_lit.evaluation.results import read_result
+from seqtrack_lit.evaluation.results import list_done, read_result
 from seqtrack_lit.evaluation.scores import ground_truth, score_sequences
 from seqtrack_lit.files import write_atomic
 from seqtrack_lit.pictures import COLORS, TRUTH, draw_boxes
@@ -57,12 +57,17 @@ def auroc(scores: np.ndarray, positive: np.ndarray) -> float:
     return float((ranks[positive].sum() - most * (most + 1) / 2) / (most * (len(scores) - most)))
 
 
-def measure(results: Path, root: Path) -> dict[str, object]:
+def read(root: Path) -> list[Video]:
+    """All videos of a folder."""
+    videos = folder(root)
+    return [videos[index] for index in range(len(videos))]
+
+
+def measure(results: Path, videos: list[Video]) -> dict[str, object]:
     """Every number of a tracker on a set of videos."""
-    videos, truths, boxes = folder(root), [], {}
+    truths, boxes = [], {}
     overlaps, confidences, per_video, back = [], [], {}, []
-    for index in range(len(videos)):
-        video = videos[index]
+    for video in videos:
         result = read_result(results, video.name)
         truths.append(ground_truth(video.name, video.boxes, video.visible, video.meta, benchmark="folder"))
         boxes[video.name] = result.boxes
@@ -146,11 +151,10 @@ def plot(rows: dict[str, dict[str, dict[str, object]]], path: Path) -> None:
     figure.savefig(path, dpi=100)
 
 
-def failures(results: Path, root: Path, per_video: dict[str, float], path: Path) -> None:
+def failures(results: Path, videos: list[Video], per_video: dict[str, float], path: Path) -> None:
     """Eight frames of each of the five worst videos: the target white, the tracker's box yellow."""
-    videos, worst = folder(root), sorted(per_video, key=per_video.__getitem__)[:5]
-    lines = []
-    for video in (videos[index] for index in range(len(videos)) if videos[index].name in worst):
+    lines, worst = [], sorted(per_video, key=per_video.__getitem__)[:5]
+    for video in (video for video in videos if video.name in worst):
         boxes = read_result(results, video.name).boxes
         cells = []
         for t in np.linspace(1, len(video) - 1, 8).astype(int):
@@ -196,23 +200,31 @@ def main() -> None:
     places = {kind: given.videos / "test" / kind for kind in KINDS} | ({"real": given.real} if given.real else {})
     for kind, count in zip(KINDS, given.count, strict=True):
         write_videos(places[kind], pool, kind, count)
+    sets = {kind: read(place) for kind, place in places.items()}
+    sets |= {kind: sets[kind][:count] for kind, count in zip(KINDS, given.count, strict=True)}
     rows: dict[str, dict[str, dict[str, object]]] = {}
     for names, how in runs(given.nano, given.toy):
         for kind, place in places.items():
-            where = [f"benchmark.root={place}", f"benchmark.name={kind}", f"paths.runs={given.runs}", "device=cpu"]
-            command = ["seqtrack-evaluate", "benchmark=folder", *where, f"paths.data={given.runs}/data"]
-            subprocess.run([*command, "convention=mean_iou", "media=false", *how], check=True)
-            for name in names:
-                rows.setdefault(name, {})[kind] = measure(given.runs / "results" / name / kind, place)
-    speeds = milliseconds(folder(places["easy"])[0], given.nano, given.toy)
+            results = [given.runs / "results" / name / kind for name in names]
+            lengths = {video.name: len(video) for video in sets[kind]}
+            if any(len(list_done(one, lengths)) < len(lengths) for one in results):
+                where = [f"benchmark.root={place}", f"benchmark.name={kind}", f"paths.runs={given.runs}", "device=cpu"]
+                command = ["seqtrack-evaluate", "benchmark=folder", *where, f"paths.data={given.runs}/data"]
+                subprocess.run([*command, "convention=mean_iou", "media=false", *how], check=True)
+            for name, one in zip(names, results, strict=True):
+                rows.setdefault(name, {})[kind] = measure(one, sets[kind])
+    if not (given.runs / "speeds.json").is_file():
+        found = milliseconds(sets["easy"][0], given.nano, given.toy)
+        write_atomic(given.runs / "speeds.json", json.dumps(found, indent=1) + "\n")
+    speeds = json.loads((given.runs / "speeds.json").read_text())
     plot(rows, HERE / "reliability.png")
     for kind in ("hard", "long"):
         name = "seqtrack_small_long_term"
         worst = rows[name][kind]["per video"]
-        failures(given.runs / "results" / name / kind, places[kind], worst, HERE / f"failures_{kind}.jpg")
+        failures(given.runs / "results" / name / kind, sets[kind], worst, HERE / f"failures_{kind}.jpg")
     write_atomic(HERE / "table.md", table(rows, list(places), speeds))
-    for sets in rows.values():
-        for one in sets.values():
+    for found in rows.values():
+        for one in found.values():
             for key in ["reliability", *(key for key, value in one.items() if value != value)]:  # no NaN in JSON
                 del one[key]
     write_atomic(HERE / "table.json", json.dumps({"speeds": speeds, **rows}, indent=1) + "\n")
