@@ -12,6 +12,7 @@ from tests.tracking.test_shipped import clip
 
 from seqtrack_lit import load_tracker
 from seqtrack_lit.boxes import iou
+from seqtrack_lit.tracking import seqtrack
 from seqtrack_lit.tracking.long_term import Calibration, LongTermTracker, for_long
 from seqtrack_lit.tracking.seqtrack import SeqTrackTracker
 from seqtrack_lit.weights import SMALL
@@ -120,3 +121,12 @@ def test_a_look_alike_beside_the_target_is_not_taken_for_it(shipped):
     assert all(estimate.lost for estimate in estimates[10:17])
     assert not estimates[-1].lost
     assert iou(torch.tensor(estimates[-1].box_xywh[None]), torch.tensor(first[None])).item() > 0.6
+
+
+@pytest.mark.parametrize("integers", [False, True])
+def test_own_videos_are_tracked_in_8_bits_where_the_processor_has_them(monkeypatch, integers):
+    monkeypatch.setattr(seqtrack, "computes_int8", lambda: integers)
+    monkeypatch.setattr(seqtrack, "onednn_works", lambda dtype, layout: True)
+    assert load_tracker(device="cpu").settings["dtype"] == ("int8" if integers else "float32")
+    assert load_tracker(device="cpu", dtype="float32").settings["dtype"] == "float32"
+    assert seqtrack.load_seqtrack(device="cpu").settings["dtype"] == "float32"

@@ -114,7 +114,8 @@ def _trackers(config: DictConfig, count: int) -> "list[Tracker]":
     if config.baseline is not None:
         return [make_baseline(config.baseline, files=config.baseline_files) for _ in range(count)]
     checkpoint = named_checkpoint(config.checkpoint)
-    plain = load_on(str(checkpoint), tracker_options(config), devices_of(config.device)[0])
+    options = {"quick": True, **tracker_options(config)}
+    plain = load_on(str(checkpoint), options, devices_of(config.device)[0])
     tracker = for_long(plain, checkpoint, config.long_term)
     return [tracker, *(copy.copy(tracker) for _ in range(count - 1))]
 

@@ -155,6 +155,11 @@ def computes_bfloat16() -> bool:
     return any(capabilities().get(name) is True for name in ("amx_bf16", "avx512_bf16", "bf16"))  # bf16: on ARM
 
 
+def computes_int8() -> bool:
+    """Whether the processor multiplies 8-bit integers by instructions of their own."""
+    return any(capabilities().get(name) is True for name in ("avx512_vnni", "avx_vnni", "amx_int8"))
+
+
 @cache
 def onednn_works(dtype: torch.dtype, layout: Layout = "onednn") -> bool:
     """Whether the private operators are there, take these arguments, and compute what torch's own do."""

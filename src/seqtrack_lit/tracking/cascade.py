@@ -35,14 +35,15 @@ class Cascade:
     """
 
     def __init__(self, threshold: float, model: SeqTrack) -> None:
-        if not isinstance(model.encoder, TwoStageEncoder) or model.memory != "search":
+        encoder = model.encoder
+        if not isinstance(encoder, TwoStageEncoder) or model.memory != "search":
             raise ValueError(
                 f"tracker.cascade={threshold:g} is for models with TwoStageEncoder and memory=search "
                 "(model=seqtrack_small), whose encoder takes a part of the search tokens; leave it out"
             )
         if next(model.parameters()).device.type != "cpu":
             raise ValueError(f"tracker.cascade={threshold:g} is for CPUs; leave it out on a GPU, or give device=cpu")
-        self.threshold, self.grid, self.patch = threshold, model.encoder.search_grid, model.encoder.patch
+        self.threshold, self.grid, self.patch = threshold, encoder.search_grid, encoder.patch
 
     def __call__(
         self,

@@ -181,8 +181,8 @@ class LongTermTracker:
         if self.tracker.frame < 0:
             raise not_started()
         crop = self.tracker.search_crop()
-        prediction = self.tracker.near(image, crop)
-        if prediction is None:
+        prediction = None if self.lost or self._in_doubt else self.tracker.near(image, crop)
+        if prediction is None or float(self._odds(prediction)[0].sigmoid()) < self.calibration.found_above:
             prediction = self.tracker.predict_in(image, [crop], window=True)
         estimate = self.tracker.advance(image, crop, prediction.boxes[0].cpu(), prediction.likelihoods[0].cpu())
         place = _Place(estimate.box_xywh, float(self._odds(prediction)[0]))
@@ -355,7 +355,7 @@ def load_tracker(
         FileNotFoundError: no such file, or no calibration beside it.
         ValueError: not a checkpoint that can be read, or a wrong value.
     """
-    tracker = load_seqtrack(path, device=device, official_config=official_config, **overrides)
+    tracker = load_seqtrack(path, device=device, official_config=official_config, quick=True, **overrides)
     return for_long(tracker, SMALL if path is None else Path(path), long_term)
 
 

@@ -23,8 +23,9 @@ from seqtrack_lit.crops import Crop, Image, Padding
 from seqtrack_lit.models.checkpoint import load_model
 from seqtrack_lit.models.encoder import normalise
 from seqtrack_lit.models.inference_decoder import InferenceDecoder
-from seqtrack_lit.models.prepacked import PrepackedNetwork
+from seqtrack_lit.models.prepacked import PrepackedNetwork, computes_int8, onednn_works
 from seqtrack_lit.models.seqtrack import Forced, Prediction, SeqTrack
+from seqtrack_lit.models.two_stage_encoder import TwoStageEncoder
 from seqtrack_lit.tracking.cascade import Cascade
 from seqtrack_lit.tracking.cuda_graph import CapturedGeneration
 from seqtrack_lit.tracking.device import Precision, device_of, precision_of
@@ -313,6 +314,7 @@ def load_seqtrack(
     *,
     device: str | torch.device | None = None,
     official_config: str | Path | None = None,
+    quick: bool = False,
     **overrides: object,
 ) -> SeqTrackTracker:
     """The paper's tracker from a checkpoint: ours, the official `SEQTRACK_ep0500.pth.tar` or a bare state dict.
@@ -327,6 +329,7 @@ def load_seqtrack(
         path: the checkpoint; None: the small tracker that comes with the package.
         device: where to run; None takes the GPU when there is one.
         official_config: official YAML of an official checkpoint that is not one of the four published models.
+        quick: for own videos: int8 on a CPU that has instructions for it, of a network for which that was measured.
         overrides: arguments of SeqTrackTracker that replace the checkpoint's.
 
     Raises:
@@ -337,14 +340,20 @@ def load_seqtrack(
     path = SMALL if path is None else path
     where = device_of(device if device is not None else "cuda" if torch.cuda.is_available() else "cpu")
     loaded = load_model(path, official_config=official_config)
-    settings = {**loaded.tracker, **overrides}
+    settings = {**loaded.tracker, **(_quick(loaded.model, where) if quick else {}), **overrides}
     try:
         check_settings(settings)
     except ValueError as error:
         raise ValueError(f"{path}: its description of the tracker: {error}") from None
-    tracker = SeqTrackTracker(loaded.model.to(where), device=where, **settings)  # type: ignore[arg-type]
+    tracker = SeqTrackTracker(loaded.model.to(where), device=where, **settings)
     tracker.stored = loaded.tracker
     return tracker
+
+
+def _quick(model: SeqTrack, device: torch.device) -> dict[str, Any]:
+    """What makes own videos faster at no loss that could be measured (experiments/small)."""
+    measured = isinstance(model.encoder, TwoStageEncoder) and device.type == "cpu"
+    return {"dtype": "int8"} if measured and computes_int8() and onednn_works(torch.float32, "int8") else {}
 
 
 def check_settings(settings: Mapping[str, Any]) -> None:
