@@ -1,6 +1,6 @@
 """What a cascade and 8-bit integers do to the small tracker: IoU and processor time on one thread.
 
-    python experiments/faster/cascade.py VIDEOS [VIDEOS ...] --out FILE
+    python experiments/faster/cascade.py VIDEOS [VIDEOS ...] --out FILE [--plot cascade.png]
 
 Each VIDEOS is a folder of videos as `benchmark=folder` reads it. All trackers follow a video in turns, frame by frame,
 so that other programs disturb all alike. A line a video is appended to FILE; videos of FILE are not tracked again.
@@ -80,11 +80,33 @@ def table(lines: list[dict[str, Any]]) -> str:
     return "\n".join(rows)
 
 
+def plot(lines: list[dict[str, Any]], path: Path) -> None:
+    """Mean IoU by milliseconds a frame, a line a set and precision, a point a threshold."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    axes = figure.subplots()
+    for kind in dict.fromkeys(line["set"] for line in lines):
+        mine = [line["trackers"] for line in lines if line["set"] == kind]
+        for dtype in ("float32", "int8"):
+            names = [name for name in TRACKERS if name.startswith(dtype)]
+            x = [float(np.concatenate([one[name]["ms"] for one in mine]).mean()) for name in names]
+            y = [float(np.mean([one[name]["iou"] for one in mine])) for name in names]
+            axes.plot(x, y, marker="o", label=f"{kind}, {dtype}", linestyle="-" if dtype == "float32" else "--")
+            for name, *point in zip(names, x, y, strict=True):
+                label = name.split(", ")[1].removeprefix("cascade 0")
+                axes.annotate(label, point, xytext=(3, 4), textcoords="offset points", fontsize=8)
+    axes.set(xlabel="ms a frame, mean, one thread", ylabel="mean IoU")
+    axes.legend()
+    figure.savefig(path, dpi=100)
+
+
 def main() -> None:
     """Track what is missing, print the table."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("videos", type=Path, nargs="+")
     parser.add_argument("--out", type=Path, default=Path("runs/cascade.jsonl"))
+    parser.add_argument("--plot", type=Path)
     given = parser.parse_args()
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
@@ -100,6 +122,8 @@ def main() -> None:
                     file.write(json.dumps(lines[-1]) + "\n")
                 print(video.name, flush=True)
     print(table(lines))
+    if given.plot is not None:
+        plot(lines, given.plot)
 
 
 if __name__ == "__main__":
