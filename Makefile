@@ -4,8 +4,7 @@
 PY := .venv/bin/python
 STAMP := .venv/.installed
 QUICK := runs/quickstart
-# They need no training, so they are tracked beside it; what is missing then is tracked after it.
-BASELINES := $(PY) -m seqtrack_lit.cli.evaluate 'baseline=[static,kcf,csrt]'
+EVALUATE := $(PY) -m seqtrack_lit.cli.evaluate 'baseline=[static,kcf,csrt]'
 LOCK := $(PY) -m uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 -q \
   --no-header --no-annotate
 
@@ -29,11 +28,12 @@ $(STAMP): pyproject.toml requirements.lock
 install: $(STAMP)  ## make .venv with everything in it
 
 quickstart: $(STAMP)  ## train a tiny tracker on generated videos, track, score, write a report (minutes, CPU is enough)
+# What needs no training is tracked beside it; what is missing then is tracked after it.
 	@mkdir -p $(QUICK); \
-	$(BASELINES) out=$(QUICK)/results media=false > $(QUICK)/baselines.log 2>&1 & beside=$$!; \
+	$(EVALUATE) checkpoint=small out=$(QUICK)/results media=false > $(QUICK)/beside.log 2>&1 & beside=$$!; \
 	$(PY) -m seqtrack_lit.cli.train experiment=quickstart resume=auto || { kill $$beside; exit 1; }; \
 	wait $$beside || true
-	$(BASELINES) run=$(QUICK)
+	$(EVALUATE) run=$(QUICK)
 	$(PY) -m seqtrack_lit.cli.evaluate run=$(QUICK) checkpoint=small media=false
 	$(PY) -m seqtrack_lit.cli.report run=$(QUICK)
 	@echo "Look next at $(QUICK)/report/index.html (open it in a browser)."

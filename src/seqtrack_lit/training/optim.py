@@ -305,11 +305,12 @@ def orthogonalise(
     if dtype == torch.float32 and x.shape[2] > x.shape[1]:
         gram: Tensor = x @ x.mT
         product: Tensor | None = None
-        for _ in range(steps):
+        for step in range(steps):
             factor = torch.baddbmm(gram, gram, gram, beta=b, alpha=c)
             factor.diagonal(dim1=1, dim2=2).add_(a)
             product = factor if product is None else factor @ product
-            gram = factor @ (gram @ factor)
+            if step < steps - 1:
+                gram = factor @ (gram @ factor)
         x = x if product is None else product @ x
         return x.to(matrices.dtype)
     for _ in range(steps):
