@@ -18,7 +18,8 @@ from jaxtyping import Float64
 from seqtrack_lit.data.sets.folder import folder
 from seqtrack_lit.data.video.sequence import Video
 from seqtrack_lit.evaluation.ope import iou
-from seqtrack_lit.tracking.seqtrack import SeqTrackTracker, load_seqtrack
+from seqtrack_lit.tracking.long_term import LongTermTracker, load_tracker
+from seqtrack_lit.tracking.seqtrack import SeqTrackTracker
 
 Boxes = Float64[np.ndarray, "N 4"]
 Track = tuple[Boxes, Float64[np.ndarray, "N"]]
@@ -28,7 +29,7 @@ Merge = Callable[[Track, Track], Boxes]
 class Runs:
     """Tracks of a clip from any frame in either direction, kept on disk."""
 
-    def __init__(self, video: Video, cache: Path, tracker: SeqTrackTracker, share: float) -> None:
+    def __init__(self, video: Video, cache: Path, tracker: SeqTrackTracker | LongTermTracker, share: float) -> None:
         self.video, self.cache, self.tracker, self.share = video, cache, tracker, share
 
     def __call__(self, start: int, step: int, template: int | None = None) -> Track:
@@ -42,7 +43,9 @@ class Runs:
             frames = range(start, len(self.video) if step > 0 else -1, step)
             boxes, confidences = [self.video.boxes[start]], [1.0]
             self.tracker.init(self.video.frames[template], self.video.boxes[template])
-            self.tracker.box = tuple(self.video.boxes[start].tolist())
+            if template != start:
+                plain = self.tracker.tracker if isinstance(self.tracker, LongTermTracker) else self.tracker
+                plain.box = tuple(self.video.boxes[start].tolist())
             for index in frames[1:]:
                 estimate = self.tracker.update(self.video.frames[index])
                 boxes.append(estimate.box_xywh)
@@ -205,10 +208,11 @@ def main() -> None:
     parser.add_argument("--merges", nargs="*", default=list(MERGES))
     parser.add_argument("--first", action="store_true", help="keep the template of the first box")
     parser.add_argument("--share", type=float, default=0.0, help="of the tracker's own error in the start frame")
+    parser.add_argument("--plain", action="store_true", help="a tracker that is never lost; the command's is")
     parser.add_argument("--passage", type=int, default=1, help="frames over which the annotator judges")
     given = parser.parse_args()
     torch.set_num_threads(1)
-    index, tracker = folder(given.clips), load_seqtrack(device="cpu")
+    index, tracker = folder(given.clips), load_tracker(device="cpu", long_term=False if given.plain else None)
     clips = [Runs(index[i], given.cache, tracker, given.share) for i in range(len(index))]
     frames = sum(len(one.video) for one in clips)
     print(f"{len(clips)} clips, {frames} frames")
