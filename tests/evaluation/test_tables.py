@@ -3,6 +3,9 @@
 import csv
 import io
 import json
+import shutil
+import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -111,7 +114,7 @@ def test_repetitions_are_averaged_where_asked_for():
     assert table.rows == (("better", 62.0, 66.0), ("ours", "61.3 ± 1.5", "65.0 ± 0.0"))
     assert table.columns == ("tracker", "AUC", "P")
     assert table.notes[0] == "mean ± standard deviation of 1 or 3 runs"
-    assert "61.3 ± 1.5" in table.latex()
+    assert r"61.3 $\pm$ 1.5" in table.latex()
 
 
 def test_every_repetition_in_a_small_file():
@@ -154,10 +157,29 @@ def test_latex():
     text = TABLE.latex()
     assert r"\begin{tabular}{lr}" in text
     assert r"tracker & AUC\_x \\" in text
-    assert r"a|b\_c & 60.0 \\" in text
+    assert r"a\textbar{}b\_c & 60.0 \\" in text
     assert text.startswith("% A & B\n% a note\n")
     assert Table("t", ("a",), ((r"50% \ {x}",),)).latex().count(r"50\% \textbackslash{} \{x\}") == 1
     assert r"a\_b\textasciitilde{}\textasciicircum{}" in Table("t", ("a",), (("a_b~^",),)).latex()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    shutil.which("pdflatex") is None, reason="no LaTeX is installed here (apt install texlive-latex-base)"
+)
+def test_latex_compiles(tmp_path: Path) -> None:
+    """Names as trackers and people have them: brackets and stars behind a line's end, signs, two lines."""
+    names = ["[ours]", "*star", "a<b>c|d", "± 1", '"quoted"', "a_b~^{x}\\$#&%", "two\nlines", "naïve"]
+    table = Table("50% & more\nsecond line", ("tracker", *names), tuple((name, *names) for name in names), ("a\nnote",))
+    (tmp_path / "t.tex").write_text(
+        "\\documentclass{article}\\usepackage{booktabs}\\begin{document}\n" + table.latex() + "\\end{document}\n"
+    )
+    command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "t.tex"]
+    done = subprocess.run(
+        command, cwd=tmp_path, capture_output=True, text=True, errors="replace", stdin=subprocess.DEVNULL
+    )
+    assert done.returncode == 0, done.stdout[-2000:]
+    assert "Missing character" not in done.stdout
 
 
 def test_csv_and_json():

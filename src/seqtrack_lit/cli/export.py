@@ -12,6 +12,7 @@ onnx       a folder with template.onnx and search.onnx (float32), for programs w
            the extra `export`.
 """
 
+import logging
 from functools import partial
 from pathlib import Path
 
@@ -41,6 +42,8 @@ def body(config: DictConfig) -> None:
     elif config.to == "official":
         export_official(load_model(path, official_config=config.official_config).model, out)
     else:
+        for library in ("onnxscript", "onnx_ir"):  # they tell of every node
+            logging.getLogger(library).setLevel(logging.WARNING)
         from seqtrack_lit.models.onnx_export import export_onnx
         from seqtrack_lit.tracking.seqtrack import load_seqtrack
 

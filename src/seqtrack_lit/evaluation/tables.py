@@ -70,7 +70,7 @@ class Table:
         """A `tabular` for booktabs."""
         cells = [[_text(cell).translate(_LATEX) for cell in row] for row in (self.columns, *self.rows)]
         head, *rows = (" & ".join(row) + r" \\" for row in cells)
-        top = [f"% {line}" for line in (self.title, *self.notes)]
+        top = [f"% {' '.join(line.split())}" for line in (self.title, *self.notes)]
         begin = r"\begin{tabular}{l" + "r" * (len(self.columns) - 1) + "}"
         return "\n".join([*top, begin, r"\toprule", head, r"\midrule", *rows, r"\bottomrule", r"\end{tabular}"]) + "\n"
 
@@ -106,7 +106,11 @@ def _text(cell: Cell) -> str:
     return f"{cell:.1f}" if isinstance(cell, float) else str(cell)
 
 
-_SPELT = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
+_SPELT = {
+    "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
+    "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}", '"': "''", "±": r"$\pm$",
+    "[": "{[}", "]": "{]}", "*": "{*}", "\n": " ",  # behind \\ a bracket or a star is its argument
+}  # fmt: skip
 _LATEX = str.maketrans({**_SPELT, **{symbol: "\\" + symbol for symbol in "&%$#_{}"}})
 
 
