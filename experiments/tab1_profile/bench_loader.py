@@ -4,8 +4,9 @@
 
 A sample: two templates and a search crop of 256 px out of three JPEGs of 1280 x 720 at quality 90, with the paper's
 augmentation. The pictures are frames of generated videos, made once in a temporary folder. FOLDER is SeqTrack/ of the
-official repository; its own reader, transforms and crops run on the same frames and boxes. Times are CPU time of this
-process; the implementations take turns sample by sample, so that other programs slow all of them alike.
+official repository; its own reader, transforms and crops run on the same frames and boxes. "packed" reads the same
+samples from a pack (seqtrack-data pack=folder). Times are CPU time of this process; the implementations take turns
+sample by sample, so that other programs slow all of them alike.
 """
 
 import argparse
@@ -25,9 +26,11 @@ import simplejpeg
 import torch
 
 from seqtrack_lit.data.samples.augment import Augmentation, CropSettings, JitterSchedule, brightness
-from seqtrack_lit.data.samples.sampling import FrameSampling, TrainingSamples
+from seqtrack_lit.data.samples.sampling import FrameSampling, TrainingSamples, Videos
 from seqtrack_lit.data.sets.folder import folder
 from seqtrack_lit.data.synthetic.videos import GeneratedVideos
+from seqtrack_lit.data.tools.pack import Packing, pack
+from seqtrack_lit.data.video.packed import open_pack
 
 SIZE, FACTOR, TEMPLATES = 256, 4.0, 2
 
@@ -43,13 +46,18 @@ def write_videos(root: Path, videos: int = 6, length: int = 24) -> None:
         np.savetxt(path / "groundtruth.txt", made.boxes(number), fmt="%.3f", delimiter=",")
 
 
-def ours(root: Path, samples: int, **crops: Any) -> TrainingSamples:
+def settings(**crops: Any) -> CropSettings:
+    """The paper's crops."""
+    return CropSettings(SIZE, SIZE, FACTOR, FACTOR, padding="official", **crops)
+
+
+def ours(videos: Videos, samples: int, **crops: Any) -> TrainingSamples:
     """Our samples of these videos."""
     return FrameSampling(templates=TEMPLATES).samples(
-        {"videos": folder(root)},
+        {"videos": videos},
         [1.0],
         seed=0,
-        crops=CropSettings(SIZE, SIZE, FACTOR, FACTOR, padding="official", **crops),
+        crops=settings(**crops),
         augmentation=Augmentation(crop_flip=0.5, flip_offset=1.0, photometric=brightness()),
         jitter=JitterSchedule(),
         epoch_samples=samples,
@@ -107,10 +115,20 @@ def main() -> None:
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder_name:
-        root = Path(folder_name)
+        root = Path(folder_name) / "videos"
         write_videos(root)
-        exact, fast = ours(root, arguments.samples), ours(root, arguments.samples, decode="fast")
-        makers: dict[str, Callable[[int], float]] = {"ours": timed(exact), "ours, decode=fast": timed(fast)}
+        begin = time.process_time()
+        made = pack(folder(root), root.with_name("pack"), Packing(settings(), JitterSchedule()), reader={}, workers=0)
+        size = {"ms to pack a frame": round(1000 * (time.process_time() - begin) / made.frames, 1)}
+        size["kB a frame"] = round(made.bytes / made.frames / 1000, 1)
+        videos, packed = folder(root), open_pack(root.with_name("pack"))
+        kinds = {
+            "ours": ours(videos, arguments.samples),
+            "ours, decode=fast": ours(videos, arguments.samples, decode="fast"),
+            "ours, packed": ours(packed, arguments.samples),
+        }
+        exact = kinds["ours"]
+        makers: dict[str, Callable[[int], float]] = {name: timed(samples) for name, samples in kinds.items()}
         if arguments.official:
             makers["official"] = official(arguments.official, exact)
         times: dict[str, list[float]] = {name: [] for name in makers}
@@ -118,8 +136,9 @@ def main() -> None:
             for name, make in makers.items():
                 seconds = make(abs(index))
                 times[name] += [1000 * seconds] if index >= 0 else []
-        off = [float((exact[0, i][0].search.float() - fast[0, i][0].search).abs().mean()) for i in range(20)]
-    measured = list(rows(times, arguments.official is not None, statistics.mean(off)))
+        off = {name: levels(exact, samples) for name, samples in kinds.items() if samples is not exact}
+    measured = list(rows(times, arguments.official is not None, off))
+    measured[-1 - bool(arguments.official)] |= size
     for row in measured:
         print(json.dumps(row))
     if arguments.out:
@@ -138,7 +157,14 @@ def timed(samples: TrainingSamples) -> Callable[[int], float]:
     return make
 
 
-def rows(times: dict[str, list[float]], beside: bool, off: float) -> Iterator[dict[str, Any]]:
+def levels(exact: TrainingSamples, other: TrainingSamples) -> float:
+    """By how many grey levels search crops differ, in the mean."""
+    return statistics.mean(
+        float((exact[0, i][0].search.float() - other[0, i][0].search).abs().mean()) for i in range(20)
+    )
+
+
+def rows(times: dict[str, list[float]], beside: bool, off: dict[str, float]) -> Iterator[dict[str, Any]]:
     """A row for each implementation: milliseconds of a sample, and how many times as long the official code took."""
     facts = {"opencv": cv2.__version__, "simplejpeg": simplejpeg.__version__, "date": time.strftime("%Y-%m-%d")}
     for name, values in times.items():
@@ -146,8 +172,8 @@ def rows(times: dict[str, list[float]], beside: bool, off: float) -> Iterator[di
         row: dict[str, Any] = {"row": name, "ms": median, "p10": low, "p90": high, "samples": len(values), **facts}
         if beside:
             row["official / this"] = round(statistics.median(np.divide(times["official"], values)), 2)
-        if name == "ours, decode=fast":
-            row["grey levels off"] = round(off, 2)
+        if name in off:
+            row["grey levels off"] = round(off[name], 2)
         yield row
 
 

@@ -58,14 +58,16 @@ def read_bytes(path: Path, *, largest: int = LARGEST) -> bytes:
         raise ValueError(f"{shown(str(path))} cannot be read: {getattr(error, 'strerror', None) or error}") from None
     if not stat.S_ISREG(known.st_mode):
         raise ValueError(f"{path} is no regular file but a folder, a pipe or a device; give the file itself")
-    data, size = bytearray(), known.st_size
-    with path.open("rb") as file:
-        while size <= largest and (part := file.read(1 << 20)):  # read(largest) would take that much memory first
-            data += part
-            size = max(size, len(data))
+    size = known.st_size
+    with path.open("rb", buffering=0) as file:
+        data = file.read(size + 1) if size <= largest else b""
+        if len(data) != size:  # sizes in /proc are not true
+            while size <= largest and (part := file.read(1 << 20)):
+                data += part
+                size = max(size, len(data))
     if size > largest:
         raise ValueError(f"{path} is larger than the {largest / 1e6:g} MB that such a file can have; is it another?")
-    return bytes(data)
+    return data
 
 
 def read_text(path: Path, *, largest: int = LARGEST) -> str:

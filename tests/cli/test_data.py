@@ -6,11 +6,12 @@ from pathlib import Path
 
 import cv2
 import pytest
+from hydra import compose, initialize_config_dir
 from tests.data.fixtures import MAKERS, Made
 
 from seqtrack_lit.cli import data
 from seqtrack_lit.cli.hydra.overrides import options_of
-from seqtrack_lit.cli.hydra.runtime import config_folder
+from seqtrack_lit.cli.hydra.runtime import config_folder, instantiate
 
 COMMAND = data
 
@@ -72,13 +73,16 @@ def test_sequences_whose_result_files_collide(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "give one of check=NAME, show=NAME, bench=NAME, pool=DIR; names: coco, lasot_train"),
+        ([], "give one of check=NAME, show=NAME, bench=NAME, pack=NAME, pool=DIR; names: coco, lasot_train"),
         (["check=lasot", "show=lasot"], "give one of check=NAME"),
         (["check=lassot"], "lassot: no such data set; names: coco"),
         (["check=generated"], "nothing on disk to check"),
         (["check=folder", "every=0"], "every must be a whole number >= 1, got 0"),
         (["show=generated", "samples=0"], "samples must be a whole number >= 1, got 0"),
         (["chek=folder"], "unknown key chek=folder"),
+        (["pack=lasot"], "pack=lasot: expected a training set: coco, lasot_train, got10k_train"),
+        (["pack=generated"], "pack=generated: expected a training set"),
+        (["pack=folder", "pack_quality=0"], "pack_quality must be a whole number >= 1 and <= 100, got 0"),
         (["show=folder", "train=['data.train.folder.rot=x']"], "Could not override 'data.train.folder.rot'"),
     ],
 )
@@ -113,6 +117,29 @@ def test_bench(tmp_path: Path, run: Callable[..., int], capsys: pytest.CaptureFi
     facts = json.loads((tmp_path / "runs" / "data" / "generated" / "bench.json").read_text())
     assert facts["loader"]["0"] > 0
     assert (tmp_path / "runs" / "data" / "generated" / "bench.md").is_file()
+
+
+def test_training_on_a_pack(
+    make_dataset: Callable[..., Made], tmp_path: Path, run: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Packed by one command, found by one key; for a model of larger crops it is refused."""
+    make_dataset("folder")
+    assert run("pack=folder", "workers=1", "train=['model.encoder.search_size=32']") == 0
+    out = capsys.readouterr().out
+    assert "93 frames with a target in " in out
+    assert "train on them with data.packs=data/packs" in out
+    for size, message in ((32, ""), (64, "search_size / search_factor up to 8, the training asks for 16")):
+        overrides = ["data=folder", "data.packs=${paths.data}/packs", f"model.encoder.search_size={size}"]
+        with initialize_config_dir(str(config_folder()), version_base="1.3"):
+            config = compose("train", overrides)
+        config.paths.data = str(tmp_path / "data")
+        module = instantiate(config.data, batch=2, epoch_samples=4, total_samples=4)
+        if message:
+            with pytest.raises(ValueError, match=f"data.train.folder: the pack .*{message}"):
+                module.setup()
+        else:
+            assert next(iter(module.train_dataloader())).search.shape == (2, 3, 32, 32)
+            assert module.summary()["folder"]["hash"].startswith(module._train["folder"].pieces.facts["source"])
 
 
 def test_help_names_every_data_set(run: Callable[..., int], capsys: pytest.CaptureFixture[str]) -> None:

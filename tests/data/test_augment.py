@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from seqtrack_lit.boxes import cxcywh_to_xywh
-from seqtrack_lit.crops import Crop, Padding, Reduced
+from seqtrack_lit.crops import Crop, ImagePart, Padding
 from seqtrack_lit.data.samples.augment import (
     Augmentation,
     CropSettings,
@@ -73,7 +73,7 @@ def test_a_crop_of_a_reduced_image_lies_where_it_should(factor: int, mirrored: b
     y, x = np.mgrid[:240, :320]
     image = np.stack([x * 0.7, y, 128 + 60 * np.sin(x / 40)], 2).astype(np.uint8)  # changes slowly along both axes
     pixels = cv2.resize(image, (320 // factor, 240 // factor), interpolation=cv2.INTER_AREA)
-    reduced = Reduced(pixels, factor, (240, 320, 3))
+    reduced = ImagePart(pixels, (0, 0, 320, 240), (240, 320, 3))
     for center in ((160.0, 120.0), (101.3, 90.8), (-20.0, 200.0)):
         crop = Crop(center, 130, 32)
         exact, other = (crop.cut(one, mirrored=mirrored).astype(int) for one in (image, reduced))

@@ -12,7 +12,7 @@ from PIL import Image
 from tests.data.clips import bomb
 from tests.data.fixtures import image, write_image
 
-from seqtrack_lit.crops import Reduced
+from seqtrack_lit.crops import ImagePart
 from seqtrack_lit.data.video.frames import FramesPart, ListedFrames, NumberedFrames, read_image
 
 COLOUR = np.random.default_rng(0).integers(0, 255, (9, 7, 3), np.uint8)
@@ -71,9 +71,9 @@ def test_a_reduced_jpeg_shows_the_same(tmp_path: Path, factor: int) -> None:
         write_image(tmp_path / name, stored)
     frames = ListedFrames(str(tmp_path), ["0.jpg", "1.png", "2.jpg"])
     reduced, other = frames.reduced(0, factor), frames.reduced(2, factor)
-    assert isinstance(reduced, Reduced)
-    assert isinstance(other, Reduced)
-    assert (reduced.shape, reduced.factor, other.shape) == (smooth.shape, factor, odd.shape)
+    assert isinstance(reduced, ImagePart)
+    assert isinstance(other, ImagePart)
+    assert (reduced.shape, reduced.region_xywh, other.shape) == (smooth.shape, (0, 0, 96, 64), odd.shape)
     assert other.pixels.shape == (-(-61 // factor), -(-93 // factor), 3)
     expected = cv2.resize(frames[0], (96 // factor, 64 // factor), interpolation=cv2.INTER_AREA)
     assert np.abs(reduced.pixels.astype(int) - expected).mean() < 8

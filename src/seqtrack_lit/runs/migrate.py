@@ -68,6 +68,7 @@ ADDED: dict[str, tuple[Any, str]] = {
     "data.jitter.size": (0.5, "_target_"),
     "data.validation.pairs": (200, "narrow_jitter"),
     "data.validation.batch": (50, "narrow_jitter"),
+    "data.packs": (None, "train"),
     "data.prefetch": (2, "crops"),
     "data.start_method": (None, "crops"),
     "data.max_skipped": (0.01, "crops"),

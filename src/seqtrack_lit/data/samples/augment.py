@@ -19,7 +19,7 @@ from jaxtyping import Float32, Float64, UInt8
 from torch import Tensor
 
 from seqtrack_lit.checks import number, one_of, whole
-from seqtrack_lit.crops import Crop, Image, Normaliser, Padding, Reduced
+from seqtrack_lit.crops import Crop, Image, ImagePart, Normaliser, Padding
 
 Decode = Literal["exact", "fast"]
 CropImage = UInt8[np.ndarray, "S S 3"]
@@ -174,7 +174,7 @@ class CropSettings:
         """By how much a frame may be reduced so that none of these crops of it is stretched: 1, 2, 4 or 8."""
         return next(factor for factor in (8, 4, 2, 1) if factor == 1 or all(c.side >= factor * c.size for c in crops))
 
-    def cut(self, crop: Crop, image: Image | Reduced, *, mirrored: bool = False) -> CropImage:
+    def cut(self, crop: Crop, image: Image | ImagePart, *, mirrored: bool = False) -> CropImage:
         """The pixels of a region, [size, size, 3]; mirrored: a region of the mirrored image.
 
         Raises:
@@ -196,13 +196,13 @@ class SharedAugmentation(NamedTuple):
     grayscale: bool
     flip: bool
 
-    def image(self, image: Image | Reduced) -> Image | Reduced:
+    def image(self, image: Image | ImagePart) -> Image | ImagePart:
         """The frame, in grey where that was drawn. It is mirrored when a region is cut (`CropSettings.cut`)."""
         if not self.grayscale:
             return image
-        colours = image.pixels if isinstance(image, Reduced) else image
+        colours = image.pixels if isinstance(image, ImagePart) else image
         grey = np.asarray(cv2.cvtColor(cv2.cvtColor(colours, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB))
-        return replace(image, pixels=grey) if isinstance(image, Reduced) else grey
+        return replace(image, pixels=grey) if isinstance(image, ImagePart) else grey
 
     def boxes(self, boxes: ImageBoxes, width: int, offset: float = 0.0) -> ImageBoxes:
         """The boxes in that frame: x' = width - offset - x - w; y, w and h stay.
@@ -262,8 +262,8 @@ class Augmentation:
         """Mirror a crop and its boxes (cxcywh, fractions: x' = 1 - x), or leave them."""
         if rng.random() >= self.crop_flip:
             return crop, boxes
-        boxes[:, 0] = 1 - boxes[:, 0]
-        return crop[:, ::-1], boxes
+        boxes[:, 0].neg_().add_(1)
+        return np.asarray(cv2.flip(crop, 1), np.uint8), boxes
 
     def gain(self, crop: CropImage, rng: np.random.Generator) -> CropImage:
         """Stretch or squeeze the colours of a search crop about mid-grey, each channel on its own."""

@@ -9,7 +9,7 @@ T: templates, P: past boxes, h, w: template size, H, W: search size, B: batch.
 
 import inspect
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
@@ -20,7 +20,7 @@ from jaxtyping import Bool, Float32, Float64, Int64, Integer
 from torch import Tensor
 
 from seqtrack_lit.checks import whole
-from seqtrack_lit.crops import Crop, Image, Reduced
+from seqtrack_lit.crops import Crop, Image, ImagePart
 from seqtrack_lit.data.samples.augment import (
     Augmentation,
     Box,
@@ -277,10 +277,11 @@ class TrainingSamples(torch.utils.data.Dataset[tuple[Sample, list[str]]]):
         colors = self.augmentation.colors(rng)
         *earlier, last = plan.frames
         shown = [
-            self._cut(self.crops.template, plan.boxes[t : t + 1], images[t], plan.shared, colors, rng) for t in earlier
+            self._cut(self.crops.template, plan.boxes[t : t + 1], next(images), plan.shared, colors, rng)
+            for t in earlier
         ]
         boxes = np.concatenate([plan.around[None], plan.boxes[last : last + 1], self._past(plan)])
-        search, inside = self._cut(self.crops.search, boxes, images[last], plan.shared, colors, rng)
+        search, inside = self._cut(self.crops.search, boxes, next(images), plan.shared, colors, rng)
         return Sample(
             templates=to_chw([image for image, _ in shown]),
             search=to_chw([self.augmentation.gain(search, rng)])[0],
@@ -291,22 +292,32 @@ class TrainingSamples(torch.utils.data.Dataset[tuple[Sample, list[str]]]):
             dataset=torch.tensor(plan.source),
         )
 
-    def _read(self, plan: Plan) -> dict[int, Image | Reduced]:
-        """The frames of a sample by number."""
-        frames = self.videos[plan.source].frames(plan.video)
-        if self.crops.decode == "exact" or not isinstance(frames, ReducibleFrames):
-            return {t: frames[t] for t in dict.fromkeys(plan.frames)}
-        *earlier, last = plan.frames
-        regions: dict[int, list[Crop]] = {last: [self.crops.search(plan.around)]}
-        for t in earlier:
-            regions.setdefault(t, []).append(self.crops.template(plan.boxes[t]))
-        return {t: frames.reduced(t, self.crops.reduction(crops)) for t, crops in regions.items()}
+    def _read(self, plan: Plan) -> Iterator[Image | ImagePart]:
+        """The images of a sample's frames one after the other, or what its crops show of them."""
+        frames: Any = self.videos[plan.source].frames(plan.video)
+        keys: list[tuple[Any, ...]] = [(t,) for t in plan.frames]
+        read: Callable[..., Image | ImagePart] = frames.__getitem__
+        part = getattr(frames, "part", None)  # see CroppedFrames
+        if part is not None or (self.crops.decode == "fast" and isinstance(frames, ReducibleFrames)):
+            crops = [self.crops.template(plan.boxes[t]) for t in plan.frames[:-1]] + [self.crops.search(plan.around)]
+            shown = list(zip(plan.frames, crops, strict=True))
+            keys, read = (shown, part) if part is not None else (self._reductions(shown), frames.reduced)
+        last, image = None, None
+        for key in keys:  # equal ones follow each other
+            if key != last:
+                image = None  # its memory serves for the next one
+                image, last = read(*key), key
+            yield image  # type: ignore[misc]
+
+    def _reductions(self, shown: Sequence[tuple[int, Crop]]) -> list[tuple[int, int]]:
+        """Frames, and by how much each may be reduced for all of its crops."""
+        return [(t, self.crops.reduction([crop for other, crop in shown if other == t])) for t, _ in shown]
 
     def _cut(
         self,
         region: Callable[[Box], Crop],
         boxes: ImageBoxes,
-        image: Image | Reduced,
+        image: Image | ImagePart,
         shared: SharedAugmentation,
         colors: Callable[[CropImage], CropImage],
         rng: np.random.Generator,

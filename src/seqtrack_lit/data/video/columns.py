@@ -78,9 +78,9 @@ def write_columns(path: Path, columns: Mapping[str, Column], info: IndexInfo) ->
                 np.save(file, np.ascontiguousarray(column), allow_pickle=False)
                 file.flush()
                 os.fsync(file.fileno())
-        checksums = {name: _checksum(temporary / f"{name}.npy") for name in columns}
+        checksums = {name: checksum(temporary / f"{name}.npy") for name in columns}
         content = {"format": INDEX_FORMAT, "facts": info, "checksums": checksums}
-        text = json.dumps({**content, "checksum": _checksum_of(content)}, indent=1)
+        text = json.dumps({**content, "checksum": checksum_of(content)}, indent=1)
         (temporary / _FACTS).write_text(text, encoding="utf-8")
         _publish(temporary, path)
     finally:
@@ -107,7 +107,7 @@ def open_columns(path: Path, *, compare: bool) -> tuple[Columns, IndexInfo]:
     if content is None:
         raise ValueError(f"{path} is no index of this version; delete it, it is made again")
     try:
-        columns = {name: _open(path / f"{name}.npy", crc, compare) for name, crc in content["checksums"].items()}
+        columns = {name: open_column(path / f"{name}.npy", crc, compare) for name, crc in content["checksums"].items()}
         check_columns(columns)
     except Exception as error:  # a damaged header can fail in any way
         reason = shown(" ".join(str(error).split()), 200)
@@ -178,13 +178,23 @@ def _check_forms(columns: Columns) -> None:
             raise ValueError(f"the column {name} holds {column.dtype.str} of shape {column.shape}")
 
 
-def _open(path: Path, checksum: int, compare: bool) -> Column:
+def open_column(path: Path, expected: int, compare: bool) -> Column:
+    """Map one array.
+
+    Args:
+        path: a .npy file.
+        expected: its checksum.
+        compare: read all of it and compare.
+
+    Raises:
+        ValueError: it is not as it was written.
+    """
     if not path.is_file():
         raise ValueError(f"{path.name} is missing or no regular file")
     mapped = np.load(path, mmap_mode="r", allow_pickle=False)
     if not isinstance(mapped, np.memmap) or mapped.offset + mapped.nbytes != path.stat().st_size:
         raise ValueError(f"{path.name} does not have the size it speaks of")
-    if compare and _checksum(path) != checksum:
+    if compare and checksum(path) != expected:
         raise ValueError(f"{path.name} does not have its checksum")
     return mapped.view(np.ndarray)
 
@@ -195,20 +205,22 @@ def _read(path: Path) -> _File | None:
     except (OSError, ValueError):
         return None
     rest = {key: value for key, value in content.items() if key != "checksum"}
-    whole = content["format"] == INDEX_FORMAT and content["checksum"] == _checksum_of(rest)
+    whole = content["format"] == INDEX_FORMAT and content["checksum"] == checksum_of(rest)
     return cast(_File, content) if whole else None
 
 
-def _checksum_of(content: Mapping[str, object]) -> int:
+def checksum_of(content: Mapping[str, object]) -> int:
+    """CRC-32 of plain values, whatever their order."""
     return zlib.crc32(json.dumps(content, sort_keys=True).encode())
 
 
-def _checksum(path: Path) -> int:
-    checksum = 0
+def checksum(path: Path) -> int:
+    """CRC-32 of a file."""
+    value = 0
     with path.open("rb") as file:
         while piece := file.read(_PIECE):
-            checksum = zlib.crc32(piece, checksum)
-    return checksum
+            value = zlib.crc32(piece, value)
+    return value
 
 
 def _publish(temporary: Path, path: Path) -> None:

@@ -15,7 +15,7 @@ from jaxtyping import Int32, Shaped, UInt8
 from PIL import Image as Pillow
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
-from seqtrack_lit.crops import Image, Reduced
+from seqtrack_lit.crops import Image, ImagePart
 from seqtrack_lit.data.video.sequence import Frames
 from seqtrack_lit.files import read_bytes
 
@@ -112,7 +112,12 @@ def read_image(path: str | Path, shown: Range | None = None) -> Image:
     return to_rgb8(values, shown or value_range([values]))
 
 
-def _bytes(path: str | Path) -> bytes:
+def image_bytes(path: str | Path) -> bytes:
+    """The content of an image file.
+
+    Raises:
+        ValueError: as `read_image`.
+    """
     try:
         return read_bytes(Path(path), largest=_LARGEST)  # and not cv2.imread, which fails silently, dislikes some names
     except OSError as error:
@@ -123,8 +128,20 @@ def _bytes(path: str | Path) -> bytes:
 
 
 def _read(path: str | Path) -> Shaped[np.ndarray, "..."]:
-    """The values of an image as they are stored: [H W 3] in RGB order, or [H W]."""
-    data = _bytes(path)
+    """See `decode_image`."""
+    return decode_image(image_bytes(path), path)
+
+
+def decode_image(data: bytes, path: str | Path) -> Shaped[np.ndarray, "..."]:
+    """The values of an image as they are stored: [H W 3] in RGB order, or [H W].
+
+    Args:
+        data: the content of its file.
+        path: of the file, for messages.
+
+    Raises:
+        ValueError: as `read_image`.
+    """
     jpeg = _decode_jpeg(data, path)
     if jpeg is not None:
         return jpeg
@@ -143,9 +160,14 @@ def _read(path: str | Path) -> Shaped[np.ndarray, "..."]:
     return np.asarray(values)
 
 
-def _jpeg_size(data: bytes, path: str | Path) -> tuple[int, int] | None:
-    """Height and width of a JPEG in grey or colour that is shown as it is stored; None: another kind."""
-    if not data.startswith(b"\xff\xd8\xff") or b"Exif\0\0" in data:  # OpenCV turns the image as its Exif says
+def jpeg_size(data: bytes, path: str | Path) -> tuple[int, int] | None:
+    """Height and width of a JPEG in grey or colour that is shown as it is stored; None: another kind.
+
+    Args:
+        data: the content of its file, or the beginning of it.
+        path: of the file, for messages.
+    """
+    if not data.startswith(b"\xff\xd8\xff") or b"Exif\0\0" in _before_pixels(data):  # OpenCV turns it as its Exif says
         return None
     try:
         height, width, colours, _ = simplejpeg.decode_jpeg_header(data)
@@ -155,9 +177,19 @@ def _jpeg_size(data: bytes, path: str | Path) -> tuple[int, int] | None:
     return None if colours in ("CMYK", "YCCK") else (height, width)
 
 
+def _before_pixels(data: bytes) -> bytes:
+    """The segments of a JPEG before its first scan; all of it where they are not as they should be."""
+    at = 2
+    while data[at : at + 1] == b"\xff" and data[at + 1 : at + 2] not in (b"", b"\xff"):
+        if data[at + 1] == 0xDA:
+            return data[:at]
+        at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")
+    return data
+
+
 def _decode_jpeg(data: bytes, path: str | Path) -> Image | None:
     """An ordinary JPEG, bit for bit as OpenCV decodes it and in half the time; None: another kind, or a damaged one."""
-    if _jpeg_size(data, path) is None:
+    if jpeg_size(data, path) is None:
         return None
     try:
         return np.asarray(simplejpeg.decode_jpeg(data))
@@ -165,9 +197,15 @@ def _decode_jpeg(data: bytes, path: str | Path) -> Image | None:
         return None
 
 
-def _decode_reduced(data: bytes, path: str | Path, factor: int) -> Reduced | None:
-    """A JPEG at 1 / factor of its size by libjpeg's fast transforms; None as in `_decode_jpeg`."""
-    size = _jpeg_size(data, path)
+def decode_reduced(data: bytes, path: str | Path, factor: int) -> ImagePart | None:
+    """A JPEG at 1 / factor (1, 2, 4, 8) of its size by libjpeg's fast transforms; None where it is no ordinary one.
+
+    Args:
+        data: the content of its file.
+        path: of the file, for messages.
+        factor: 1, 2, 4 or 8.
+    """
+    size = jpeg_size(data, path)
     if size is None:
         return None
     height, width = (-(-side // factor) for side in size)
@@ -175,7 +213,7 @@ def _decode_reduced(data: bytes, path: str | Path, factor: int) -> Reduced | Non
         pixels = simplejpeg.decode_jpeg(data, fastdct=True, fastupsample=True, min_height=height, min_width=width)
     except ValueError:
         return None
-    return Reduced(np.asarray(pixels), factor, (*size, 3))
+    return ImagePart(np.asarray(pixels), (0, 0, width * factor, height * factor), (*size, 3))
 
 
 def _check_header(data: bytes, path: str | Path) -> str | None:
@@ -221,9 +259,9 @@ def _frame(frames: "NumberedFrames | ListedFrames", index: int) -> Image:
     return to_rgb8(values, _range_of(tuple(frames.path(i) for i in spread(len(frames)))))
 
 
-def _reduced(frames: "NumberedFrames | ListedFrames", index: int, factor: int) -> Image | Reduced:
+def _reduced(frames: "NumberedFrames | ListedFrames", index: int, factor: int) -> Image | ImagePart:
     path = frames.path(index)
-    reduced = _decode_reduced(_bytes(path), path, factor)
+    reduced = decode_reduced(image_bytes(path), path, factor)
     return frames[index] if reduced is None else reduced
 
 
@@ -254,7 +292,7 @@ class NumberedFrames:
     def __getitem__(self, index: int) -> Image:
         return _frame(self, index)
 
-    def reduced(self, index: int, factor: int) -> Image | Reduced:
+    def reduced(self, index: int, factor: int) -> Image | ImagePart:
         """See `ReducibleFrames`."""
         return _reduced(self, index, factor)
 
@@ -285,7 +323,7 @@ class ListedFrames:
     def __getitem__(self, index: int) -> Image:
         return _frame(self, index)
 
-    def reduced(self, index: int, factor: int) -> Image | Reduced:
+    def reduced(self, index: int, factor: int) -> Image | ImagePart:
         """See `ReducibleFrames`."""
         return _reduced(self, index, factor)
 

@@ -7,7 +7,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Bool, Float64
 
-from seqtrack_lit.crops import Image, Reduced
+from seqtrack_lit.crops import Crop, Image, ImagePart
 
 
 @runtime_checkable
@@ -25,8 +25,16 @@ class Frames(Protocol):
 class ReducibleFrames(Frames, Protocol):
     """Frames that can be decoded at a part of their size in less time."""
 
-    def reduced(self, index: int, factor: int, /) -> Image | Reduced:
+    def reduced(self, index: int, factor: int, /) -> Image | ImagePart:
         """Frame `index` at 1 / factor (1, 2, 4 or 8) of its size, quickly; whole and exact where it is no JPEG."""
+        ...
+
+
+class CroppedFrames(Frames, Protocol):
+    """Frames of which only parts are there."""
+
+    def part(self, index: int, crop: Crop, /) -> ImagePart:
+        """What of frame `index` is needed to cut this crop, or the same crop of the mirrored frame."""
         ...
 
 
