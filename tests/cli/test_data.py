@@ -10,7 +10,7 @@ from hydra import compose, initialize_config_dir
 from tests.data.fixtures import MAKERS, Made
 
 from seqtrack_lit.cli import data
-from seqtrack_lit.cli.hydra.overrides import options_of
+from seqtrack_lit.cli.hydra.overrides import options_of, with_implied
 from seqtrack_lit.cli.hydra.runtime import config_folder, instantiate
 
 COMMAND = data
@@ -131,7 +131,7 @@ def test_training_on_a_pack(
     for size, message in ((32, ""), (64, "search_size / search_factor up to 8, the training asks for 16")):
         overrides = ["data=folder", "data.packs=${paths.data}/packs", f"model.encoder.search_size={size}"]
         with initialize_config_dir(str(config_folder()), version_base="1.3"):
-            config = compose("train", overrides)
+            config = compose("train", with_implied(overrides))
         config.paths.data = str(tmp_path / "data")
         module = instantiate(config.data, batch=2, epoch_samples=4, total_samples=4)
         if message:

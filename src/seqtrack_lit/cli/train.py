@@ -97,7 +97,7 @@ _WRITTEN_AGAIN = (
     "tensorboard/*", "wandb", "*.csv", "*.log", "*.txt",
 )  # fmt: skip
 _HARMLESS = (
-    "root", "cache", "cache_gb", "workers", "prefetch", "start_method", "max_skipped", "device_batch",
+    "root", "cache", "cache_gb", "packs", "workers", "prefetch", "start_method", "max_skipped", "device_batch",
     "nonfinite_limit",
 )  # fmt: skip
 
