@@ -20,6 +20,7 @@ from seqtrack_lit.files import write_atomic
 HERE, WIDTH, STEP = Path(__file__).parent, 640, 4
 AROUND = 0.5  # of the larger side of a box: what GrabCut sees around it
 LARGEST = 256  # pixels of the longer side of what it sees: its time grows faster than pixels
+CORE = 0.5  # of the sides of a box: the ellipse that is surely object; without it a sixth of them vanish
 LEAST = 0.1  # share of a box that an object must fill
 
 
@@ -71,10 +72,13 @@ def cut(image: np.ndarray, box: np.ndarray) -> np.ndarray:
     part = np.ascontiguousarray(image[low[1] : high[1], low[0] : high[0]])
     share = min(1.0, LARGEST / max(part.shape[:2]))
     seen = cv2.resize(part, None, fx=share, fy=share, interpolation=cv2.INTER_AREA)
-    inside = [*((box[:2] - low) * share).round().astype(int), *np.maximum(2, (box[2:] * share).round().astype(int))]
-    mask, models = np.zeros(seen.shape[:2], np.uint8), np.zeros((2, 1, 65))
+    left, top, width, height = (np.r_[box[:2] - low, box[2:]] * share).round().astype(int).clip([0, 0, 2, 2])
+    mask, models = np.full(seen.shape[:2], cv2.GC_BGD, np.uint8), np.zeros((2, 1, 65))
+    mask[top : top + height, left : left + width] = cv2.GC_PR_FGD
+    middle, half = (left + width // 2, top + height // 2), (int(CORE * width / 2), int(CORE * height / 2))
+    cv2.ellipse(mask, middle, half, 0, 0, 360, cv2.GC_FGD, -1)
     cv2.setRNGSeed(0)
-    cv2.grabCut(seen, mask, inside, models[0], models[1], 5, cv2.GC_INIT_WITH_RECT)
+    cv2.grabCut(seen, mask, None, models[0], models[1], 5, cv2.GC_INIT_WITH_MASK)
     found = 255 * np.isin(mask, (cv2.GC_FGD, cv2.GC_PR_FGD)).astype(np.uint8)
     alpha = cv2.GaussianBlur(cv2.resize(found, part.shape[1::-1], interpolation=cv2.INTER_LINEAR), (3, 3), 0)
     (left, top), (width, height) = (box[:2] - low).round().astype(int), np.maximum(2, box[2:].round().astype(int))

@@ -4,8 +4,8 @@
         --nano NANOTRACK --toy runs/quickstart/checkpoints/best.ckpt
 
 Videos of the pool's test part are written where they are missing, `seqtrack-evaluate` tracks what has no result (the
-same command goes on where it stopped), and table.md, table.json, reliability.png and failures_*.jpg are written beside
-this file.
+same command goes on where it stopped), table.md and table.json go into --runs, reliability.png and failures_*.jpg
+beside this file.
 """
 
 import argparse
@@ -222,13 +222,13 @@ def main() -> None:
         name = "seqtrack_small_long_term"
         worst = rows[name][kind]["per video"]
         failures(given.runs / "results" / name / kind, sets[kind], worst, HERE / f"failures_{kind}.jpg")
-    write_atomic(HERE / "table.md", table(rows, list(places), speeds))
+    write_atomic(given.runs / "table.md", table(rows, list(places), speeds))
     for found in rows.values():
         for one in found.values():
             for key in ["reliability", *(key for key, value in one.items() if value != value)]:  # no NaN in JSON
                 del one[key]
-    write_atomic(HERE / "table.json", json.dumps({"speeds": speeds, **rows}, indent=1) + "\n")
-    print((HERE / "table.md").read_text())
+    write_atomic(given.runs / "table.json", json.dumps({"speeds": speeds, **rows}, indent=1) + "\n")
+    print((given.runs / "table.md").read_text())
 
 
 if __name__ == "__main__":
