@@ -16,6 +16,7 @@ from tests.rehearsal.sets import TRAIN
 
 from seqtrack_lit.cli.hydra.overrides import with_implied
 from seqtrack_lit.runs.folder import read_rows
+from seqtrack_lit.runs.migrate import migrate_settings
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 PAPER = ["data=paper", "train.precision=fp32", *TINY, *SHORT, *PART]
@@ -38,8 +39,8 @@ def facts(folder: Path) -> dict[str, Any]:
 
 
 def config(folder: Path) -> dict[str, Any]:
-    found: dict[str, Any] = yaml.safe_load((folder / "config.yaml").read_text())
-    return found
+    """The settings of a run, those that conf/ leaves to their constructors among them."""
+    return migrate_settings(yaml.safe_load((folder / "config.yaml").read_text()))
 
 
 def weights(path: Path) -> dict[str, Any]:
