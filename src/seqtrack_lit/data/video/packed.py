@@ -166,10 +166,9 @@ class PackedCrops:
         number = choose(crop, (width, height), regions, sizes)
         if number is None:
             raise ValueError(f"{what}: the pack {self.pieces.place} holds no piece for {crop}; {AGAIN}")
-        image = decode_reduced(self.pieces.read(a + number), what, 1)  # by libjpeg's fast transforms
-        pixels = np.empty((0, 0)) if image is None else image.pixels
+        image = _checked(decode_image(self.pieces.read(a + number), what), self.pieces, a + number, what)
         x, y, w, h = regions[number]
-        return ImagePart(_checked(pixels, self.pieces, a + number, what), (x, y, w, h), (height, width, 3))
+        return ImagePart(image, (x, y, w, h), (height, width, 3))
 
 
 def choose(crop: Crop, frame_wh: tuple[int, int], regions: list[list[int]], sizes: list[list[int]]) -> int | None:
