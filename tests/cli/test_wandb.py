@@ -28,6 +28,7 @@ from seqtrack_lit.cli import dashboard, evaluate, train
 from seqtrack_lit.cli.hydra.runtime import config_folder
 from seqtrack_lit.cli.loggers import wandb_of
 from seqtrack_lit.evaluation.scores import Scores
+from seqtrack_lit.files import flatten
 from seqtrack_lit.runs.folder import read_metadata, read_rows
 from seqtrack_lit.runs.repetitions import offline_values
 
@@ -143,7 +144,7 @@ def test_the_whole_configuration_and_what_follows(
     facts = json.loads((folder / name / "run.json").read_text())
     for part in logged[name]:
         later = {key: config[key] for key in ("resume", "callbacks")}  # other ones when it went on
-        assert config.items() <= {**part.config, **later}.items()
+        assert flatten(config).items() <= flatten({**part.config, **later}).items()  # and what conf/ leaves unsaid
         derived = part.config["derived"]
         assert derived.items() <= facts.items()
         assert derived.keys() == {"start", "precision", "parameters", "device", "length", "learning_rates", "data"}

@@ -53,6 +53,7 @@ ADDED: dict[str, tuple[Any, str]] = {
     "model.init": (None, "memory"),
     "model.encoder.joint": (True, "templates"),
     "model.encoder.checkpoint": (False, "templates"),
+    "model.encoder.mlp_ratio": (4.0, "depth"),
     "model.decoder.dropout": (0.1, "width"),
     "model.decoder.pre_norm": (False, "width"),
     "model.decoder.bidirectional": (False, "width"),
