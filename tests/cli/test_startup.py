@@ -34,12 +34,12 @@ def test_a_reader_that_goes_away(tmp_path: Path) -> None:
     """As in `--help | head -1`: no traceback, nothing at the end of Python either."""
     code = "from seqtrack_lit.cli.train import main\nmain()"
     command = [sys.executable, "-c", code, "--help"]
-    done = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path)
-    assert done.stdout is not None
-    assert done.stderr is not None
-    done.stdout.close()
-    assert done.stderr.read() == ""
-    assert done.wait() == 141
+    reader, writer = os.pipe()
+    os.close(reader)  # before anything starts, which could inherit it and be a reader
+    done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, text=True, cwd=tmp_path, check=False)
+    os.close(writer)
+    assert done.stderr == ""
+    assert done.returncode == 141
 
 
 def test_a_console_that_knows_few_letters(tmp_path: Path) -> None:
