@@ -2,11 +2,13 @@
 
 import atexit
 import gc
+import logging
 import os
 import shutil
 import sys
 import tempfile
 import types
+from collections.abc import Iterator
 
 os.environ.update(
     WANDB_MODE="offline",
@@ -52,3 +54,11 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     """`-m gpu` on a machine without one says so instead of failing."""
     if item.get_closest_marker("gpu") and not torch.cuda.is_available():
         pytest.skip("needs a CUDA device")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def log_handlers() -> Iterator[None]:
+    """Commands that ran in this process leave log files open, whose folders are gone in the next module."""
+    before = list(logging.root.handlers)
+    yield
+    logging.root.handlers[:] = before
