@@ -70,8 +70,8 @@ def test_a_memory_of_some_tokens_has_their_positions(plain, project):
     kept, memory = torch.tensor([3, 17, 99]), torch.randn(1, 3, 192)
     positions = plain.model.memory_position[:, kept]
     with torch.no_grad():
-        state, tokens = decoder.among(kept).prefill(memory)
-        found, _ = decoder.among(kept).decode_step(tokens, state)
+        state, tokens = decoder.for_tokens(kept).prefill(memory)
+        found, _ = decoder.for_tokens(kept).decode_step(tokens, state)
         exact, start = plain.model.decoder.prefill(memory, positions)
         wanted, _ = plain.model.decoder.decode_step(start, exact)
     torch.testing.assert_close(found, wanted, atol=1e-4, rtol=1e-4)
@@ -104,9 +104,9 @@ def test_a_box_that_reaches_out_of_the_part_is_not_believed(shipped, monkeypatch
         return found._replace(boxes=torch.tensor([[0.5, 0.5, 0.95, 0.2]]))
 
     crop = tracker.search_crop()
-    assert tracker.near(images[1], crop) is not None
+    assert tracker.predict_near(images[1], crop) is not None
     monkeypatch.setattr(type(tracker.model), "generate_from", wide)
-    assert tracker.near(images[1], crop) is None
+    assert tracker.predict_near(images[1], crop) is None
 
 
 def test_the_part_has_the_target_s_shape(shipped):

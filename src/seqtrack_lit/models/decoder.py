@@ -165,7 +165,7 @@ class Decoder(nn.Module):
         bidirectional: four learned queries that see each other replace the causal token sequence; all
             coordinates at once, no START, no END (Tab. 4 #2).
         parallel: "independent": four such queries that do not see each other; "refined": the four tokens they choose
-            are read once more, seeing each other and the queries. Beyond the paper (experiments/parallel_tokens).
+            are read once more, seeing each other and the queries. Beyond the paper (experiments/faster).
         init: initial weights. None is the official rule: tables and linear layers Xavier-uniform (queries, keys and
             values as one matrix), attention biases 0, torch's default for the vocabulary head and MLP biases.
     """

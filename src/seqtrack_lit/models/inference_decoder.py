@@ -71,7 +71,7 @@ class InferenceDecoder:
         count = len(_Layer._fields) - 1
         self.layers = [_Layer(layer, *rest[count * i : count * (i + 1)]) for i, layer in enumerate(layers)]
 
-    def among(self, kept: Int64[Tensor, "m"]) -> "InferenceDecoder":
+    def for_tokens(self, kept: Int64[Tensor, "m"]) -> "InferenceDecoder":
         """The same for a memory that holds only these of the M tokens."""
         twin = copy.copy(self)
         twin.memory_bias = self.memory_bias[:, kept]

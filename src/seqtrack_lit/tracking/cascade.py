@@ -1,7 +1,7 @@
 """A frame at half of its cost: only the search tokens around the target go through the network, while that is likely.
 
 Beyond the paper, and without training. The search region is cut as always; of its tokens those within half a target's
-size of the previous box are kept, with their positions. What they tell is taken where it is likely and lies among them;
+size of the previous box are kept, with their positions. Their box is taken where it is likely and lies among them;
 else, and in the frames after one that was not likely, the whole region is read. experiments/faster has the numbers.
 
 Letters: N search tokens, n of them kept, S side of the search crop.
@@ -72,7 +72,7 @@ class Cascade:
         part = pixels[..., y, x]
         encoder = cast(TwoStageEncoder, network.encoder)
         features = encoder.features(prepared, normalise(part).to(prepared.dtype), kept=kept)
-        found = network.generate_from(features, hann_window=hann_window, decoder=decoder.among(kept))
+        found = network.generate_from(features, hann_window=hann_window, decoder=decoder.for_tokens(kept))
         if found.likelihoods.mean() < self.threshold:
             return None
         center, half = (found.boxes[0] * self.grid).view(2, 2) / torch.tensor([[1.0], [2.0]])

@@ -1,4 +1,4 @@
-"""Tracking for long: a lost target is searched for in the whole frame until it is found; look-alikes are remembered.
+"""Tracking for long: a lost target is searched for in the whole frame until it is found; distractors are remembered.
 
 Not part of the paper and never used for its benchmarks. The likelihoods of a network are no probabilities of anything;
 a calibration, measured on held-out videos, turns them into the probability that the box is right.
@@ -36,10 +36,10 @@ _GROWTH = 1.4  # of the sides of a box while the target is lost, at most
 _STEP = 0.5  # distance of neighbouring tiles over their side
 _ENOUGH = 0.98  # probability from which a place in a tile is taken at once; below it the next frame has to confirm it
 _EVERY = 8  # frames between two searches for what the target could be taken for
-_KEPT = 2  # look-alikes that are remembered
-_ALIKE = 0.5  # probability from which something is a look-alike
+_KEPT = 2  # distractors that are remembered
+_DISTRACTOR = 0.5  # probability from which something is a distractor
 _APART, _SAME = 0.1, 0.5  # IoU of two boxes up to which they hold two objects, and above which they hold one
-_AGAIN = 2.0  # of the logarithm of the odds, by which the target has to fit better where a look-alike was before
+_AGAIN = 2.0  # of the logarithm of the odds, by which the target has to fit better where a distractor was before
 _EDGE = 0.1  # of a box, covered around it as well
 
 
@@ -127,16 +127,16 @@ class _Place(NamedTuple):
 
 
 class LongTermTracker:
-    """A SeqTrackTracker that is lost at times, knows it, and finds the target again.
+    """A SeqTrackTracker with detection of a lost target, and search for it until it is found again.
 
     Estimates have the calibrated confidence. While the target is lost, the tracker goes on as before; beside that, a
     few tiles of the frame are searched in each frame, those next to where the target was first, at the scale at
-    which it was. The likeliest place is looked at once more, centred; if it is surely the target, it is found.
+    which it was. The likeliest place is searched once more, centred; if it is surely the target, it is found.
 
-    Now and then the target is covered in the search region: what is found instead is what it would be taken for, a
-    look-alike, whose template is kept. Where the tracker was in doubt, a place is the target only if the target's
-    template fits there better than any of theirs. A target that was found again may be the look-alike itself: then
-    the one that fits better is the target.
+    Now and then the target is covered in the search region: what is found instead is a distractor, whose
+    template is kept. Where the tracker was in doubt, a place is the target only if the target's
+    template fits there better than any of theirs. A target that was found again may be the distractor itself:
+    then the one that fits better is the target.
 
     Args:
         tracker: tracks from frame to frame.
@@ -159,7 +159,7 @@ class LongTermTracker:
         self.lost, self._low, self._tile = False, 0, 0
         self._in_doubt, self._returned = False, False
         self._unconfirmed: _Place | None = None  # found in the frame before
-        self._alike: deque[SeqTrackTracker] = deque(maxlen=_KEPT)  # each with the template of a look-alike
+        self._distractors: deque[SeqTrackTracker] = deque(maxlen=_KEPT)  # each with the template of one
         self._refused: _Place | None = None  # where one was since the target was last there
 
     @property
@@ -181,13 +181,13 @@ class LongTermTracker:
         if self.tracker.frame < 0:
             raise not_started()
         crop = self.tracker.search_crop()
-        prediction = None if self.lost or self._in_doubt else self.tracker.near(image, crop)
+        prediction = None if self.lost or self._in_doubt else self.tracker.predict_near(image, crop)
         if prediction is None or float(self._odds(prediction)[0].sigmoid()) < self.calibration.found_above:
             prediction = self.tracker.predict_in(image, [crop], window=True)
         estimate = self.tracker.advance(image, crop, prediction.boxes[0].cpu(), prediction.likelihoods[0].cpu())
         place = _Place(estimate.box_xywh, float(self._odds(prediction)[0]))
         probability, sure = place.probability, self._is_sure(place)
-        if sure and self._in_doubt and self._is_alike(image, place):
+        if sure and self._in_doubt and self._is_distractor(image, place):
             probability, sure = self.calibration.lost_below, False
             self.lost, self._tile = True, self._tile if self.lost else 0
         if self.lost and not sure:
@@ -228,33 +228,33 @@ class LongTermTracker:
         size = np.clip(box[2:], sure / _GROWTH, sure * _GROWTH)
         return np.concatenate([box[:2] + box[2:] / 2 - size / 2, size])
 
-    # --- look-alikes
+    # --- distractors
 
     def _compare(self, image: Image, place: _Place) -> _Place:
-        """Where the target is: here, or, if it was lost before, where it is likelier. The other one is a look-alike."""
-        other = self._look(_covered(image, place.box), [self.tracker.search_crop()])[0]
-        if other.probability < _ALIKE or _overlap(other.box, place.box) > _APART:
+        """Where the target is: here, or, if it was lost before, where it is likelier. The other one is a distractor."""
+        other = self._places_in(_covered(image, place.box), [self.tracker.search_crop()])[0]
+        if other.probability < _DISTRACTOR or _overlap(other.box, place.box) > _APART:
             return place
         if self._returned and other.odds > place.odds:
-            self._alike.clear()
+            self._distractors.clear()
             return other
-        alike = copy.copy(self.tracker)
-        alike.init(image, other.box)
-        self._alike.append(alike)
+        distractor = copy.copy(self.tracker)
+        distractor.init(image, other.box)
+        self._distractors.append(distractor)
         return place
 
-    def _is_alike(self, image: Image, place: _Place) -> bool:
-        """Whether the template of a look-alike fits better there than the target's; hardly worse, if it did before."""
-        if not self._alike:
+    def _is_distractor(self, image: Image, place: _Place) -> bool:
+        """Whether the template of a distractor fits better there than the target's; hardly worse, if it did before."""
+        if not self._distractors:
             return False
         crops = [self._around(place.box)]
-        mine = self._look(image, crops)[0].odds
+        mine = self._places_in(image, crops)[0].odds
         if self._refused is not None and _overlap(self._refused.box, place.box) > _SAME:
             mine -= _AGAIN
-        others = [self._look(image, crops, by=alike)[0] for alike in self._alike]
-        alike = any(one.odds > mine and _overlap(one.box, place.box) > _SAME for one in others)
-        self._refused = place if alike else self._refused
-        return alike
+        others = [self._places_in(image, crops, by=one)[0] for one in self._distractors]
+        fits_better = any(one.odds > mine and _overlap(one.box, place.box) > _SAME for one in others)
+        self._refused = place if fits_better else self._refused
+        return fits_better
 
     # --- the whole frame
 
@@ -262,17 +262,17 @@ class LongTermTracker:
         """The target in the next tiles, where it is surely there."""
         before, self._unconfirmed = self._unconfirmed, None
         if before is not None:
-            place = self._look(image, [self._around(before.box)])[0]
-            if self._is_sure(place) and not self._is_alike(image, place):
+            place = self._places_in(image, [self._around(before.box)])[0]
+            if self._is_sure(place) and not self._is_distractor(image, place):
                 return place
         tiles = self._tiles(image)
         mine = [tiles[(self._tile + i) % len(tiles)] for i in range(min(_TILES, len(tiles)))]
         self._tile += len(mine)
-        best = max(self._look(image, mine), key=lambda place: place.odds)
+        best = max(self._places_in(image, mine), key=lambda place: place.odds)
         if best.probability < self.calibration.lost_below:
             return None
-        place = self._look(image, [self._around(best.box)])[0]
-        if not self._is_sure(place) or self._is_alike(image, place):
+        place = self._places_in(image, [self._around(best.box)])[0]
+        if not self._is_sure(place) or self._is_distractor(image, place):
             return None
         if place.probability < _ENOUGH:
             self._unconfirmed = place
@@ -300,7 +300,7 @@ class LongTermTracker:
         """The search region around a box."""
         return Crop.around(box, factor=self.tracker.search_factor, size=self.tracker.model.search_size)
 
-    def _look(self, image: Image, crops: list[Crop], *, by: SeqTrackTracker | None = None) -> list[_Place]:
+    def _places_in(self, image: Image, crops: list[Crop], *, by: SeqTrackTracker | None = None) -> list[_Place]:
         """The target of a tracker (None: the target) in each of several crops, without the window."""
         prediction = (by or self.tracker).predict_in(image, crops, window=False)
         (height, width), margin = image.shape[:2], self.tracker.clip_margin

@@ -151,7 +151,7 @@ class SeqTrackTracker:
         if self.frame < 0:
             raise not_started()
         crop = self.search_crop()
-        prediction = self.near(image, crop)
+        prediction = self.predict_near(image, crop)
         if prediction is None:
             _, prediction = self.predict(image)
         box, likelihoods = prediction.boxes[0].cpu(), prediction.likelihoods[0].cpu()  # one wait for both
@@ -228,8 +228,8 @@ class SeqTrackTracker:
         )
 
     @torch.inference_mode()
-    def near(self, image: Image, crop: Crop) -> Prediction | None:
-        """What the tokens around the present box alone tell; None without a cascade, and where that is not likely."""
+    def predict_near(self, image: Image, crop: Crop) -> Prediction | None:
+        """By the tokens around the present box alone; None without a cascade, and where that is not likely."""
         if self.cascade is None or self.likelihood < self.cascade.threshold:
             return None
         size = self.box[2] * crop.scale, self.box[3] * crop.scale

@@ -6,8 +6,7 @@ A command is a module `seqtrack_lit.cli.<name>` whose docstring is its `--help` 
 
 `body(config)` imports torch itself, so a wrong key or a missing file stops before that. Exit codes: 0 done,
 1 a bug (with traceback) or a sweep with failed jobs, 2 a mistake in what was asked (one line), 130 interrupted,
-143 asked to end (SIGTERM).
-HYDRA_FULL_ERROR=1 shows every traceback.
+143 asked to end (SIGTERM). HYDRA_FULL_ERROR=1 shows every traceback.
 """
 
 import errno
@@ -67,8 +66,7 @@ def run(name: str, body: Body, *, root: str | None = None) -> None:
 
     Leaves through `SystemExit` on every mistake, with the exit codes above; returns on success.
     """
-    command = f"seqtrack-{name}"
-    arguments = sys.argv[1:]
+    command, arguments = f"seqtrack-{name}", sys.argv[1:]
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a console that does not know a letter spells it out
@@ -366,8 +364,7 @@ def check_encoder() -> None:
 
 def _constructor_message(error: InstantiationException) -> str:
     text = str(error)
-    match = re.search(r"full_key: (\S+)", text)
-    key = match.group(1) if match else ""
+    key = match.group(1) if (match := re.search(r"full_key: (\S+)", text)) else ""
     cause: BaseException = error
     while isinstance(cause, InstantiationException) and cause.__cause__ is not None:
         cause = cause.__cause__
@@ -389,10 +386,8 @@ def _help(command: str, config_name: str, module: Any) -> str:
     folder = config_folder()
     lines = [inspect.cleandoc(module.__doc__ or "") if module else "", "", "Groups (GROUP=OPTION; * is the default):"]
     root: Any = OmegaConf.to_container(OmegaConf.load(folder / f"{config_name}.yaml"))
-    for entry in root.get("defaults", []):
-        if not isinstance(entry, dict):
-            continue
-        group, default = next(iter(entry.items()))
+    entries = [entry for entry in root.get("defaults", []) if isinstance(entry, dict)]
+    for group, default in (pair for entry in entries for pair in entry.items()):
         group = group.removeprefix("optional ").removeprefix("override ").partition("@")[0].strip()
         names = options_of(folder, group)
         if names and not group.startswith(("hydra", "command")):  # those are no choices of a user

@@ -60,17 +60,13 @@ class Piece(NamedTuple):
     region: tuple[int, int, int, int]
     size: tuple[int, int]
 
-    @property
-    def pixels(self) -> int:
-        """How many it has."""
-        return self.size[0] * self.size[1]
-
     def serves(self, other: "Piece") -> bool:
         """Whether it shows all that the other one shows, as sharp, for little more decoding."""
         (x, y, w, h), (a, b, c, d) = self.region, other.region
         covers = x <= a and y <= b and x + w >= a + c and y + h >= b + d
         sharp = self.size[0] * c >= other.size[0] * w * 0.999 and self.size[1] * d >= other.size[1] * h * 0.999
-        return covers and sharp and self.pixels <= 1.5 * other.pixels + _FREE
+        pixels, others = self.size[0] * self.size[1], other.size[0] * other.size[1]
+        return covers and sharp and pixels <= 1.5 * others + _FREE
 
 
 def pieces_of(box: Box, width: int, height: int, crops: CropSettings, jitter: Jitter) -> list[Piece]:
