@@ -79,6 +79,10 @@ def a_run(place: Path) -> None:
         "attention": [{"file": "look.png", "caption": "frame 5"}],
     }
     (folder / "media" / "media.json").write_text(json.dumps(listed))
+    (folder / "media" / "car.jpg").write_bytes(b"jpg")
+    course = {"sequence": "car", "frames": FRAMES, "frame": 2, "file": "car.jpg", "overlap": [0.7, 0.05]}
+    course |= {"confidence": [0.8, 0.9], "failed": 1, "updates": [3]}
+    (folder / "media" / "sequences.json").write_text(json.dumps([course]))
     rows = [f"{i},{64 * i},{i // 4},{40 + i}.5,{1 / (1 + i):.4f}" for i in range(8)]
     (place / "metrics.csv").write_text("\n".join(["step,samples,epoch,val/auc,lr", *rows]) + "\n")
     (place / "config.yaml").write_text("seed: 3\nname: mine\nmodel: {depth: 4, parts: [a, b]}\ntracker: {name: tiny}\n")
@@ -170,6 +174,16 @@ READERS = [
         names=("media", "inside"),
         writes=("report",),
         extra={f"folders called {name[:20]!a}": named_folders(name) for name in HOSTILE_NAMES},
+    ),
+    Reader(
+        "sequences.json of a page",
+        "results/tiny/toy/media/sequences.json",
+        a_run,
+        page,
+        "json",
+        sane=ended,
+        names=("media", "inside"),
+        writes=("report",),
     ),
     Reader(
         "clip of a page",

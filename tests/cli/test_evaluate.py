@@ -61,6 +61,9 @@ def test_writes_the_official_tracker_s_boxes(case: str, tmp_path: Path, run) -> 
     assert [picture["file"] for picture in media["attention"]] == ["attention_best.png"]
     assert cv2.imread(str(folder / "media" / "attention_best.png")).shape[0] > 192
     assert (folder / "media" / "best.mp4").stat().st_size > 1000
+    course = json.loads((folder / "media" / "sequences.json").read_text())[0]
+    assert (course["sequence"], course["frames"]) == ("vidéo one", len(result.boxes))
+    assert cv2.imread(str(folder / "media" / course["file"])).shape[1] == 320
 
 
 def test_baselines_beside_each_other(tmp_path: Path, run, capsys: pytest.CaptureFixture[str]) -> None:

@@ -50,6 +50,14 @@ def media(run: Path, **clip: Any) -> None:
     path.write_text(json.dumps({"clips": [entry], "attention": []}))
 
 
+def courses(run: Path, **values: Any) -> None:
+    """A sequence over time, and scores in which it is."""
+    folder = run / "results" / "tiny" / "generated"
+    scores("tiny", "generated").save(folder / "scores.json")
+    known = {"sequence": "v", "frames": 4, "frame": 0, "file": "x.jpg", "overlap": [1.0], "confidence": [], "failed": 0}
+    (folder / "media" / "sequences.json").write_text(json.dumps([{**known, "updates": [], **values}]))
+
+
 def scores(tracker: str, benchmark: str) -> Scores:
     boxes = np.array([[10.0, 10, 20, 20]] * 4)
     return score_sequences([GroundTruth("v", boxes)], {"v": boxes}, tracker=tracker, benchmark=benchmark)
@@ -81,6 +89,15 @@ ATTACKS: dict[str, tuple[Callable[[Path], None], str]] = {
         "x.mp4 is a link",
     ),
     "no video": (lambda run: media(run, file="media.json"), "media.json"),
+    "a picture of a sequence above": (
+        lambda run: courses(run, file="../../../../../ours/secret.txt"),
+        "sequences.json: file",
+    ),
+    "a line of a million points": (
+        lambda run: courses(run, overlap=[0.5] * 1_000_000),
+        "sequences.json: 0.overlap: List should have at most 200 items",
+    ),
+    "a link as sequences": (link("results/a/b/media/sequences.json", "ours/secret.txt"), "sequences.json is a link"),
     "a link as configuration": (link("config.yaml", "ours/secret.txt"), "config.yaml is a link"),
     "a link as facts": (link("run.json", "ours/secret.txt"), "run.json is a link"),
     "a link as numbers": (link("metrics.csv", "ours/secret.txt"), "metrics.csv is a link"),

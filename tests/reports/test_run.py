@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote
@@ -10,11 +11,15 @@ import numpy as np
 import pytest
 from tests.browser import DESKTOP, PHONE, needs_browser, opened
 
+from seqtrack_lit.data.synthetic.videos import held_out
+from seqtrack_lit.data.video.sequence import Video
 from seqtrack_lit.evaluation.ope import GroundTruth
+from seqtrack_lit.evaluation.results import Result
 from seqtrack_lit.evaluation.scores import score_sequences
 from seqtrack_lit.reports import plots
 from seqtrack_lit.reports.page import fresh_folder
 from seqtrack_lit.reports.run import write_page
+from seqtrack_lit.reports.sequences import write_courses
 from seqtrack_lit.runs.read import read_metrics, read_run
 from seqtrack_lit.tracking.video_io import VideoWriter
 
@@ -59,6 +64,16 @@ def score(run: Path, tracker: str, noise: float, benchmark: str = "generated") -
     return folder
 
 
+def tracked(number: int) -> tuple[Video, Result]:
+    """Ten frames, of which the third video fails in 3 to 5, with a template taken from frame 7."""
+    video = replace(held_out(1, length=10)[0], name=f"v{number}")
+    boxes, updates = video.boxes + 1.0, np.zeros(10)
+    if number == 2:
+        boxes[3:6, :2] += 500
+        updates[7] = 1
+    return video, Result(boxes, None, np.linspace(1, 0.25, 10), updates)
+
+
 @pytest.fixture
 def run(tmp_path: Path) -> Path:
     """A run with everything, in a folder with a blank and an umlaut."""
@@ -75,6 +90,7 @@ def run(tmp_path: Path) -> Path:
         "attention": [{"file": "look.png", "caption": "frame 5: cx, cy, w, h"}],
     }
     (folder / "media" / "media.json").write_text(json.dumps(media))
+    write_courses(folder / "media", [tracked(number) for number in range(3)])
     (run / "pictures").mkdir()
     (run / "pictures" / "val_pairs_0000100.png").write_bytes(b"png")
     rows = ["step,samples,train/loss_cx,train/loss_END,val/pair_iou,val/pair_iou_other,val/reliance,val/auc"]
@@ -118,6 +134,7 @@ def test_a_whole_run(run: Path):
         "Scores",
         "Learning",
         "Tracked videos",
+        "Sequences, worst first",
         "Attention while the four tokens are predicted",
         "What this shows and what it does not",
         "What was run",
@@ -145,12 +162,37 @@ def test_one_file_in_a_browser(run: Path, size: tuple[int, int], dark: bool) -> 
     with opened(run / "report" / "index.html", size=size, dark=dark) as page:
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
         head = page.locator("table.sort thead th", has_text="AUC").first
-        column = page.locator("table.sort tbody tr td:nth-child(2)")
+        column = page.locator("table.sort").first.locator("tbody tr td:nth-child(2)")
         head.locator("button").click()
         values = [float(text) for text in column.all_inner_texts()]
         assert values == sorted(values, reverse=True)
         assert head.get_attribute("aria-sort") == "descending"
-        assert page.evaluate("document.querySelector('picture img').naturalWidth > 0")
+        plot = page.locator(f"img.{'ondark' if dark else 'onlight'}").first
+        plot.scroll_into_view_if_needed()
+        page.wait_for_function("[...document.querySelectorAll('figure img')].some((one) => one.naturalWidth > 0)")
+        assert plot.is_visible()
+        assert not page.locator(f"img.{'onlight' if dark else 'ondark'}").first.is_visible()
+        page.emulate_media(media="print")
+        assert page.evaluate("getComputedStyle(document.querySelector('img.onlight')).display") == "block"
+        page.emulate_media(media="screen")
+        table = page.locator("table.sequences")
+        assert table.evaluate("(table) => table.parentElement.clientHeight < innerHeight")  # long ones scroll
+        overlaps = [float(text) for text in table.locator("tbody tr td:nth-child(3)").all_inner_texts()]
+        assert overlaps == sorted(overlaps)  # worst first
+        row = table.locator("tbody tr", has_text="v2")
+        assert row.locator("svg.time").count() == 1  # the baselines have numbers
+        assert row.locator("rect.failed").evaluate("(part) => [part.x.baseVal.value, part.width.baseVal.value]") == [
+            60,
+            60,
+        ]
+        assert row.locator("line.update").evaluate("(tick) => tick.x1.baseVal.value") == 140
+        assert table.locator("rect.failed").count() == 1
+        assert row.locator("title").text_content() == "tiny <b>&: 3 of 10 frames below 0.1, 1 template updates"
+        image = row.locator("img")
+        image.scroll_into_view_if_needed()
+        page.wait_for_function(
+            "[...document.querySelectorAll('.sequences img')].some((one) => one.naturalWidth === 320)"
+        )
 
 
 @pytest.mark.usefixtures("undrawn")
@@ -180,7 +222,22 @@ def test_what_is_missing_is_said(run: Path, file: str):
     text, page = page_of(run)
     sentence, _ = MISSING[file]
     assert sentence in text
-    assert len(page.heads) == 6
+    assert len(page.heads) == 7
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_sequences_of_which_nothing_but_scores_is_known(run: Path):
+    media = run / "results/tiny <b>&/generated/media"
+    (media / "sequences.json").unlink()
+    text, page = page_of(run)
+    assert "seqtrack-evaluate media=true writes pictures" in text
+    assert "over time</th>" not in text
+    assert text.count("<td class=video") == 3
+    write_courses(media, [tracked(1)])  # of one sequence of three
+    (media / "sequences/0001.jpg").unlink()
+    text, page = page_of(run)
+    assert text.count("<svg class=time") == 1
+    assert not [reference for reference in page.references if "sequence-" in reference]
 
 
 @pytest.mark.usefixtures("undrawn")

@@ -1,7 +1,8 @@
-"""Clips of the best, the median and the worst video of a scored run, and pictures of the decoder's attention.
+"""Clips of the best, the median and the worst video of a scored run, pictures of attention, every sequence over time.
 
 media/best.mp4 ...            tracked box in yellow with its confidence, ground truth in white
 media/attention_best.png ...  the search region and the attention behind each token, in one frame
+media/sequences.json ...      every sequence over time, with a picture (reports/sequences.py)
 media/media.json              {"clips": [{kind, sequence, value, file}], "attention": [{file, caption}]}
 """
 
@@ -15,6 +16,7 @@ from seqtrack_lit.data.video.sequence import Video
 from seqtrack_lit.evaluation.results import read_result
 from seqtrack_lit.files import write_atomic
 from seqtrack_lit.pictures import encoded
+from seqtrack_lit.reports.sequences import write_courses
 from seqtrack_lit.tracking.seqtrack import SeqTrackTracker
 from seqtrack_lit.tracking.video_io import write_clip
 
@@ -50,6 +52,7 @@ def write_media(
         picture = media / f"attention_{kind}.png"
         write_atomic(picture, encoded(_attention(tracker, video, max(1, frame)), ".png"))
         pictures.append({"file": picture.name, "caption": f"{kind}: {name}, frame {max(1, frame)}"})
+    write_courses(media, ((video_named(name), read_result(folder, name)) for name in sorted(scores)))
     listed = json.dumps({"clips": clips, "attention": pictures}, indent=1, ensure_ascii=False)
     write_atomic(media / "media.json", listed + "\n")
     return media / "media.json"

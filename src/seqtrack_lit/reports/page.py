@@ -73,18 +73,18 @@ class Media:
             return f"media/{quote(name)}"
         return f"data:{_KINDS[Path(name).suffix]};base64,{base64.b64encode(content).decode()}"
 
-    def copy(self, name: str, source: Path) -> str:
-        """Take a clip or a picture that lies elsewhere; returns its address in the page.
+    def copy(self, name: str, source: Path, *, largest: int = LARGEST) -> str:
+        """Take a clip or a picture that lies elsewhere, of so many bytes at most; returns its address in the page.
 
         Raises:
             ValueError: it is larger than such files are.
         """
-        if source.stat().st_size > LARGEST:
+        if source.stat().st_size > largest:
             raise ValueError(
-                f"{source} is larger than {LARGEST / 1e6:g} MB; that is no part of a report, make it again"
+                f"{source} is larger than {largest / 1e6:g} MB; that is no part of a report, make it again"
             )
         if not self.linked:
-            return self.add(name, read_bytes(source, largest=LARGEST))
+            return self.add(name, read_bytes(source, largest=largest))
         self.folder.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(source, self.folder / name)
         return f"media/{quote(name)}"

@@ -16,7 +16,8 @@ from seqtrack_lit.files import flatten, inside
 from seqtrack_lit.pictures import COLORS, TRUTH, encoded
 from seqtrack_lit.reports import plots
 from seqtrack_lit.reports.page import Media, Plot, draw_plot, draw_scores, fresh_folder, scores_table, write_document
-from seqtrack_lit.runs.read import Run, read_run
+from seqtrack_lit.reports.sequences import lines_of, sequences_part
+from seqtrack_lit.runs.read import COURSES, Run, read_run
 
 # Plots of metrics.csv: beginning of the columns' names, and the caption.
 _LEARNING = {
@@ -24,6 +25,7 @@ _LEARNING = {
     "reliance": ("val/pair_iou", "One search image, one template: overlap of the predicted box."),
     "tracked": ("val/a", "Whole held-out videos, tracked after each epoch."),
 }
+_THUMBNAIL = 300_000  # bytes of a sequence's picture
 
 
 def write_page(folder: Path, out: Path | None = None, *, linked: bool = False) -> Path:
@@ -50,6 +52,8 @@ def write_page(folder: Path, out: Path | None = None, *, linked: bool = False) -
         subtitle=_subtitle(run),
         tiles=_tiles(run),
         benchmarks=_benchmarks(run, media),
+        sequences_of=_sequences(run, media),
+        lines=lines_of(len(run.scores)),
         learning=_learning(run, media),
         reliance="val/pair_iou_other" in run.metrics,
         pairs=_pairs(run, media),
@@ -129,6 +133,26 @@ def _verdict(ours: Scores, others: Sequence[Scores]) -> str:
     return f"{ours.tracker} has {value} {ours.values[value]:.1f} on {ours.sequences} videos: {words}."
 
 
+def _sequences(run: Run, media: Media) -> list[dict[str, Any]]:
+    """Of each benchmark: every sequence over time, as far as evaluation wrote it."""
+    parts: list[dict[str, Any]] = []
+    for benchmark in dict.fromkeys(one.benchmark for one in run.scores if one.per_sequence):
+        of = [one for one in _main(run.scores) if one.benchmark == benchmark and one.per_sequence]
+        same = [one for one in of if one.convention == of[0].convention]
+        same.sort(key=lambda one: (one.tracker, benchmark) not in run.courses)  # who is drawn comes first
+        known = {one.tracker: run.courses.get((one.tracker, benchmark)) for one in same}
+        drawn = {tracker: of for tracker, of in known.items() if of is not None}
+        courses = {tracker: {one["sequence"]: one for one in listed} for tracker, (_, listed) in drawn.items()}
+        pictures: dict[str, str] = {}
+        for folder, listed in list(drawn.values())[:1]:
+            for number, one in enumerate(listed, 1):
+                if (source := _listed(folder, one["file"], COURSES)) is not None:
+                    name = f"sequence-{len(parts) + 1}-{number}.jpg"
+                    pictures[one["sequence"]] = media.copy(name, source, largest=_THUMBNAIL)
+        parts.append({"benchmark": benchmark, **sequences_part(same, courses, pictures)})
+    return parts
+
+
 def _learning(run: Run, media: Media) -> list[Plot]:
     drawn = []
     for name, (start, caption) in _LEARNING.items():
@@ -174,9 +198,9 @@ def _attention(run: Run, media: Media) -> list[dict[str, str]]:
     return pictures
 
 
-def _listed(folder: Path, name: str) -> Path | None:
-    """A file that media.json names, None where it is gone; raises ValueError where it lies elsewhere, see `inside`."""
+def _listed(folder: Path, name: str, listed: str = "media.json") -> Path | None:
+    """A file that `listed` names; None where it is gone; raises ValueError where it lies elsewhere, see `inside`."""
     try:
-        return inside(folder, name, f"{folder / 'media.json'}: file")
+        return inside(folder, name, f"{folder / listed}: file")
     except FileNotFoundError:
         return None

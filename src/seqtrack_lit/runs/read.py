@@ -3,7 +3,8 @@
     run.json, config.yaml, metrics.csv             by training
     pictures/                                      by training
     results/<tracker>/<benchmark>/scores.json      by evaluation, one for each tracker and baseline
-    results/<tracker>/<benchmark>/media/media.json by evaluation: clips and pictures of attention
+    results/<tracker>/<benchmark>/media/           by evaluation: clips and pictures of attention (media.json), every
+                                                   sequence over time (sequences.json)
 
 Nothing of it has to be there.
 """
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import Annotated, Any, NotRequired
 
 import numpy as np
-from annotated_types import Len
+from annotated_types import Ge, Le, Len
 from jaxtyping import Float64
 from typing_extensions import TypedDict
 
@@ -27,6 +28,8 @@ from seqtrack_lit.runs.folder import CONFIG, METADATA, METRICS, read_metadata, r
 Curve = tuple[Float64[np.ndarray, "rows"], Float64[np.ndarray, "rows"]]
 Columns = Mapping[str, Curve]
 BASELINES = ("static", "kcf", "csrt")
+COURSES = "sequences.json"
+MOST_PARTS = 200  # into which the frames of a sequence are divided
 _FURTHEST = 1e15  # steps or samples
 _LARGEST = 1e39  # float32 ends at 3e38
 
@@ -54,6 +57,36 @@ class Media(TypedDict, total=False):
     attention: Annotated[list[Picture], Len(0, 50)]
 
 
+Fraction = Annotated[float, Ge(0), Le(1)]
+Parts = Annotated[list[Fraction], Len(0, MOST_PARTS)]
+Frame = Annotated[int, Ge(0), Le(10**8)]
+
+
+class Course(TypedDict):
+    """A tracker on a sequence over time, in sequences.json.
+
+    Args:
+        sequence: its name.
+        frames: their number.
+        frame: in which the tracker overlaps the ground truth least.
+        file: picture of that frame beside sequences.json.
+        overlap: the lowest overlap with the ground truth in each of the parts the frames are divided into; 1 where
+            there is none.
+        confidence: the mean in each of these parts; empty where the tracker wrote none.
+        failed: number of frames in which the tracker failed.
+        updates: frames from which templates were taken.
+    """
+
+    sequence: str
+    frames: Frame
+    frame: Frame
+    file: str
+    overlap: Parts
+    confidence: Parts
+    failed: Frame
+    updates: Annotated[list[Frame], Len(0, 100_000)]
+
+
 @dataclass(frozen=True, eq=False)
 class Run:
     """What is known of a run; empty where a file is missing.
@@ -65,6 +98,7 @@ class Run:
         metrics: columns of metrics.csv, see `read_metrics`.
         scores: of all trackers and conventions found, baselines last.
         media: lists of clips and pictures by tracker and benchmark, with the folder they lie in.
+        courses: of every sequence, likewise.
     """
 
     folder: Path
@@ -73,6 +107,7 @@ class Run:
     metrics: Columns
     scores: tuple[Scores, ...]
     media: Mapping[tuple[str, str], tuple[Path, Media]]
+    courses: Mapping[tuple[str, str], tuple[Path, list[Course]]]
 
     @property
     def environment(self) -> Mapping[str, Any]:
@@ -114,18 +149,24 @@ def read_run(folder: Path) -> Run:
     scores: list[Scores] = []
     for path in sorted(results.glob("*/*/scores.json")):
         scores += Scores.load_all(inside(folder, path.relative_to(folder).as_posix(), str(folder))).values()
-    media = {}
-    for path in sorted(results.glob("*/*/media/media.json")):
-        listed = inside(folder, path.relative_to(folder).as_posix(), str(folder))
-        media[path.parts[-4], path.parts[-3]] = (path.parent, read_json(listed, Media, "evaluate again"))
     return Run(
         folder=folder,
         metadata=read_metadata(folder) if metadata else {},
         config=read_text(config, largest=1_000_000) if config else "",
         metrics=read_metrics(metrics) if metrics else {},
         scores=tuple(sorted(scores, key=lambda one: one.tracker in BASELINES)),
-        media=media,
+        media=_by_tracker(folder, "media.json", Media),
+        courses=_by_tracker(folder, COURSES, Annotated[list[Course], Len(0, 5000)]),
     )
+
+
+def _by_tracker(folder: Path, name: str, kind: Any) -> dict[tuple[str, str], tuple[Path, Any]]:
+    """What evaluation wrote to a file of every media/, by tracker and benchmark, with that folder."""
+    found = {}
+    for path in sorted(folder.glob(f"results/*/*/media/{name}")):
+        listed = inside(folder, path.relative_to(folder).as_posix(), str(folder))
+        found[path.parts[-4], path.parts[-3]] = (path.parent, read_json(listed, kind, "evaluate again"))
+    return found
 
 
 def own_file(folder: Path, name: str) -> Path | None:
