@@ -147,18 +147,37 @@ def test_packed_matrices_are_moved_one_by_one() -> None:
     assert torch.allclose(whole, torch.cat([part.detach() for part in parts]), atol=1e-6)
 
 
-def test_orthogonalise() -> None:
-    singular = torch.linalg.svdvals(orthogonalise(torch.randn(3, 16, 40, generator=torch.Generator().manual_seed(0))))
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("steps", [5, 3])
+def test_orthogonalise(steps: int, dtype: torch.dtype) -> None:
+    matrices = torch.randn(3, 16, 40, generator=torch.Generator().manual_seed(0))
+    singular = torch.linalg.svdvals(orthogonalise(matrices, steps, dtype))
     assert float(singular.min()) > 0.6
     assert float(singular.max()) < 1.3
 
 
+@pytest.mark.parametrize("steps", [5, 3])
 @pytest.mark.parametrize("shape", [(3, 16, 40), (2, 16, 16)])
-def test_orthogonalise_in_float32_is_the_same_polynomial(shape: tuple[int, ...]) -> None:
+def test_orthogonalise_in_float32_is_the_same_polynomial(shape: tuple[int, ...], steps: int) -> None:
     matrices = torch.randn(*shape, generator=torch.Generator().manual_seed(0))
-    exact = orthogonalise(matrices.double(), dtype=torch.float64)
-    assert torch.allclose(orthogonalise(matrices, dtype=torch.float32).double(), exact, atol=1e-4)
-    assert torch.allclose(orthogonalise(matrices).double(), exact, atol=0.05)
+    exact = orthogonalise(matrices.double(), steps, torch.float64)
+    assert torch.allclose(orthogonalise(matrices, steps, torch.float32).double(), exact, atol=1e-4)
+    assert torch.allclose(orthogonalise(matrices, steps).double(), exact, atol=0.05)
+
+
+def test_three_iterations_reach_as_small_singular_values_as_promised() -> None:
+    """From 0.01 on, of a matrix whose norm is 1."""
+    basis, _ = torch.linalg.qr(torch.randn(8, 8, generator=torch.Generator().manual_seed(0)))
+    values = torch.logspace(-1.9, 0, 8)
+    assert 0.01 < float(values.min() / values.norm()) < 0.011
+    singular = torch.linalg.svdvals(orthogonalise((basis * values)[None], 3, torch.float32))
+    assert float(singular.min()) > 0.72
+    assert float(singular.max()) < 1.28
+
+
+def test_another_number_of_iterations_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"optimizer\.newton_schulz"):
+        MuonSettings(newton_schulz=4)
 
 
 @pytest.mark.parametrize("optim", [AdamWSettings(), MuonSettings()])

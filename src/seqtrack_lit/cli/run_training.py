@@ -38,6 +38,7 @@ from seqtrack_lit.runs.folder import (
 )
 from seqtrack_lit.runs.migrate import migrate_settings
 from seqtrack_lit.tracking.seqtrack import SeqTrackTracker
+from seqtrack_lit.training.allocator import keep_freed_memory
 from seqtrack_lit.training.callbacks.checkpoint import Checkpoints, RandomState, remove_parts, resumable, steps_of
 from seqtrack_lit.training.callbacks.metrics import FileLogger, LogMetrics, RunLogger, StepTimer
 from seqtrack_lit.training.callbacks.progress import ProgressLines
@@ -85,6 +86,8 @@ def fit(config: DictConfig, folder: Path, *, group: str | None) -> float | None:
             log.info("weights of %s", load_weights(net, Path(config.init_from).expanduser()))
         known = read_metadata(folder) if checkpoint is not None or not (first_process() or config.overwrite) else {}
         gpu = accelerator in ("gpu", "cuda") or (accelerator == "auto" and torch.cuda.is_available())
+        if not gpu:
+            keep_freed_memory()
         if not gpu and "OMP_NUM_THREADS" not in os.environ:
             torch.set_num_threads(1 if sum(one.numel() for one in net.parameters()) < _TINY else _THREADS)
         precision = _precision(config.train.precision, known, None if group is None else folder.parent, gpu=gpu)
