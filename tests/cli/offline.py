@@ -1,13 +1,11 @@
 """Offline files of Weights & Biases, read back by its own command: `wandb leet inspect --json FILE`."""
 
-import json
-import os
-import subprocess
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from seqtrack_lit.runs.repetitions import offline_records
 
 
 @dataclass
@@ -61,15 +59,9 @@ def read_offline(path: Path) -> OfflineRun:
     Raises:
         ValueError: the installed wandb cannot read it.
     """
-    command = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", str(path)]
-    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "WANDB_MODE": "offline"})
-    if done.returncode:
-        reason = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
-        raise ValueError(f"{path}: wandb cannot read it ({reason}); it needs wandb 0.31 or newer")
     found = OfflineRun(path)
-    for line in done.stdout.splitlines():
-        record = json.loads(line)
-        _add(found, record["type"], record.get(record["type"]) or {})
+    for kind, content in offline_records(path):
+        _add(found, kind, content)
     return found
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tests.cli.offline import offline_files, read_offline
 
 from seqtrack_lit.cli import loggers as services
 from seqtrack_lit.cli.loggers import TensorBoardService, WandbLogger, WandbService
@@ -118,6 +119,29 @@ def test_a_run_of_a_sweep_of_theirs_has_the_agent_s_id(tmp_path: Path, monkeypat
     service.open(tmp_path, name="a", group=None, config={}, step=0)
     service.close(0, {})
     assert (tmp_path / "wandb_id.txt").read_text() == "abc123"
+
+
+def test_numbers_that_a_killed_process_had_not_written(tmp_path: Path) -> None:
+    """Its offline file lacks the end: what metrics.csv has of it is sent first, what comes again is not sent twice."""
+    rows = ["step,samples,train/loss,val/auc", "1,8,3.0,", "2,16,2.0,40.0", "3,24,1.0,"]
+    (tmp_path / "metrics.csv").write_text("\n".join(rows) + "\n")
+    service = WandbService(mode="offline")
+    facts: dict[str, Any] = {"name": "x", "group": None, "config": {}}
+    service.open(tmp_path, **facts, step=0).numbers({"samples": 8.0, "train/loss": 3.0}, 1)
+    service.close(1, {})
+    (tmp_path / "metrics.csv").write_text("\n".join(rows[:3]) + "\n")  # cut to the checkpoint's step
+    known = {3: {"samples", "train/loss"}}
+    again = service.open(tmp_path, **facts, step=2, known=known, killed=True)
+    again.numbers({"samples": 24.0, "train/loss": 1.0}, 3)
+    service.close(0, {})
+    sent = [
+        [{key: value for key, value in row.items() if key[0] != "_"} for row in read_offline(path).history]
+        for path in offline_files(tmp_path)
+    ]
+    assert sent == [
+        [{"step": 1, "samples": 8, "train/loss": 3}],
+        [{"step": 2, "samples": 16, "train/loss": 2, "val/auc": 40}, {"step": 3, "samples": 24, "train/loss": 1}],
+    ]
 
 
 def test_an_alert_where_no_number_comes(monkeypatch: pytest.MonkeyPatch) -> None:

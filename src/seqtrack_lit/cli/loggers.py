@@ -14,7 +14,8 @@ import wandb
 
 from seqtrack_lit.checks import flag
 from seqtrack_lit.crops import Image
-from seqtrack_lit.runs.folder import is_own, read_metadata, read_settings
+from seqtrack_lit.runs.folder import METRICS, is_own, read_metadata, read_rows, read_settings
+from seqtrack_lit.runs.repetitions import offline_records
 from seqtrack_lit.training.callbacks.metrics import RunLogger
 
 Mode = Literal["online", "offline", "disabled"]
@@ -39,7 +40,7 @@ def mode_of(wanted: Mode | None) -> Any:
 
 class RunFacts(TypedDict):
     """What a service is told of a run: its name, that of its sweep, the settings, the step of the checkpoint it goes on
-    from, and which numbers of later steps were sent before it was interrupted.
+    from, which numbers of later steps were recorded before it was interrupted, and whether it was killed then.
     """
 
     name: str
@@ -47,6 +48,7 @@ class RunFacts(TypedDict):
     config: Mapping[str, Any]
     step: int
     known: NotRequired[Known]
+    killed: NotRequired[bool]
 
 
 class Service:
@@ -106,6 +108,7 @@ class WandbService(Service):
         number = path.read_text(errors="replace").strip()
         if not re.fullmatch("[0-9a-zA-Z_-]{1,64}", number):  # it becomes part of a folder's name
             raise ValueError(f"{path} holds no id of a run of Weights & Biases; delete it and the run gets a new one")
+        self._folder, self._config = folder, run["config"]
         try:
             mode = mode_of(self.mode)
             self._run = wandb.init(
@@ -128,9 +131,26 @@ class WandbService(Service):
             raise ValueError(f"logger=wandb: {error}{remedy}") from error
         self._run.define_metric("step")
         self._run.define_metric("*", step_metric="step")
-        self._folder, self._config = folder, run["config"]
-        self._logger = WandbLogger(self._run, run.get("known", {}))
+        known = run.get("known", {})
+        if run.get("killed") and self._run.offline:
+            known = self._send_lost(known)
+        self._logger = WandbLogger(self._run, known)
         return self._logger
+
+    def _send_lost(self, known: Known) -> Known:
+        """Numbers of metrics.csv that a killed process had not written to its offline file; of `known`, what it had."""
+        sent: dict[int, set[str]] = {}
+        for path in self._folder.glob(f"wandb/offline-run-*-{self._run.id}/run-*.wandb"):
+            if path.parent != Path(self._run.dir).parent:
+                for kind, content in offline_records(path):
+                    if kind == "history":
+                        sent.setdefault(content["item"].get("step", 0), set()).update(content["item"])
+        for row in read_rows(self._folder / METRICS) if (self._folder / METRICS).is_file() else ():
+            step = int(row["step"])
+            lost = {name: float(text) for name, text in row.items() if text and name not in sent.get(step, {"step"})}
+            if lost:
+                self._run.log({**lost, "step": step})
+        return {step: sent.get(step, set()).intersection(names) for step, names in known.items()}
 
     def close(self, exit_code: int, outcome: Mapping[str, Any], *, error: str = "") -> None:
         """Finish, so that a failed run does not look finished; the outcome goes to the summary."""

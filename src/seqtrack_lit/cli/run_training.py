@@ -50,7 +50,7 @@ from seqtrack_lit.training.module import SeqTrackModule
 from seqtrack_lit.training.precision import LIGHTNING, choose_precision, same_for_sweep, tf32
 
 if TYPE_CHECKING:
-    from seqtrack_lit.cli.loggers import Service
+    from seqtrack_lit.cli.loggers import RunFacts, Service
 
 log = logging.getLogger(__name__)
 _TINY = 5_000_000  # parameters below which threads on a CPU wait for each other longer than they compute
@@ -150,9 +150,8 @@ def _fit(run: _Run) -> float | None:
         if first:
             write_atomic(folder / CONFIG, OmegaConf.to_yaml(OmegaConf.create(dict(run.plain))))
             write_metadata(folder, {"status": "running", **facts})
-            service = _open(run, loggers, {**migrate_settings(run.plain), "derived": derived})
-            for logger in loggers if former.get("status") == "running" else ():
-                logger.alert("training was killed", f"it goes on from {checkpoint}")
+            settings = {**migrate_settings(run.plain), "derived": derived}
+            service = _open(run, loggers, settings, killed=former.get("status") == "running")
             log.info("%s", "\n".join(_summary(run)))
         trainer.fit(run.module, datamodule=run.data, ckpt_path=checkpoint, weights_only=True)
         status, code = "finished", 0
@@ -196,13 +195,8 @@ def _parts(
     description = {"format": FORMAT, **{name: plain[name] for name in ("tokenizer", "model", "tracker")}}
     optim = instantiate(config.optimizer)
     module = SeqTrackModule(net, optim=optim, length=length, description=description, **settings)
-    numbers = {
-        "batch": length.batch,
-        "epoch_samples": length.samples_per_epoch,
-        "total_samples": length.total,
-        "seed": config.seed,
-    }
-    data: TrackingData = instantiate(config.data, **numbers)
+    numbers = {"batch": length.batch, "epoch_samples": length.samples_per_epoch, "total_samples": length.total}
+    data: TrackingData = instantiate(config.data, seed=config.seed, **numbers)
     data.setup()
     module.datasets = tuple(data.summary())
     return module, data
@@ -252,7 +246,7 @@ def _callbacks(run: _Run, checkpoints: Checkpoints, loggers: list[RunLogger]) ->
     return [StepTimer(), tracking, *pictures, *extra, record, progress, RandomState(), checkpoints]
 
 
-def _open(run: _Run, loggers: list[RunLogger], settings: Mapping[str, Any]) -> "Service | None":
+def _open(run: _Run, loggers: list[RunLogger], settings: Mapping[str, Any], *, killed: bool) -> "Service | None":
     """Begin to record, or go on behind the checkpoint's step; adds the loggers and gives back what must be closed."""
     step = 0 if run.checkpoint is None else steps_of(run.checkpoint)
     files = FileLogger(run.folder)
@@ -262,8 +256,11 @@ def _open(run: _Run, loggers: list[RunLogger], settings: Mapping[str, Any]) -> "
         return None
     service: Service = instantiate(run.config.logger)
     name = run.config.name if run.group is None else f"{run.group}/{run.folder.name}"
-    logger = service.open(run.folder, name=name, group=run.group, config=settings, step=step, known=known)
-    loggers.append(logger)
+    told: RunFacts = {"name": name, "group": run.group, "config": settings, "step": step, "known": known}
+    told["killed"] = killed
+    loggers.append(service.open(run.folder, **told))
+    if killed:
+        loggers[-1].alert("training was killed", f"it goes on from {run.checkpoint}")
     return service
 
 

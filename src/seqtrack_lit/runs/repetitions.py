@@ -4,7 +4,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
@@ -45,23 +45,18 @@ def run_values(folder: Path, value: str = "AUC") -> dict[str, list[float]]:
 def offline_values(folder: Path, key: str = "best") -> dict[str, list[float]]:
     """A number of W&B's summary by the name of the tracker, a run each, from the offline files in and below a folder.
 
-    They are read by wandb's own command. Of a run that was continued the last file that has the number counts.
+    Of a run that was continued the last file that has the number counts.
 
     Raises:
         ValueError: the installed wandb cannot read a file.
     """
     last: dict[str, tuple[str, float]] = {}
     for path in sorted(folder.rglob("offline-run-*/run-*.wandb"), key=lambda path: path.parent.name):
-        command = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", str(path)]
-        done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "WANDB_MODE": "offline"})
-        if done.returncode:
-            raise ValueError(f"{path}: wandb cannot read it, for which 0.31 is needed ({done.stderr.strip()[-200:]})")
         found: dict[str, Any] = {}
-        for record in map(json.loads, done.stdout.splitlines()):
-            content = record.get(record["type"]) or {}
-            if record["type"] == "run":
+        for kind, content in offline_records(path):
+            if kind == "run":
                 found |= {"id": content["run_id"], "tracker.name": content["display_name"]}
-            if record["type"] in ("run", "config", "summary"):
+            if kind in ("run", "config", "summary"):
                 found |= flatten((content.get("config") or content).get("update", {}))
         if isinstance(value := found.get(key), int | float):
             last[found["id"]] = found["tracker.name"], float(value)
@@ -69,6 +64,20 @@ def offline_values(folder: Path, key: str = "best") -> dict[str, list[float]]:
     for name, value in last.values():
         values.setdefault(name, []).append(value)
     return values
+
+
+def offline_records(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The records of one of W&B's offline files, read by wandb's own command: each one's kind and content.
+
+    Raises:
+        ValueError: the installed wandb cannot read it.
+    """
+    command = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", str(path)]
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "WANDB_MODE": "offline"})
+    if done.returncode:
+        raise ValueError(f"{path}: wandb cannot read it, for which 0.31 is needed ({done.stderr.strip()[-200:]})")
+    for record in map(json.loads, done.stdout.splitlines()):
+        yield record["type"], record.get(record["type"]) or {}
 
 
 def spread(values: Sequence[float]) -> tuple[float, float]:
