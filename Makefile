@@ -28,13 +28,12 @@ $(STAMP): pyproject.toml requirements.lock
 install: $(STAMP)  ## make .venv with everything in it
 
 quickstart: $(STAMP)  ## train a tiny tracker on generated videos, track, score, write a report (minutes, CPU is enough)
-# What needs no training is tracked beside it; what is missing then is tracked after it.
+# What needs no training is tracked beside it, or after it if that failed.
 	@mkdir -p $(QUICK); \
-	$(EVALUATE) checkpoint=small out=$(QUICK)/results media=false > $(QUICK)/beside.log 2>&1 & beside=$$!; \
+	OMP_NUM_THREADS=1 nice $(EVALUATE) checkpoint=small out=$(QUICK)/results media=false > $(QUICK)/beside.log 2>&1 & beside=$$!; \
 	$(PY) -m seqtrack_lit.cli.train experiment=quickstart resume=auto || { kill $$beside; exit 1; }; \
-	wait $$beside || true
+	wait $$beside || $(EVALUATE) checkpoint=small out=$(QUICK)/results media=false
 	$(EVALUATE) run=$(QUICK)
-	$(PY) -m seqtrack_lit.cli.evaluate run=$(QUICK) checkpoint=small media=false
 	$(PY) -m seqtrack_lit.cli.report run=$(QUICK)
 	@echo "Look next at $(QUICK)/report/index.html (open it in a browser)."
 

@@ -58,6 +58,6 @@ def test_counting_without_timing(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["seqtrack-profile", "model=seqtrack_tiny", "frames=0", "out=out", "device=cpu"])
     profile.main()
     facts = json.loads((tmp_path / "out" / "seqtrack_tiny.json").read_text())
-    assert facts["parameters"]["total"] == 1_426_243
+    assert facts["parameters"]["total"] == 664_387
     assert "fps" not in facts
     assert "frames per second" not in capsys.readouterr().out

@@ -19,7 +19,7 @@ PARAMETERS = {
     "seqtrack_b384": 91_169_442,
     "seqtrack_l256": 308_244_898,
     "seqtrack_l384": 308_982_178,
-    "seqtrack_tiny": 1_426_243,
+    "seqtrack_tiny": 664_387,
     "seqtrack_small": 14_136_203,
 }
 

@@ -21,6 +21,13 @@ from seqtrack_lit.runs.migrate import ADDED, migrate_overrides, migrate_settings
 from seqtrack_lit.training.module import SeqTrackModule
 
 RUN = Path(__file__).parents[1] / "golden" / "run"
+# the quickstart's recipe when that run was begun
+RECIPE = [
+    "model.encoder.search_size=48", "model.encoder.width=128", "model.encoder.mlp_ratio=4.0",
+    "model.decoder.width=128", "model.decoder.ffn=512", "data.crops.search_factor=3.0",
+    "data.jitter.center=2.6", "data.jitter.end_center=1.3", "data.jitter.begin=0.5", "data.jitter.finish=0.8",
+    "data.validation.narrow_jitter.center=1.3", "optimizer.newton_schulz=5", "optimizer.schedule.constant=0.5",
+]  # fmt: skip
 
 
 def composed(*overrides: str) -> dict[str, Any]:
@@ -33,6 +40,7 @@ def composed(*overrides: str) -> dict[str, Any]:
 def test_a_run_of_before_has_the_settings_of_today() -> None:
     overrides = json.loads((RUN / "run.json").read_text())["overrides"]
     kept = recorded(migrate_overrides(overrides), source="run.json", folder=config_folder(), without=())
+    kept = [*RECIPE, *kept]
     check_same(RUN, composed(*kept), _DECISIVE, harmless=_HARMLESS)
     with pytest.raises(ValueError, match=r"begun with data\.frame_sampling\.distractor_pairs=1\.0 and cannot .* 0\.5"):
         check_same(RUN, composed(*kept, "data.frame_sampling.distractor_pairs=0.5"), _DECISIVE, harmless=_HARMLESS)
@@ -73,10 +81,10 @@ def test_overrides_of_before() -> None:
 
 def test_values_that_are_not_stated_are_those_of_the_constructors() -> None:
     """So that a run that states them, on the command line or in its folder, is the same one."""
-    settings = composed("model=seqtrack_b256")
+    settings, muon = composed("model=seqtrack_b256"), composed("optimizer=finetune")
     for key, (value, beside) in ADDED.items():
         above, _, name = key.rpartition(".")
-        part = settings
+        part = muon if beside == "muon_lr" else settings
         for one in above.split("."):
             part = part[one]
         assert beside in part, key
@@ -85,5 +93,8 @@ def test_values_that_are_not_stated_are_those_of_the_constructors() -> None:
             made = SeqTrackModule if above == "train" else get_object(part["_target_"])
             made = DataModule if name in ("prefetch", "start_method", "max_skipped") else made  # passed on to it
             assert inspect.signature(made).parameters[name].default == value, key
-    stated = [f"{key}={'null' if value is None else value}" for key, (value, _) in ADDED.items()]
+    stated = [
+        f"{key}={'null' if value is None else value}" for key, (value, beside) in ADDED.items() if beside != "muon_lr"
+    ]
     assert migrate_settings(composed(*stated)) == migrate_settings(settings)
+    assert migrate_settings(composed("optimizer=finetune", "optimizer.newton_schulz=5")) == migrate_settings(muon)

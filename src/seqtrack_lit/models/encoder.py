@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from seqtrack_lit.checks import flag, number, whole
-from seqtrack_lit.models.attention import attend, merge_heads
+from seqtrack_lit.models.attention import Heads, attend, merge_heads
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -129,17 +129,22 @@ class Attention(nn.Module):
 
     def forward(self, tokens: Float[Tensor, "B N C"], first: int | None = None) -> Float[Tensor, "B n C"]:
         """Attention of the first n tokens (None: of all) to all tokens."""
-        qkv = self.qkv(tokens).view(*tokens.shape[:2], 3, self.heads, -1).permute(2, 0, 3, 1, 4)  # 3 B H N E
-        queries, keys, values = qkv.unbind(0)
+        queries, keys, values = self._heads(tokens)
         outputs, _ = attend(queries[:, :, :first], keys, values)
         return cast(Tensor, self.proj(merge_heads(outputs)))
 
     def weights(self, tokens: Float[Tensor, "B N C"], first: int) -> Float[Tensor, "B H n N"]:
         """The attention of the first n tokens to all tokens; each row sums to 1."""
-        qkv = self.qkv(tokens).view(*tokens.shape[:2], 3, self.heads, -1).permute(2, 0, 3, 1, 4)  # 3 B H N E
-        _, weights = attend(qkv[0, :, :, :first], qkv[1], qkv[2], weights=True)
+        queries, keys, values = self._heads(tokens)
+        _, weights = attend(queries[:, :, :first], keys, values, weights=True)
         assert weights is not None
         return weights
+
+    def _heads(self, tokens: Float[Tensor, "B N C"]) -> tuple[Heads, Heads, Heads]:
+        """Queries, keys and values; split in this order, their gradients are stacked as the linear layer has them."""
+        qkv = self.qkv(tokens).view(*tokens.shape[:2], 3, self.heads, -1)  # B N 3 H E
+        queries, keys, values = (one.transpose(1, 2) for one in qkv.unbind(2))
+        return queries, keys, values
 
 
 class Block(nn.Module):

@@ -78,6 +78,7 @@ ADDED: dict[str, tuple[Any, str]] = {
     "optimizer.beta1": (0.9, "clip"),
     "optimizer.beta2": (0.999, "clip"),
     "optimizer.batch_scaling": ("sqrt", "clip"),
+    "optimizer.newton_schulz": (5, "muon_lr"),
     "trainer.strategy": ("auto", "devices"),
 }
 # `_target_`s: classes that have another name, then modules that lie elsewhere.
