@@ -1,10 +1,12 @@
 """Any frame of a video file by its number, the same frame in whatever order it is asked for."""
 
+import gc
 import multiprocessing
 import os
 import pickle
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 from tests.data.fixtures import image, shade_of, write_video
@@ -32,6 +34,20 @@ def test_travels_to_other_processes(tmp_path: Path) -> None:
     assert abs(int(frames[-1][0, 0, 0]) - shade_of(8)) <= 4
     with pytest.raises(IndexError, match=r"frame 9 of .*a\.mp4, which has 9 frames"):
         frames[9]
+
+
+def test_frames_are_freed_without_the_garbage_collector(tmp_path: Path) -> None:
+    """Else hundreds of decoded frames wait for it: 100 MB of 640 x 360, gigabytes of 4K."""
+    write_video(tmp_path / "a.mp4", pictures())
+    gc.collect()
+    gc.disable()
+    try:
+        before = sum(type(one) is av.VideoFrame for one in gc.get_objects())
+        frames = VideoFrames(tmp_path / "a.mp4")
+        assert len(list(frames)) == COUNT
+        assert sum(type(one) is av.VideoFrame for one in gc.get_objects()) - before < COUNT // 4  # in flight
+    finally:
+        gc.enable()
 
 
 def test_one_frame(tmp_path: Path) -> None:

@@ -111,6 +111,23 @@ def test_weights_that_stay_are_not_prepacked_again(build):
     assert fast.network is before
 
 
+@pytest.mark.parametrize("layout", [*LAYOUTS, "int8"])
+def test_released_it_computes_the_same(build, inputs, layout):
+    net = build()
+    if layout == "int8" and not prepacked.onednn_works(torch.float32, "int8"):
+        pytest.skip("this torch has no products of 8-bit integers for this processor")
+    templates, search, _ = inputs(net)
+    fast = PrepackedNetwork(net, layout)
+    with torch.inference_mode():
+        before = fast.network.features(templates, search)
+        fast.release()
+        fast.refresh()
+        assert torch.equal(fast.network.features(templates, search), before)
+        broken = fast.network.features(templates * torch.nan, search * torch.nan)
+    assert not broken.isfinite().any()
+    assert sum(one.numel() for one in net.encoder.parameters() if one.ndim == 2) == 0
+
+
 @pytest.mark.parametrize("fault", ["missing", "other arguments", "wrong numbers"])
 def test_without_the_private_operators(monkeypatch, fault):
     """Another version of torch: the plain layers are used."""

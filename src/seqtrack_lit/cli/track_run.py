@@ -116,6 +116,7 @@ def _trackers(config: DictConfig, count: int) -> "list[Tracker]":
     checkpoint = named_checkpoint(config.checkpoint)
     options = {"quick": True, **tracker_options(config)}
     plain = load_on(str(checkpoint), options, devices_of(config.device)[0])
+    plain.release()
     tracker = for_long(plain, checkpoint, config.long_term)
     return [tracker, *(copy.copy(tracker) for _ in range(count - 1))]
 

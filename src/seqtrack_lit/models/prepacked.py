@@ -69,6 +69,8 @@ class PrepackedLinear(nn.Module):
                 weights = (self._matrix, self._scale, self._zero, self.bias)
                 found = torch.ops.onednn.qlinear_pointwise(rounded, scale, zero, *weights, 1.0, 0, x.dtype, *after)
                 return cast(Tensor, found)
+            if not self.weight.numel():  # released
+                return given.new_full((*given.shape[:-1], len(self._scale)), math.nan)
             return F.linear(given, self.weight, self.bias)  # not finite either
         y = F.linear(x, self._matrix, self.bias)
         return F.gelu(y) if self.gelu else y
@@ -90,12 +92,23 @@ class PrepackedNetwork:
     def refresh(self) -> None:
         """Prepack again if weights have changed: by an optimizer, by loading, in place or anew."""
         # torch's counts of changes miss fused optimizers
-        weights = [(one.data_ptr(), float(one.detach().sum())) for one in self.model.parameters()]
+        weights = self._fingerprint()
         if weights != self._weights:
             self.network = copy.copy(self.model)
             parts = {name: prepack(self.model.get_submodule(name), self.layout) for name in ("encoder", "linear")}
             self.network._modules = {**self.model._modules, **parts}
             self._weights = weights
+
+    def release(self) -> None:
+        """Free the matrices of which there are others: from now on the network computes, the model itself cannot."""
+        for part in self.network.modules():
+            if isinstance(part, PrepackedLinear):
+                part.weight.data = part.weight.data.new_empty(0)
+        self._weights = self._fingerprint()
+
+    def _fingerprint(self) -> list[tuple[int, float]]:
+        """What tells whether weights have changed."""
+        return [(one.data_ptr(), float(one.detach().sum())) for one in self.model.parameters()]
 
 
 def prepack(module: Part, layout: Layout | None = None) -> Part:

@@ -278,6 +278,11 @@ class SeqTrackTracker:
             return self.model
         return self._prepacked.network
 
+    def release(self) -> None:
+        """Free the weights that tracking does not read (of the small tracker 50 MB); `model` computes nothing then."""
+        if self._prepacked is not None:
+            self._prepacked.release()
+
     @torch.inference_mode()
     def search_pixels(self, image: Image) -> Float[Tensor, "1 3 S S"]:
         """The search region around the present box, as the network takes it."""

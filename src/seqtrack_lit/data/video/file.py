@@ -19,7 +19,7 @@ import av
 import av.error
 import numpy as np
 from av.codec.codec import Properties
-from av.sidedata.sidedata import Type
+from av.sidedata.sidedata import SideDataContainer, Type
 from av.stream import Disposition
 from av.video.frame import PictureType
 from jaxtyping import Int64, Shaped
@@ -301,7 +301,8 @@ def as_image(frame: Any, shown: Range | None = None) -> Image:
         pixels = to_rgb8(values, shown or value_range([values]))
     else:
         pixels = np.asarray(frame.to_ndarray(format="rgb24", threads=1), np.uint8)  # no threads: see `_Decoder`
-    matrix = frame.side_data.get(Type.DISPLAYMATRIX)
+    # not frame.side_data: frame and container would hold each other, and hundreds of frames wait for the collector
+    matrix = SideDataContainer(frame).get(Type.DISPLAYMATRIX)  # type: ignore[call-arg]  # its stub has none
     return upright(pixels, None if matrix is None else np.frombuffer(bytes(matrix), np.int32))
 
 
