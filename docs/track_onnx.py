@@ -36,9 +36,29 @@ class OnnxTracker:
         self.box, self.frame = [float(v) for v in box], 0
         self.tokens = [self.encode(image)] * self.count
         self.history = deque([self.box] * self.past, maxlen=self.past)
+        self.lack = np.zeros(4)  # of the network's own box of this frame, a share of it
+        if self.settings.get("offset"):
+            x, y, w, h = self.predict(image)[0]
+            left, top, width, height = self.box
+            right, bottom = min(x + w, left + width), min(y + h, top + height)
+            shared = max(0.0, right - max(x, left)) * max(0.0, bottom - max(y, top))
+            if shared / (w * h + width * height - shared) > 0.5:
+                apart = (left + width / 2 - x - w / 2) / max(1, w), (top + height / 2 - y - h / 2) / max(1, h)
+                grown = [math.log(max(1, a) / max(1, b)) for a, b in ((width, w), (height, h))]
+                self.lack = self.settings["offset"] * np.array([*apart, *grown])
 
     def update(self, image: np.ndarray) -> tuple[list[float], float]:
         """The target's box in the next frame, and the mean probability of its four tokens."""
+        box, likelihoods = self.predict(image)
+        self.box = self.clip(*box, image.shape[1], image.shape[0])
+        self.frame += 1
+        self.history.append(self.box)
+        if self.count > 1 and self.is_due(likelihoods):  # the first template stays
+            self.tokens = [self.tokens[0], *self.tokens[2:], self.encode(image)]
+        return self.box, float(likelihoods.mean())
+
+    def predict(self, image: np.ndarray) -> tuple[list[float], np.ndarray]:
+        """The box around the present one in an image, and the probabilities of its tokens."""
         size = self.sizes[1]
         crop, center, side = self.cut(image, self.settings["search_factor"], size)
         inputs = {"crop": crop[None], "templates": np.concatenate(self.tokens, axis=1)}
@@ -48,12 +68,14 @@ class OnnxTracker:
         scale = size / side  # crop pixels per image pixel
         cx, cy, w, h = (box[0] * size / scale).astype(np.float64)  # as the tracker: float32 up to here
         x, y = (c + m - 0.5 * size / scale for c, m in zip((cx, cy), center, strict=True))
-        self.box = self.clip(x - 0.5 * w, y - 0.5 * h, w, h, image.shape[1], image.shape[0])
-        self.frame += 1
-        self.history.append(self.box)
-        if self.count > 1 and self.is_due(likelihoods):  # the first template stays
-            self.tokens = [self.tokens[0], *self.tokens[2:], self.encode(image)]
-        return self.box, float(likelihoods.mean())
+        x, y = x - 0.5 * w, y - 0.5 * h
+        wide, high = w * math.exp(self.lack[2]), h * math.exp(self.lack[3])
+        return [
+            x + w * (0.5 + self.lack[0]) - wide / 2,
+            y + h * (0.5 + self.lack[1]) - high / 2,
+            wide,
+            high,
+        ], likelihoods
 
     def encode(self, image: np.ndarray) -> np.ndarray:
         """The region around the present box as a template's tokens."""

@@ -4,7 +4,16 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seqtrack_lit.boxes import clip_xywh, cxcywh_to_xywh, cxcywh_to_xyxy, iou, misread, xyxy_to_cxcywh
+from seqtrack_lit.boxes import (
+    clip_xywh,
+    cxcywh_to_xywh,
+    cxcywh_to_xyxy,
+    difference,
+    iou,
+    misread,
+    moved,
+    xyxy_to_cxcywh,
+)
 
 
 def test_conversions_by_hand():
@@ -27,6 +36,14 @@ def test_conversions_by_hand():
 )
 def test_iou_by_hand(a, b, expected):
     assert iou(torch.tensor(a).double(), torch.tensor(b).double()).item() == pytest.approx(expected, abs=1e-15)
+
+
+def test_a_box_moved_by_the_difference_to_another_is_the_other():
+    own, other = np.array([[10.0, 20, 40, 20]]), np.array([[14.0, 18, 20, 30]])
+    lack = difference(own, other)
+    np.testing.assert_allclose(lack, [[-6 / 40, 3 / 20, np.log(1 / 2), np.log(3 / 2)]])
+    np.testing.assert_allclose(moved(own, lack), other)
+    np.testing.assert_allclose(moved(own[0], 0 * lack[0]), own[0])
 
 
 def test_clip_order_of_operations():

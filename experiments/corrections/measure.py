@@ -29,8 +29,8 @@ Merge = Callable[[Track, Track], Boxes]
 class Runs:
     """Tracks of a clip from any frame in either direction, kept on disk."""
 
-    def __init__(self, video: Video, cache: Path, tracker: SeqTrackTracker | LongTermTracker, share: float) -> None:
-        self.video, self.cache, self.tracker, self.share = video, cache, tracker, share
+    def __init__(self, video: Video, cache: Path, tracker: SeqTrackTracker | LongTermTracker) -> None:
+        self.video, self.cache, self.tracker = video, cache, tracker
 
     def __call__(self, start: int, step: int, template: int | None = None) -> Track:
         """Frames start, start + step ... to the clip's end on that side, in order of time.
@@ -53,23 +53,7 @@ class Runs:
             path.parent.mkdir(parents=True, exist_ok=True)
             np.savez(path, boxes=np.array(boxes)[::step], confidences=np.array(confidences)[::step])
         kept = np.load(path)
-        return self._calibrated(kept["boxes"], start), kept["confidences"]
-
-    def _calibrated(self, boxes: Boxes, start: int) -> Boxes:
-        """The boxes moved and scaled by a share of what the tracker's own box of the start lacks."""
-        if not self.share:
-            return boxes
-        given, path = self.video.boxes[start], self.cache / f"{self.video.name}_{start}_own.npy"
-        if not path.is_file():
-            self.tracker.init(self.video.frames[start], given)
-            np.save(path, self.tracker.update(self.video.frames[start]).box_xywh)
-        own, wanted, shapes = _shape(np.load(path)[None]), _shape(given[None]), _shape(boxes)
-        lacks = np.repeat(self.share * (wanted - own), len(boxes), axis=0)
-        lacks[:, :2] *= np.exp(shapes[:, 2:] - own[:, 2:])
-        moved = _boxes(shapes + lacks)
-        kept = (boxes == given).all(1)
-        moved[kept] = boxes[kept]
-        return moved
+        return kept["boxes"], kept["confidences"]
 
 
 def _mix(a: Boxes, b: Boxes, share: Float64[np.ndarray, "N"]) -> Boxes:
@@ -207,13 +191,15 @@ def main() -> None:
     parser.add_argument("--most", type=int, default=20)
     parser.add_argument("--merges", nargs="*", default=list(MERGES))
     parser.add_argument("--first", action="store_true", help="keep the template of the first box")
-    parser.add_argument("--share", type=float, default=0.0, help="of the tracker's own error in the start frame")
+    parser.add_argument("--as-trained", action="store_true", help="tracker.expectation and tracker.offset left out")
     parser.add_argument("--plain", action="store_true", help="a tracker that is never lost; the command's is")
     parser.add_argument("--passage", type=int, default=1, help="frames over which the annotator judges")
     given = parser.parse_args()
     torch.set_num_threads(1)
-    index, tracker = folder(given.clips), load_tracker(device="cpu", long_term=False if given.plain else None)
-    clips = [Runs(index[i], given.cache, tracker, given.share) for i in range(len(index))]
+    settings = {"expectation": 0, "offset": 0.0} if given.as_trained else {}
+    tracker = load_tracker(device="cpu", long_term=False if given.plain else None, **settings)
+    index, cache = folder(given.clips), given.cache / f"plain_{given.plain}_as_trained_{given.as_trained}"
+    clips = [Runs(index[i], cache, tracker) for i in range(len(index))]
     frames = sum(len(one.video) for one in clips)
     print(f"{len(clips)} clips, {frames} frames")
     for name in given.merges:

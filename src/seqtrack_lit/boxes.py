@@ -65,6 +65,23 @@ def iou(a_xywh: Boxes, b_xywh: Boxes) -> Float[Tensor, "*batch"]:
     return torch.where(union > 0, intersection / union.where(union > 0, torch.ones_like(union)), 0.0)
 
 
+def difference(
+    own_xywh: Float64[np.ndarray, "*rows 4"], box_xywh: Float64[np.ndarray, "*rows 4"]
+) -> Float64[np.ndarray, "*rows 4"]:
+    """From one box to another: of the centre in sizes of the first one, of the size as logarithm of the ratio."""
+    own, size = np.maximum(own_xywh[..., 2:], 1), np.maximum(box_xywh[..., 2:], 1)  # pixels
+    apart = box_xywh[..., :2] + box_xywh[..., 2:] / 2 - own_xywh[..., :2] - own_xywh[..., 2:] / 2
+    return np.concatenate([apart / own, np.log(size / own)], axis=-1)
+
+
+def moved(
+    boxes_xywh: Float64[np.ndarray, "*rows 4"], by: Float64[np.ndarray, "*rows 4"]
+) -> Float64[np.ndarray, "*rows 4"]:
+    """Boxes moved and scaled by differences."""
+    size = boxes_xywh[..., 2:] * np.exp(by[..., 2:])
+    return np.concatenate([boxes_xywh[..., :2] + boxes_xywh[..., 2:] * (0.5 + by[..., :2]) - size / 2, size], axis=-1)
+
+
 def clip_xywh(
     box_xywh: tuple[float, float, float, float], width: int, height: int, margin: float
 ) -> tuple[float, float, float, float]:

@@ -84,8 +84,11 @@ class BoxTokenizer:
         values = self.continuous(boxes_cxcywh)
         return (values.round() if self.rounding == "nearest" else values).long()
 
-    def decode(self, tokens: Tokens) -> Boxes:
-        """Four tokens to a box (cxcywh, fractions, float32); crossed corners of order xyxy give negative sizes."""
+    def decode(self, tokens: Tokens | Float[Tensor, "*batch 4"]) -> Boxes:
+        """Four tokens, or values between them, to a box (cxcywh, fractions, float32).
+
+        Crossed corners of order xyxy give negative sizes.
+        """
         if self.order == "xyxy":
             # to centre form on the integers, by true division, before the scaling: the official order of operations
             low, high = tokens[..., :2], tokens[..., 2:]

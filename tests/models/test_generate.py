@@ -211,3 +211,19 @@ def test_inference_decoder_follows_its_weights_where_it_stands(build, inputs, pr
     assert [tensor.data_ptr() for tensor in (fast.table, fast.memory_weight, *fast.layers[0][1:])] == addresses
     torch.testing.assert_close(after.likelihoods, plain.likelihoods, atol=1e-6, rtol=1e-4)
     assert not torch.allclose(after.likelihoods, before.likelihoods)
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_a_box_by_expectation(build, inputs, order):
+    """The mean of the bins up to 3 away from each token by the probabilities before the window, one by one."""
+    net = build(order=order)
+    templates, search, _ = inputs(net, 2)
+    reading = {"hann_window": net.tokenizer.hann_window(), "distributions": True}
+    found = net.generate(templates, search, expectation=3, **reading)
+    assert torch.equal(found.tokens, net.generate(templates, search, **reading).tokens)
+    for row in range(2):
+        means = []
+        for token, shares in zip(found.tokens[row].tolist(), found.unwindowed[row].tolist(), strict=True):
+            bins = range(max(0, token - 3), min(net.tokenizer.bins, token + 4))
+            means.append(sum(i * shares[i] for i in bins) / sum(shares[i] for i in bins))
+        torch.testing.assert_close(found.boxes[row], net.tokenizer.decode(torch.tensor(means)), atol=1e-5, rtol=1e-5)

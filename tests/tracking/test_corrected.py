@@ -103,17 +103,3 @@ def test_frames_are_read_forwards_block_by_block(monkeypatch: pytest.MonkeyPatch
     order.clear()
     assert [place for place, _ in backwards(film, 20)] == list(range(20, -1, -1))
     assert order[1:] == [*range(13, 21), *range(5, 13), *range(5)]
-
-
-def test_a_tracker_that_sees_too_little_is_calibrated() -> None:
-    """Its boxes are a fifth narrower than what it was given: half of that is taken off, in logarithms."""
-
-    class Narrow(Drifting):
-        def update(self, image: np.ndarray) -> Estimate:
-            return Estimate(self.box * [1, 1, 0.8, 1] + [2, 0, 0, 0])
-
-    steps = list(follow([Narrow(0)], enumerate(frames(3)), [{0: BOX}], calibrated=True))
-    width = 16 * (20 / 16) ** 0.5
-    for step in steps[1:]:
-        assert step.found[0] is not None
-        np.testing.assert_allclose(step.found[0].box_xywh, [20 - width / 2, 10, width, 20])

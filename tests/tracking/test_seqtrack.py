@@ -273,6 +273,8 @@ def test_looking_does_not_move_the_tracker(video: Video) -> None:
         ({"template_factor": "big"}, "tracker.template_factor must be a number > 0"),
         ({"clip_margin": 0}, "tracker.clip_margin"),
         ({"cascade": 2}, "tracker.cascade must be a number"),
+        ({"expectation": -1}, "tracker.expectation must be a whole number"),
+        ({"offset": 2}, "tracker.offset must be a number"),
         ({"padding": "black"}, "tracker.padding must be one of exact, official"),
         ({"dtype": "float64"}, "tracker.dtype must be one of float32, bfloat16, float16"),
         ({"window": "yes"}, "tracker.window must be true or false"),

@@ -93,11 +93,11 @@ def _both_ways(files: "TrackFiles", source: "Source", trackers: Any, refiners: A
     assert source.again is not None
     count = len(source.again)
     forward = Pass(len(trackers), count)
-    for step in follow(trackers, enumerate(source.frames), corrections, calibrated=True):
+    for step in follow(trackers, enumerate(source.frames), corrections):
         files.add(step.found, step.seconds)
         forward.add(step)
     progress = files.phase("backwards", max(map(max, corrections)) + 1)
-    merged = track_backwards(trackers, source.again, corrections, forward, progress, calibrated=True)
+    merged = track_backwards(trackers, source.again, corrections, forward, progress)
     files.replace(merged.estimates(place) for place in range(count))
     progress = files.phase("drawn", count)
     for place in range(count):

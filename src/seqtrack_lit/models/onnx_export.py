@@ -42,10 +42,10 @@ class TemplateGraph(nn.Module):
 class SearchGraph(nn.Module):
     """A search crop and the templates' tokens to a box: encoder, four steps of the decoder, window."""
 
-    def __init__(self, model: SeqTrack, hann_window: Float64[Tensor, "bins"] | None) -> None:
+    def __init__(self, model: SeqTrack, hann_window: Float64[Tensor, "bins"] | None, expectation: int = 0) -> None:
         super().__init__()
         self.model = model
-        self.window = hann_window
+        self.window, self.expectation = hann_window, expectation
         self.decoder = InferenceDecoder(model.decoder, model.memory_position, project=True)
 
     def forward(
@@ -57,7 +57,9 @@ class SearchGraph(nn.Module):
         """See the head of this file."""
         features = self.model.search_features(templates, normalise(crop.permute(0, 3, 1, 2)))
         tokens = None if past is None else self.model.tokenizer.encode(past)
-        found = self.model.generate_from(features, hann_window=self.window, past=tokens, decoder=self.decoder)
+        found = self.model.generate_from(
+            features, hann_window=self.window, past=tokens, decoder=self.decoder, expectation=self.expectation
+        )
         return found.boxes, found.tokens, found.likelihoods
 
 
@@ -84,6 +86,7 @@ def export_onnx(model: SeqTrack, folder: Path, settings: Mapping[str, object]) -
     if model.past:
         search["past"] = torch.full((1, model.past, 4), 0.5)
     window = model.tokenizer.hann_window() if settings["window"] else None
+    expectation = cast(int, settings.get("expectation", 0))
     facts = json.dumps(
         {
             "templates": model.templates, "template_size": size, "search_size": side, "past": model.past,
@@ -94,7 +97,7 @@ def export_onnx(model: SeqTrack, folder: Path, settings: Mapping[str, object]) -
     written = []
     for name, graph, inputs, outputs in (
         ("template.onnx", TemplateGraph(model), template, ["tokens"]),
-        ("search.onnx", SearchGraph(model, window), search, ["box", "tokens", "likelihoods"]),
+        ("search.onnx", SearchGraph(model, window, expectation), search, ["box", "tokens", "likelihoods"]),
     ):
         write_atomic(folder / name, _to_onnx(graph, inputs, outputs, facts))
         written.append(folder / name)

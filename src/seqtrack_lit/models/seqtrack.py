@@ -176,6 +176,7 @@ class SeqTrack(nn.Module):
         past: Int64[Tensor, "B P 4"] | None = None,
         template_boxes: Float[Tensor, "B T 4"] | None = None,
         decoder: InferenceDecoder | None = None,
+        expectation: int = 0,
         attention: bool = False,
         distributions: bool = False,
         forced: Forced = (),
@@ -189,6 +190,8 @@ class SeqTrack(nn.Module):
             past: tokens of the last P boxes in the coordinates of this search crop, oldest first.
             template_boxes: the target in each template (cxcywh, fractions), for encoders that read it.
             decoder: made of this model; takes the place of its decoder unless `attention`.
+            expectation: the box is read from the mean of the bins up to so many away from each token, weighted by their
+                probabilities before the window; 0: from the tokens alone, which is the paper.
             attention: return the attention behind each token.
             distributions: return the probabilities each token was chosen from.
             forced: tokens to go on from in the place of the chosen ones, None where nothing is forced: forced=(12,)
@@ -200,6 +203,7 @@ class SeqTrack(nn.Module):
             hann_window=hann_window,
             past=past,
             decoder=decoder,
+            expectation=expectation,
             attention=attention,
             distributions=distributions,
             forced=forced,
@@ -213,6 +217,7 @@ class SeqTrack(nn.Module):
         hann_window: Float64[Tensor, "bins"] | None = None,
         past: Int64[Tensor, "B P 4"] | None = None,
         decoder: InferenceDecoder | None = None,
+        expectation: int = 0,
         attention: bool = False,
         distributions: bool = False,
         forced: Forced = (),
@@ -244,7 +249,7 @@ class SeqTrack(nn.Module):
         box_tokens = torch.stack([one.token for one in chosen], dim=1)
         return Prediction(
             tokens=box_tokens,
-            boxes=self.tokenizer.decode(box_tokens),
+            boxes=self.tokenizer.decode(_mean(chosen, expectation) if expectation else box_tokens),
             likelihoods=torch.cat([one.likelihood[:, None] for one in chosen], dim=1),  # cat: float64 wins
             attention=Attended(*(torch.cat(one, dim=1) for one in zip(*attended, strict=True))) if attention else None,
             distributions=torch.cat([one.distribution[:, None] for one in chosen], dim=1) if distributions else None,
@@ -329,6 +334,16 @@ class _Token(NamedTuple):
     likelihood: Float[Tensor, "B"]
     distribution: Float[Tensor, "B bins"]
     unwindowed: Float[Tensor, "B bins"]
+
+
+def _mean(chosen: Sequence[_Token], around: int) -> Float[Tensor, "B 4"]:
+    """Each token moved to the mean of the bins up to `around` away from it, by their probabilities."""
+    tokens, probabilities = (
+        torch.stack(one, dim=1) for one in ([t.token for t in chosen], [t.unwindowed for t in chosen])
+    )
+    away = torch.arange(probabilities.shape[-1], device=tokens.device) - tokens[..., None]  # B 4 bins
+    weights = probabilities * (away.abs() <= around)
+    return tokens + (weights * away).sum(-1) / weights.sum(-1).clamp_min(torch.finfo(weights.dtype).tiny)
 
 
 def check_memory(memory: str, *, joint: bool) -> None:

@@ -53,6 +53,7 @@ class Cascade:
         pixels: UInt8[Tensor, "1 3 S S"],
         size: tuple[float, float],
         hann_window: Float64[Tensor, "bins"] | None,
+        expectation: int = 0,
     ) -> Prediction | None:
         """The box by the tokens around the previous one, which lies in the middle of the crop; None if not likely.
 
@@ -63,6 +64,7 @@ class Cascade:
             pixels: the search crop.
             size: width and height of the previous box, pixels of the crop.
             hann_window: see `SeqTrack.generate`.
+            expectation: likewise.
         """
         columns, rows = self.spans(size)
         if len(columns) * len(rows) > _LARGEST * self.grid**2:
@@ -72,7 +74,9 @@ class Cascade:
         part = pixels[..., y, x]
         encoder = cast(TwoStageEncoder, network.encoder)
         features = encoder.features(prepared, normalise(part).to(prepared.dtype), kept=kept)
-        found = network.generate_from(features, hann_window=hann_window, decoder=decoder.for_tokens(kept))
+        found = network.generate_from(
+            features, hann_window=hann_window, decoder=decoder.for_tokens(kept), expectation=expectation
+        )
         if found.likelihoods.mean() < self.threshold:
             return None
         center, half = (found.boxes[0] * self.grid).view(2, 2) / torch.tensor([[1.0], [2.0]])

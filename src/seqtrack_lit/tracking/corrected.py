@@ -4,7 +4,6 @@ Letters: T targets, F tracked frames.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from itertools import pairwise
 from time import perf_counter
 from typing import NamedTuple
@@ -12,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float64
 
+from seqtrack_lit.boxes import difference, moved
 from seqtrack_lit.crops import Image
 from seqtrack_lit.data.video.sequence import Frames
 from seqtrack_lit.evaluation.ope import iou
@@ -22,7 +22,6 @@ Corrections = Sequence[Mapping[int, Float64[np.ndarray, "4"]]]  # of each target
 Found = Estimate | None  # None: not tracked there
 _BLOCK = 2**26  # bytes of pictures kept while frames are read backwards
 _REACHED = 0.3  # overlap with a correction from which a track counts as having arrived there
-_SHARE = 0.5  # of what the tracker's own box of a corrected frame lacks
 _SAME = 0.5  # overlap from which both tracks are of one target
 
 
@@ -42,7 +41,6 @@ def follow(
     corrections: Corrections,
     *,
     step: int = 1,
-    calibrated: bool = False,
 ) -> Iterator[Step]:
     """Track through frames; every target starts at its first correction, and anew at each further one.
 
@@ -51,17 +49,14 @@ def follow(
         frames: place and picture, in the order of tracking.
         corrections: one a tracker.
         step: 1 forwards, -1 backwards: which frame comes next.
-        calibrated: whether a share of what the tracker's own box of a corrected frame lacks is added from there on.
     """
     started, update = [False] * len(trackers), together(trackers)
-    lacks = [np.zeros(4) for _ in trackers]
     for place, image in frames:
         begun = perf_counter()
         found: list[Found] = [None] * len(trackers)
         now = [target for target in range(len(trackers)) if started[target]]
         for target, estimate in zip(now, update([trackers[target] for target in now], image), strict=True):
-            moved = _moved(estimate.box_xywh[None], lacks[target])[0] if calibrated else estimate.box_xywh
-            found[target] = replace(estimate, box_xywh=moved)
+            found[target] = estimate
         arrived = {}
         for target, given in enumerate(corrections):
             if place not in given:
@@ -71,29 +66,8 @@ def follow(
             found[target] = Estimate(given[place])
             started[target] = place + step not in given  # else nothing is tracked from here
             if started[target]:
-                if calibrated:
-                    lacks[target] = _SHARE * _lack(trackers[target], image, given[place])
                 trackers[target].init(image, given[place])
         yield Step(place, image, found, perf_counter() - begun, arrived)
-
-
-def _lack(tracker: Tracker, image: Image, box: Float64[np.ndarray, "4"]) -> Float64[np.ndarray, "4"]:
-    """What the tracker's own box of a frame with a known box lacks, as `_difference`; zeros where it is elsewhere."""
-    tracker.init(image, box)
-    own = tracker.update(image).box_xywh
-    return _difference(own, box) if iou(own[None], box[None])[0] > _SAME else np.zeros(4)
-
-
-def _difference(own: Float64[np.ndarray, "4"], box: Float64[np.ndarray, "4"]) -> Float64[np.ndarray, "4"]:
-    """From one box to another: of the centre in sizes of the first one, of the size as logarithm of the ratio."""
-    apart = box[:2] + box[2:] / 2 - own[:2] - own[2:] / 2
-    return np.concatenate([apart / own[2:], np.log(np.maximum(box[2:], 1) / np.maximum(own[2:], 1))])
-
-
-def _moved(boxes: Float64[np.ndarray, "N 4"], by: Float64[np.ndarray, "*N 4"]) -> Float64[np.ndarray, "N 4"]:
-    """Boxes moved and scaled by differences."""
-    size = boxes[:, 2:] * np.exp(by[..., 2:])
-    return np.concatenate([boxes[:, :2] + boxes[:, 2:] * (0.5 + by[..., :2]) - size / 2, size], 1)
 
 
 def backwards(frames: Frames, last: int) -> Iterator[tuple[int, Image]]:
@@ -139,8 +113,6 @@ def track_backwards(
     corrections: Corrections,
     forward: Pass,
     progress: Callable[[], None] = lambda: None,
-    *,
-    calibrated: bool = False,
 ) -> Pass:
     """Track from the last correction to the first frame, and merge it with what was found forwards.
 
@@ -150,12 +122,11 @@ def track_backwards(
         corrections: those of the forward pass.
         forward: what was found forwards.
         progress: called after every frame.
-        calibrated: as in `follow`.
     """
     count = forward.boxes.shape[1]
     backward = Pass(len(trackers), count)
     last = max(map(max, corrections))
-    for step in follow(trackers, backwards(frames, last), corrections, step=-1, calibrated=calibrated):
+    for step in follow(trackers, backwards(frames, last), corrections, step=-1):
         backward.add(step)
         progress()
     merged = Pass(len(trackers), count)
@@ -198,7 +169,7 @@ def _bent(
     """A track whose error where it arrives is taken off all along, growing from the start; one that is lost stays."""
     if arrived is None or iou(arrived[None], boxes[end][None])[0] < _REACHED:
         return boxes
-    bent = _moved(boxes, share[:, None] * _difference(arrived, boxes[end]))
+    bent = moved(boxes, share[:, None] * difference(arrived, boxes[end]))
     bent[end] = boxes[end]
     return bent
 

@@ -5,7 +5,7 @@ fixed shapes and replayed with one launch; it runs the same kernels on the same 
 `SeqTrack.generate`. Letters: B batch, T templates, S search size, P past boxes.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float, Float64, Int64, UInt8
@@ -25,6 +25,7 @@ class CapturedGeneration:
         model: in evaluation mode on a CUDA device; its weights must stay where they are.
         hann_window: factor on the probabilities of the two position tokens.
         decoder: the model's decoder for generation.
+        expectation: see `SeqTrack.generate`.
         compiled: fuse the kernels by torch.compile before recording: about a minute for each batch size, and rounding
             that differs in the last bits.
     """
@@ -35,9 +36,11 @@ class CapturedGeneration:
         *,
         hann_window: Float64[Tensor, "bins"] | None,
         decoder: InferenceDecoder | None = None,
+        expectation: int = 0,
         compiled: bool = False,
     ) -> None:
-        self.model, self.hann_window, self.decoder, self.compiled = model, hann_window, decoder, compiled
+        self.model, self.compiled = model, compiled
+        self.reading: dict[str, Any] = {"hann_window": hann_window, "decoder": decoder, "expectation": expectation}
         self._graphs: dict[int, _Graph] = {}
 
     @torch.inference_mode()
@@ -73,7 +76,7 @@ class CapturedGeneration:
 
         def run() -> Prediction:
             features = self.model.search_features(prepared, normalise(pixels).to(dtype))
-            return self.model.generate_from(features, hann_window=self.hann_window, past=past, decoder=self.decoder)
+            return self.model.generate_from(features, past=past, **self.reading)
 
         if self.compiled:
             run = torch.compile(run, dynamic=False)

@@ -239,6 +239,7 @@ class LongTermTracker:
             self._distractors.clear()
             return other
         distractor = copy.copy(self.tracker)
+        distractor.offset = 0.0
         distractor.init(image, other.box)
         self._distractors.append(distractor)
         return place
@@ -302,10 +303,11 @@ class LongTermTracker:
 
     def _places_in(self, image: Image, crops: list[Crop], *, by: SeqTrackTracker | None = None) -> list[_Place]:
         """The target of a tracker (None: the target) in each of several crops, without the window."""
-        prediction = (by or self.tracker).predict_in(image, crops, window=False)
-        (height, width), margin = image.shape[:2], self.tracker.clip_margin
-        boxes = [crop.to_image(box).tolist() for crop, box in zip(crops, prediction.boxes.cpu(), strict=True)]
-        clipped = [np.array(clip_xywh((x, y, w, h), width, height, margin)) for x, y, w, h in boxes]
+        tracker = by or self.tracker
+        prediction = tracker.predict_in(image, crops, window=False)
+        (height, width), margin = image.shape[:2], tracker.clip_margin
+        boxes = [tracker.to_image(crop, box) for crop, box in zip(crops, prediction.boxes.cpu(), strict=True)]
+        clipped = [np.array(clip_xywh(box, width, height, margin)) for box in boxes]
         return [_Place(box, float(odds)) for box, odds in zip(clipped, self._odds(prediction), strict=True)]
 
     def _odds(self, prediction: Prediction) -> Float64[Tensor, "K"]:

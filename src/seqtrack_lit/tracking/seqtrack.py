@@ -17,8 +17,8 @@ import torch
 from jaxtyping import Float, Float64, Int64, UInt8
 from torch import Tensor
 
-from seqtrack_lit.boxes import clip_xywh
-from seqtrack_lit.checks import flag, number, one_of, path_part, shown
+from seqtrack_lit.boxes import clip_xywh, difference, iou_rows, moved
+from seqtrack_lit.checks import flag, number, one_of, path_part, shown, whole
 from seqtrack_lit.crops import Crop, Image, Padding
 from seqtrack_lit.models.checkpoint import load_model
 from seqtrack_lit.models.encoder import normalise
@@ -34,6 +34,7 @@ from seqtrack_lit.tracking.tracker import Estimate, check_first_box, check_image
 from seqtrack_lit.weights import SMALL
 
 BoxXywh = tuple[float, float, float, float]
+_SAME = 0.5  # IoU with the given box from which the network's own box of the first frame is of the target
 
 
 class SeqTrackTracker:
@@ -56,6 +57,9 @@ class SeqTrackTracker:
             device computes in it, else float32; "int8": as float32, but for the encoder's matrices; on CPUs only.
         cascade: mean token probability from which the tokens around the target alone decide, see cascade.Cascade; 1:
             never, which is the paper.
+        expectation: bins on each side of a token whose mean is the coordinate, see `SeqTrack.generate`; 0: the paper.
+        offset: share of what the network's own box of the first frame lacks of the box given there that is added to all
+            later boxes; 0: the paper.
 
     Raises:
         ValueError: a value out of range.
@@ -77,11 +81,14 @@ class SeqTrackTracker:
         device: str | torch.device = "cpu",
         dtype: Precision | torch.dtype = "float32",
         cascade: float = 1.0,
+        expectation: int = 0,
+        offset: float = 0.0,
     ) -> None:
         check_settings({
             "name": name, "search_factor": search_factor, "template_factor": template_factor, "window": window,
             "update": update, "update_interval": update_interval, "update_threshold": update_threshold,
             "clip_margin": clip_margin, "padding": padding, "dtype": dtype, "cascade": cascade,
+            "expectation": expectation, "offset": offset,
         })  # fmt: skip
         self.name = name
         self.search_factor, self.template_factor = search_factor, template_factor
@@ -96,8 +103,11 @@ class SeqTrackTracker:
         self.hann_window = model.tokenizer.hann_window().to(self.device) if window else None
         self._decoder = InferenceDecoder(model.decoder, model.memory_position)
         cuda = self.device.type == "cuda"
+        self.expectation, self.offset = expectation, offset
         self._captured = (
-            CapturedGeneration(model, hann_window=self.hann_window, decoder=self._decoder) if cuda else None
+            CapturedGeneration(model, hann_window=self.hann_window, decoder=self._decoder, expectation=expectation)
+            if cuda
+            else None
         )
         self._prepacked = None if cuda else PrepackedNetwork(model, self._layout)
         self.cascade = Cascade(cascade, model) if cascade < 1 else None
@@ -120,6 +130,8 @@ class SeqTrackTracker:
             "padding": self.padding,
             "dtype": self._layout or str(self.dtype).removeprefix("torch."),
             **({} if self.cascade is None else {"cascade": self.cascade.threshold}),
+            **({"expectation": self.expectation} if self.expectation else {}),
+            **({"offset": self.offset} if self.offset else {}),
         }
 
     def init(self, image: Image, box_xywh: Float64[np.ndarray, "4"]) -> None:
@@ -140,6 +152,12 @@ class SeqTrackTracker:
         self.templates = template.repeat(1, self.model.templates, 1, 1, 1)  # 1 T 3 h w
         self.template_boxes = box.repeat(1, self.model.templates, 1)  # 1 T 4
         self.history: deque[BoxXywh] = deque([self.box] * self.model.past, maxlen=self.model.past)
+        self._lack = np.zeros(4)
+        if self.offset:
+            crop, own = self.predict(image)
+            given, found = np.array(self.box), np.array(self.to_image(crop, own.boxes[0].cpu()))
+            if iou_rows(found[None], given[None])[0] > _SAME:
+                self._lack = self.offset * difference(found, given)
 
     def update(self, image: Image) -> Estimate:
         """The target's place in the next frame: box xywh in pixels, mean probability of its four tokens.
@@ -179,15 +197,20 @@ class SeqTrackTracker:
                 f"the network's output for frame {self.frame + 1} is not finite: its weights are damaged, or "
                 f"tracker.dtype={str(self.dtype).removeprefix('torch.')} overflows; take another checkpoint or float32"
             )
-        # from float32 crop fractions to float64 pixels as the official code does it
-        x, y, w, h = crop.to_image(box_cxcywh).tolist()
         height, width = image.shape[:2]
-        self.box = clip_xywh((x, y, w, h), width, height, self.clip_margin)
+        self.box = clip_xywh(self.to_image(crop, box_cxcywh), width, height, self.clip_margin)
         self.frame += 1
         self.likelihood = float(likelihoods.mean())
         self.history.append(self.box)
         updated = self.model.templates > 1 and self.rule.is_due(self.frame, likelihoods)
         return Estimate(np.asarray(self.box), self.likelihood, updated)
+
+    def to_image(self, crop: Crop, box_cxcywh: Float[Tensor, "4"]) -> BoxXywh:
+        """A predicted box (on the CPU) in the pixels of the image, moved by what the first one lacked."""
+        # from float32 crop fractions to float64 pixels as the official code does it
+        box = np.asarray(crop.to_image(box_cxcywh).tolist())
+        x, y, w, h = (moved(box, self._lack) if self._lack.any() else box).tolist()
+        return x, y, w, h
 
     def renew(self, pixels: UInt8[Tensor, "1 3 h w"]) -> None:
         """Take the pixels of `template_crop` as the newest template."""
@@ -225,6 +248,7 @@ class SeqTrackTracker:
             hann_window=self.hann_window if window else None,
             past=torch.cat([self.past_tokens(crop) for crop in crops]) if self.model.past else None,
             decoder=self._decoder,
+            expectation=self.expectation,
         )
 
     @torch.inference_mode()
@@ -234,7 +258,9 @@ class SeqTrackTracker:
             return None
         size = self.box[2] * crop.scale, self.box[3] * crop.scale
         pixels = self._crop(crop, image)
-        return self.cascade(self._network, self.prepared, self._decoder, pixels, size, self.hann_window)
+        return self.cascade(
+            self._network, self.prepared, self._decoder, pixels, size, self.hann_window, self.expectation
+        )
 
     @property
     def prepared(self) -> Float[Tensor, "1 ..."]:
@@ -266,6 +292,7 @@ class SeqTrackTracker:
             hann_window=self.hann_window,
             past=past,
             decoder=self._decoder,
+            expectation=self.expectation,
             attention=attention,
             distributions=distributions,
             forced=forced,
@@ -382,4 +409,5 @@ def check_settings(settings: Mapping[str, Any]) -> None:
     )
     TemplateUpdate(settings.get("update", "none"))
     precision_of(settings.get("dtype", "float32"), torch.device("cpu"))
-    number("tracker", high=1, cascade=settings.get("cascade", 1.0))
+    number("tracker", high=1, cascade=settings.get("cascade", 1.0), offset=settings.get("offset", 0.0))
+    whole("tracker", 0, 10**6, expectation=settings.get("expectation", 0))
