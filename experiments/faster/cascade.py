@@ -112,7 +112,7 @@ def main() -> None:
     cv2.setNumThreads(1)
     given.out.parent.mkdir(parents=True, exist_ok=True)
     lines = [json.loads(line) for line in given.out.read_text().splitlines()] if given.out.is_file() else []
-    trackers = {name: load_seqtrack(device="cpu", **how) for name, how in TRACKERS.items()}
+    trackers = {name: load_seqtrack(device="cpu", expectation=0, offset=0.0, **how) for name, how in TRACKERS.items()}
     for root in given.videos:
         done, videos = {line["video"] for line in lines if line["set"] == root.name}, folder(root)
         for video in (videos[i] for i in range(len(videos))):

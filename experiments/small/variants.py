@@ -26,34 +26,23 @@ class Variant(SeqTrackTracker):
     """The shipped tracker, its box read in another way.
 
     Args:
-        expect: bins on each side of the likeliest one whose mean is taken; 0: the likeliest.
         mixed: share of the Hann window; the rest is 1.
         damping: share of the previous size in the logarithm of the new one.
         templates: 2: a second one, renewed where the likelihood allows it.
         settings: of SeqTrackTracker.
     """
 
-    def __init__(
-        self, *, expect: int = 0, mixed: float = 1.0, damping: float = 0.0, templates: int = 1, **settings: Any
-    ) -> None:
+    def __init__(self, *, mixed: float = 1.0, damping: float = 0.0, templates: int = 1, **settings: Any) -> None:
         plain = load_seqtrack(device="cpu")
         model = copy.deepcopy(plain.model)
         model.encoder.templates = templates
         super().__init__(model, **{**plain.stored, **settings})
-        self.expect, self.damping = expect, damping
+        self.damping = damping
         self.hann_window = 1 - mixed + mixed * self.hann_window
 
     def update(self, image: Image) -> Estimate:
         """The box in the next frame."""
-        before = np.array(self.box[2:])
-        crop, found = self.predict(image, distributions=True)
-        box = found.boxes[0]
-        if self.expect:
-            bins = torch.arange(found.distributions.shape[-1], dtype=torch.float64)
-            near = (bins - found.tokens[0][:, None]).abs() <= self.expect
-            weights = found.distributions[0].double() * near
-            box = ((weights * bins).sum(1) / weights.sum(1) / (len(bins) - 1)).float()
-        estimate = self.advance(image, crop, box, found.likelihoods[0])
+        before, estimate = np.array(self.box[2:]), super().update(image)
         if self.damping:
             x, y, w, h = self.box
             size = np.exp(self.damping * np.log(before) + (1 - self.damping) * np.log([w, h]))
@@ -67,8 +56,9 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "templates": 2, "update": "likelihood", "update_interval": 10, "update_threshold": 0.11,
     },
     "size damped by .3": {"damping": 0.3},
-    "expectation over 20 bins on each side": {"expect": 20},
     "window mixed .4 with 1": {"mixed": 0.4},
+    "nothing of the first box added": {"offset": 0.0},
+    "the same, the likeliest bins alone": {"offset": 0.0, "expectation": 0},
 }  # fmt: skip
 
 
