@@ -34,7 +34,7 @@ from seqtrack_lit.tracking.tracker import Estimate, check_first_box, check_image
 from seqtrack_lit.weights import SMALL
 
 BoxXywh = tuple[float, float, float, float]
-_SAME = 0.5  # IoU with the given box from which the network's own box of the first frame is of the target
+_SAME = 0.5  # IoU from which the network's own box of the first frame is of the target
 
 
 class SeqTrackTracker:
@@ -84,12 +84,7 @@ class SeqTrackTracker:
         expectation: int = 0,
         offset: float = 0.0,
     ) -> None:
-        check_settings({
-            "name": name, "search_factor": search_factor, "template_factor": template_factor, "window": window,
-            "update": update, "update_interval": update_interval, "update_threshold": update_threshold,
-            "clip_margin": clip_margin, "padding": padding, "dtype": dtype, "cascade": cascade,
-            "expectation": expectation, "offset": offset,
-        })  # fmt: skip
+        check_settings({key: value for key, value in locals().items() if key not in ("self", "model", "device")})
         self.name = name
         self.search_factor, self.template_factor = search_factor, template_factor
         self.clip_margin, self.padding = float(clip_margin), padding
@@ -104,11 +99,12 @@ class SeqTrackTracker:
         self._decoder = InferenceDecoder(model.decoder, model.memory_position)
         cuda = self.device.type == "cuda"
         self.expectation, self.offset = expectation, offset
-        self._captured = (
-            CapturedGeneration(model, hann_window=self.hann_window, decoder=self._decoder, expectation=expectation)
-            if cuda
-            else None
-        )
+        reading: dict[str, Any] = {
+            "hann_window": self.hann_window,
+            "decoder": self._decoder,
+            "expectation": expectation,
+        }
+        self._captured = CapturedGeneration(model, **reading) if cuda else None
         self._prepacked = None if cuda else PrepackedNetwork(model, self._layout)
         self.cascade = Cascade(cascade, model) if cascade < 1 else None
         self._prepared: tuple[Tensor, Tensor] | None = None  # templates, and what the encoder prepared of them
@@ -207,8 +203,7 @@ class SeqTrackTracker:
 
     def to_image(self, crop: Crop, box_cxcywh: Float[Tensor, "4"]) -> BoxXywh:
         """A predicted box (on the CPU) in the pixels of the image, moved by what the first one lacked."""
-        # from float32 crop fractions to float64 pixels as the official code does it
-        box = np.asarray(crop.to_image(box_cxcywh).tolist())
+        box = crop.to_image(box_cxcywh).numpy()  # float32 fractions to float64 pixels as the official code does it
         x, y, w, h = (moved(box, self._lack) if self._lack.any() else box).tolist()
         return x, y, w, h
 
@@ -353,15 +348,11 @@ def load_seqtrack(
 
     `long_term.load_tracker` is for own videos.
 
-    Examples:
-        >>> load_seqtrack(device="cpu").name
-        'seqtrack_small'
-
     Args:
         path: the checkpoint; None: the small tracker that comes with the package.
         device: where to run; None takes the GPU when there is one.
         official_config: official YAML of an official checkpoint that is not one of the four published models.
-        quick: for own videos: int8 on a CPU that has instructions for it, of a network for which that was measured.
+        quick: for own videos: int8 on a CPU that has instructions for it, of a network for which that was measured
         overrides: arguments of SeqTrackTracker that replace the checkpoint's.
 
     Raises:
@@ -372,7 +363,9 @@ def load_seqtrack(
     path = SMALL if path is None else path
     where = device_of(device if device is not None else "cuda" if torch.cuda.is_available() else "cpu")
     loaded = load_model(path, official_config=official_config)
-    settings = {**loaded.tracker, **(_quick(loaded.model, where) if quick else {}), **overrides}
+    small = quick and isinstance(loaded.model.encoder, TwoStageEncoder) and where.type == "cpu"
+    int8 = small and computes_int8() and onednn_works(torch.float32, "int8")
+    settings: dict[str, Any] = {**loaded.tracker, **({"dtype": "int8"} if int8 else {}), **overrides}
     try:
         check_settings(settings)
     except ValueError as error:
@@ -380,12 +373,6 @@ def load_seqtrack(
     tracker = SeqTrackTracker(loaded.model.to(where), device=where, **settings)
     tracker.stored = loaded.tracker
     return tracker
-
-
-def _quick(model: SeqTrack, device: torch.device) -> dict[str, Any]:
-    """What makes own videos faster at no loss that could be measured (experiments/small)."""
-    measured = isinstance(model.encoder, TwoStageEncoder) and device.type == "cpu"
-    return {"dtype": "int8"} if measured and computes_int8() and onednn_works(torch.float32, "int8") else {}
 
 
 def check_settings(settings: Mapping[str, Any]) -> None:
