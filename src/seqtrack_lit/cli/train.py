@@ -21,7 +21,7 @@ Main keys:
   init_from             a checkpoint of any kind whose weights to start from
   resume                auto, or the folder of a run
   overwrite             true: delete a former run in the same folder
-  eval_checkpoint       best (by val/auc) or last: the checkpoint that evaluation takes; data=paper and the like: last
+  eval_checkpoint       best (by val/auc) or last: the checkpoint that evaluation takes; data=paper, quickstart: last
   dry_run               true: a few steps and one validation, then peak memory and speed; nothing is kept
 
 The folder of a run holds config.yaml, run.json (revision, versions, data, length), metrics.csv, pictures/ and
