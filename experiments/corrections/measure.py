@@ -20,6 +20,7 @@ from seqtrack_lit.data.video.sequence import Video
 from seqtrack_lit.evaluation.ope import iou
 from seqtrack_lit.tracking.long_term import LongTermTracker, load_tracker
 from seqtrack_lit.tracking.seqtrack import SeqTrackTracker
+from seqtrack_lit.weights import SMALL
 
 Boxes = Float64[np.ndarray, "N 4"]
 Track = tuple[Boxes, Float64[np.ndarray, "N"]]
@@ -198,7 +199,7 @@ def main() -> None:
     torch.set_num_threads(1)
     settings = {"expectation": 0, "offset": 0.0} if given.as_trained else {}
     tracker = load_tracker(device="cpu", long_term=False if given.plain else None, **settings)
-    index, cache = folder(given.clips), given.cache / f"plain_{given.plain}_as_trained_{given.as_trained}"
+    index, cache = folder(given.clips), given.cache / f"{SMALL.stat().st_mtime_ns}_{given.plain}_{given.as_trained}"
     clips = [Runs(index[i], cache, tracker) for i in range(len(index))]
     frames = sum(len(one.video) for one in clips)
     print(f"{len(clips)} clips, {frames} frames")

@@ -74,7 +74,7 @@ def main() -> None:
     given = parser.parse_args()
     torch.set_num_threads(1)
     pool = PicturePool(given.pool, part="validation", only_free=False).read()
-    tracker, rows = load_seqtrack(given.checkpoint, device="cpu"), []
+    tracker, rows = load_seqtrack(given.checkpoint, device="cpu", expectation=0, offset=0.0), []
     name = f"scores_{zlib.crc32(given.checkpoint.read_bytes()):08x}.csv"
     for kind, count in COUNTS.items():
         place = given.videos / "validation" / kind

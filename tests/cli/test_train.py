@@ -72,10 +72,10 @@ def test_a_run_leaves_everything_behind(finished: Path) -> None:
         assert text in screen
     loaded = load_model(out / "checkpoints" / "best.ckpt")
     assert loaded.tracker == {
-        "name": "debug", "search_factor": 3.0, "template_factor": 2.0, "window": True, "update": "likelihood",
-        "update_interval": 25, "update_threshold": 0.015,
+        "name": "debug", "search_factor": 2.5, "template_factor": 2.0, "window": True, "update": "likelihood",
+        "update_interval": 25, "update_threshold": 0.015, "expectation": 0, "offset": 0.0,
     }  # fmt: skip
-    assert load_tracker(out / "checkpoints" / "best.ckpt", device="cpu").search_factor == 3.0
+    assert load_tracker(out / "checkpoints" / "best.ckpt", device="cpu").search_factor == 2.5
     ema = torch.load(out / "checkpoints" / "best.ckpt", weights_only=True)["ema"]
     assert all(torch.equal(value, ema[name]) for name, value in loaded.model.state_dict().items())
 

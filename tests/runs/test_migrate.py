@@ -18,6 +18,7 @@ from seqtrack_lit.data.datamodule import DataModule
 from seqtrack_lit.files import flatten
 from seqtrack_lit.runs.folder import check_same
 from seqtrack_lit.runs.migrate import ADDED, migrate_overrides, migrate_settings
+from seqtrack_lit.tracking.seqtrack import SeqTrackTracker
 from seqtrack_lit.training.module import SeqTrackModule
 
 RUN = Path(__file__).parents[1] / "golden" / "run"
@@ -88,9 +89,9 @@ def test_values_that_are_not_stated_are_those_of_the_constructors() -> None:
         for one in above.split("."):
             part = part[one]
         assert beside in part, key
-        assert key == "train.compile" or name not in part, key
+        assert key in ("train.compile", "tracker.expectation", "tracker.offset") or name not in part, key
         if above != "callbacks":
-            made = SeqTrackModule if above == "train" else get_object(part["_target_"])
+            made = {"train": SeqTrackModule, "tracker": SeqTrackTracker}.get(above) or get_object(part["_target_"])
             made = DataModule if name in ("prefetch", "start_method", "max_skipped") else made  # passed on to it
             assert inspect.signature(made).parameters[name].default == value, key
     stated = [

@@ -82,3 +82,14 @@ def test_what_the_first_box_lacks_is_added(monkeypatch, same):
     assert np.abs(plain - given).max() > 0.2
     wanted = given if same < 1 else plain
     np.testing.assert_allclose(tracker.to_image(crop, own.boxes[0]), wanted, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "given", [[-20, 80, 60, 34], [76, 88, 9, 9]]
+)  # reaches out of the image; is smaller than 10 px
+def test_nothing_is_added_where_boxes_are_clipped(given):
+    images, _ = clip(1)
+    tracker = load_seqtrack(device="cpu", offset=1.0)
+    tracker.init(images[0], np.array(given, np.float64))
+    crop, own = tracker.predict(images[0])
+    np.testing.assert_array_equal(tracker.to_image(crop, own.boxes[0]), crop.to_image(own.boxes[0]))

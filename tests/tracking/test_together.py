@@ -40,6 +40,7 @@ def many() -> list[Video]:
 SETTINGS = {
     "naive update, window": (0, {"update": "naive", "update_interval": 2}),
     "likelihood update": (0, {"update_interval": 1, "update_threshold": 0.019}),
+    "means of bins": (0, {"expectation": 3, "offset": 0.5}),
     "past boxes, no window": (2, {"window": False, "update": "none"}),
 }
 
@@ -55,8 +56,9 @@ def test_as_one_by_one(many: list[Video], past: int, settings: dict[str, Any], d
         assert list(found) == [video.name for video in many]
         for video in many:
             alone, track = run_tracker(tracker, video), found[video.name]
-            # equal tokens are equal boxes, to the last bit
-            np.testing.assert_allclose(track.boxes, alone.boxes, rtol=0, atol=0 if device == "cpu" else 1e-3)
+            # equal tokens are equal boxes, to the last bit; means of bins are not
+            exact = device == "cpu" and "expectation" not in settings
+            np.testing.assert_allclose(track.boxes, alone.boxes, rtol=0, atol=0 if exact else 1e-3)
             np.testing.assert_allclose(track.confidences, alone.confidences, rtol=1e-5)
             np.testing.assert_array_equal(track.updated, alone.updated)
             assert (track.times > 0).all()

@@ -3,9 +3,10 @@
     template.onnx   crop [1 h w 3] uint8, box [1 4]     ->  tokens [1 M C]
     search.onnx     crop [1 S S 3] uint8, templates [1 TM C] (, past [1 P 4])  ->  box, tokens, likelihoods [1 4] each
 
-Crops are RGB as `Crop.cut` gives them; normalisation, the four steps of the decoder over its key/value cache and the
-Hann window are inside. Boxes are cxcywh, fractions of the crop. Each file holds, as JSON under `seqtrack`, what a
-program needs to know beside: sizes, number of templates and the tracker's settings. docs/export.md has such a program.
+Crops are RGB as `Crop.cut` gives them; normalisation, the four steps of the decoder over its key/value cache, the Hann
+window and the tracker's `expectation` are inside. Boxes are cxcywh, fractions of the crop. Each file holds, as JSON
+under `seqtrack`, what a program needs to know beside: sizes, number of templates and the tracker's settings.
+docs/export.md has such a program.
 
 Letters: T templates, M tokens of one, C width, S side of the search crop, P past boxes.
 """

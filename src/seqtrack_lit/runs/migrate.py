@@ -58,6 +58,8 @@ ADDED: dict[str, tuple[Any, str]] = {
     "model.decoder.pre_norm": (False, "width"),
     "model.decoder.bidirectional": (False, "width"),
     "model.decoder.parallel": (None, "width"),
+    "tracker.expectation": (0, "window"),
+    "tracker.offset": (0.0, "window"),
     "data.crops.padding": ("exact", "normaliser"),
     "data.crops.decode": ("exact", "normaliser"),
     "data.frame_sampling.min_length": (20, "templates"),

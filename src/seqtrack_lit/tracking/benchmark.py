@@ -178,9 +178,8 @@ def check_identity(
         return
     if present and not replace:
         was, now = flatten(old), flatten(new)
-        differing = [
-            f"{key} was {value!r}, now {now.get(key)!r}" for key, value in was.items() if value != now.get(key)
-        ]
+        both = [(key, was.get(key, "not set"), now.get(key, "not set")) for key in {**was, **now}] if was else []
+        differing = [f"{key} was {before!r}, now {value!r}" for key, before, value in both if before != value]
         raise ValueError(
             f"{folder} holds results of another run ({'; '.join(differing)[:400] or 'of unknown origin'}): give this "
             "one another tracker.name or out=, or delete the old results with replace=true"

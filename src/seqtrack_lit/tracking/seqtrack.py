@@ -58,8 +58,7 @@ class SeqTrackTracker:
         cascade: mean token probability from which the tokens around the target alone decide, see cascade.Cascade; 1:
             never, which is the paper.
         expectation: bins on each side of a token whose mean is the coordinate, see `SeqTrack.generate`; 0: the paper.
-        offset: share of what the network's own box of the first frame lacks of the box given there that is added to all
-            later boxes; 0: the paper.
+        offset: share of what the network's own box of the first frame lacks that is added to all boxes; 0: the paper.
 
     Raises:
         ValueError: a value out of range.
@@ -152,7 +151,8 @@ class SeqTrackTracker:
         if self.offset:
             crop, own = self.predict(image)
             given, found = np.array(self.box), np.array(self.to_image(crop, own.boxes[0].cpu()))
-            if iou_rows(found[None], given[None])[0] > _SAME:
+            inside = np.allclose(clip_xywh(self.box, image.shape[1], image.shape[0], self.clip_margin), given)
+            if inside and iou_rows(found[None], given[None])[0] > _SAME:
                 self._lack = self.offset * difference(found, given)
 
     def update(self, image: Image) -> Estimate:
@@ -352,7 +352,7 @@ def load_seqtrack(
         path: the checkpoint; None: the small tracker that comes with the package.
         device: where to run; None takes the GPU when there is one.
         official_config: official YAML of an official checkpoint that is not one of the four published models.
-        quick: for own videos: int8 on a CPU that has instructions for it, of a network for which that was measured
+        quick: for own videos: int8 on a CPU that has instructions for it, of a network for which that was measured.
         overrides: arguments of SeqTrackTracker that replace the checkpoint's.
 
     Raises:
