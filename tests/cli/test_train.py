@@ -98,6 +98,7 @@ def test_a_second_run_in_the_same_folder(run: Callable[..., int], tmp_path: Path
     assert len(read_rows(tmp_path / "out/metrics.csv")) == 1
 
 
+@pytest.mark.slow
 def test_stop_and_resume(run: Callable[..., int], tmp_path: Path, finished: Path, stop: str, capsys: Any) -> None:
     """By the run's folder; in a fixed folder; the newest of the dated folders under the name of the run."""
     dated = [*TINY, "name=dated"]
@@ -150,6 +151,7 @@ def test_what_cannot_change_on_the_way(finished: Path, key: str, then: Any, now:
         check_same(finished, settings, train._DECISIVE, harmless=train._HARMLESS)
 
 
+@pytest.mark.slow
 def test_resume_with_other_settings(
     run: Callable[..., int], tmp_path: Path, finished: Path, stop: str, capsys: Any
 ) -> None:

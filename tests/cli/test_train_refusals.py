@@ -65,6 +65,7 @@ def test_the_words_for_precision() -> None:
     assert set(train._PRECISIONS) == {*get_args(Precision), "auto"}
 
 
+@pytest.mark.slow
 def test_wrong_values_are_one_line_and_exit_2(tmp_path: Path) -> None:
     """All in one process without the tests' type checks, which would stop a wrong type earlier."""
     script = (

@@ -29,6 +29,7 @@ def test_resume_one_job_of_a_sweep(run: Callable[..., int], tmp_path: Path, stop
     assert len(list(tmp_path.rglob("run.json"))) == 1
 
 
+@pytest.mark.slow
 def test_sweep_over_bins_and_order(run: Callable[..., int], tmp_path: Path, capsys: Any) -> None:
     """Four runs with comparable results; the same command again finds them finished."""
     sweep = [*TINY, *ONE_STEP, "-m", "tokenizer.bins=16,32", "tokenizer.order=cxcywh,whcxcy", "hydra.sweep.dir=sweep"]
@@ -70,6 +71,7 @@ def test_a_sweep_over_a_group_in_a_group_stays_in_its_folder(run: Callable[..., 
     assert names == {"model.encoder-vit_b16", "model.encoder-vit_l16"}
 
 
+@pytest.mark.slow
 def test_a_sweep_ends_also_in_the_last_epoch_of_a_job(
     run: Callable[..., int], tmp_path: Path, stop: str, capsys: Any
 ) -> None:

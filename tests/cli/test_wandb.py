@@ -304,7 +304,7 @@ def test_benchmark_scores_are_in_the_run(folder: Path) -> None:
     assert [row["step"] for row in part.history if "test/lasot/AUC" in row] == [8]
     assert part.summary["test/lasot/fps"] > 0
     assert part.summary["parameters"] == json.loads((folder / "sweep/good/run.json").read_text())["parameters"]
-    assert 0.001 < part.summary["macs_g"] < 0.01
+    assert 0.0005 < part.summary["macs_g"] < 0.01
     table = json.loads((part.files / part.of("test/lasot/scores")[0]["path"]).read_text())
     assert table["columns"] == ["tracker", *scores.values, "frames/s"]
     rows = {row[0]: row[1:] for row in table["data"]}

@@ -156,7 +156,7 @@ STOPS = {
 }
 
 
-@pytest.mark.parametrize(("workers", "accumulate"), [(0, 1), (2, 1), (0, 2)])
+@pytest.mark.parametrize(("workers", "accumulate"), [pytest.param(0, 1, marks=pytest.mark.slow), (2, 1), (0, 2)])
 def test_stopped_and_continued(
     make_net: Any, squares: Any, videos: Any, tmp_path: Path, workers: int, accumulate: int
 ) -> None:
