@@ -5,6 +5,7 @@ import math
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from tests.campaign.damage import HOSTILE_NAMES
@@ -159,32 +160,18 @@ def times(file: str) -> Reader:
     return Reader(file, file, results, lambda place: list(read_result(place, "car")), "numbers", finite, names=("car",))
 
 
+def of_page(file: str, **more: Any) -> Reader:
+    path, inside = f"results/tiny/toy/media/{file}", ("media", "inside")
+    return Reader(f"{file} of a page", path, a_run, page, "json", sane=ended, names=inside, writes=("report",), **more)
+
+
 READERS = [
     Reader("boxes of a result", "car.txt", results, scored, "numbers", sane=percent, names=("car",)),
     times("car_time.txt"),
     times("car_confidence.txt"),
     Reader("scores.json", "scores.json", save_scores, loaded, "json"),
-    Reader(
-        "media.json of a page",
-        "results/tiny/toy/media/media.json",
-        a_run,
-        page,
-        "json",
-        sane=ended,
-        names=("media", "inside"),
-        writes=("report",),
-        extra={f"folders called {name[:20]!a}": named_folders(name) for name in HOSTILE_NAMES},
-    ),
-    Reader(
-        "sequences.json of a page",
-        "results/tiny/toy/media/sequences.json",
-        a_run,
-        page,
-        "json",
-        sane=ended,
-        names=("media", "inside"),
-        writes=("report",),
-    ),
+    of_page("media.json", extra={f"folders called {name[:20]!a}": named_folders(name) for name in HOSTILE_NAMES}),
+    of_page("sequences.json"),
     Reader(
         "clip of a page",
         "results/tiny/toy/media/best.mp4",
