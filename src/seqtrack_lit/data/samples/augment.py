@@ -26,6 +26,7 @@ CropImage = UInt8[np.ndarray, "S S 3"]
 Box = Float64[np.ndarray, "4"]  # image box xywh, pixels
 ImageBoxes = Float64[np.ndarray, "rows 4"]
 _LEVELS = np.arange(256, dtype=np.float32)
+_BELOW = 1e-4  # of a grey level; products in float32 are off by 3e-5 at most
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # it asks the network for its newest version on import
 
 
@@ -41,7 +42,7 @@ class Photometric(Protocol):
 
 
 class _Brightness:
-    """See `brightness`: by a table, in a third of the time."""
+    """See `brightness`; in a sixth of the time where OpenCV's product, which is rounded, comes to the same."""
 
     def __init__(self, low: float, high: float) -> None:
         if not 0 <= low <= high < math.inf:
@@ -55,7 +56,10 @@ class _Brightness:
     def __call__(self, *, image: Image) -> dict[str, Any]:
         """The brighter or darker image under the key "image"."""
         factor = np.float32(self._generator.uniform(self.low, self.high))
-        return {"image": cv2.LUT(image, np.minimum(_LEVELS * factor, 255).astype(np.uint8))}
+        levels = _LEVELS * factor
+        if (levels % 1).max() < 1 - 2 * _BELOW:  # no level lies where rounding errors decide
+            return {"image": cv2.convertScaleAbs(image, alpha=float(factor), beta=_BELOW - 0.5)}
+        return {"image": cv2.LUT(image, np.minimum(levels, 255).astype(np.uint8))}
 
 
 def brightness(low: float = 0.8, high: float = 1.2) -> Photometric:
