@@ -1,6 +1,7 @@
 """Progress on the screen: a bar in a terminal, one line per validation everywhere."""
 
 import logging
+import math
 import sys
 import time
 from typing import Any
@@ -9,12 +10,13 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 log = logging.getLogger(__name__)
-_FIRST = 20  # steps that tell how long the others take, after as many that do not: workers and caches start in them
+_STARTING = 20  # steps that do not tell how long the others take: workers and caches start in them
+_TOLD = (40, 200)  # steps after which it is said; the second time only if videos were still being made in the first
 _SHOWN = ("train/loss", "val/loss", "val/pair_iou", "val/reliance", "val/auc", "val/ao")
 
 
 class ProgressLines(Callback):
-    """How long training will take, once; a bar of steps in a terminal; a line of numbers after every epoch.
+    """How long training will take; a bar of steps in a terminal; a line of numbers after every epoch.
 
     Args:
         bar: whether to draw the bar; None: where the output is a terminal.
@@ -27,7 +29,7 @@ class ProgressLines(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Draw the bar."""
         self._began, self._before = time.perf_counter(), trainer.global_step
-        self._first: float | None = None  # time at which the first steps were done
+        self._since, self._told = (0, self._began), 0.0  # steps done at a time; seconds a step, as said last
         if self.bar and trainer.is_global_zero:
             columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
             self._progress = Progress(*columns, refresh_per_second=2, transient=True)
@@ -35,14 +37,15 @@ class ProgressLines(Callback):
             self._progress.start()
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
-        """Move the bar; after the first steps, say how long all will take."""
+        """Move the bar; after the first steps, tell how long all will take."""
         done = trainer.global_step - self._before
-        if done == _FIRST:
-            self._first = time.perf_counter()
-        elif done == 2 * _FIRST and trainer.is_global_zero and self._first is not None:
-            seconds = (time.perf_counter() - self._first) / _FIRST
-            left, self._first = _steps(trainer) - trainer.global_step, None
-            log.info("about %s for %d more steps of %.2g s, and the validations", _clock(seconds * left), left, seconds)
+        before, then = self._since
+        if done in (_STARTING, *_TOLD) and done > before:  # the same again while gradients are summed
+            now = time.perf_counter()
+            seconds, self._since = (now - then) / (done - before), (done, now)
+            if done in _TOLD and not 0.8 < seconds / (self._told or math.inf) < 1.25 and trainer.is_global_zero:
+                left, self._told = _steps(trainer) - trainer.global_step, seconds
+                log.info("about %s for %d more steps of %.2g s, and the validations", _clock(seconds * left), left, seconds)
         if self._progress is not None:
             self._progress.update(self._task, completed=trainer.global_step)
 
