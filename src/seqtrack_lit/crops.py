@@ -171,19 +171,12 @@ def cut_window(
     inside = pixels[max(rows.start, 0) : max(rows.stop, 0), max(first - ox, 0) : max(last - ox, 0)]
     if inside.shape[:2] != (rows.stop - rows.start, last - first):
         raise ValueError(f"the window {window_xywh} is not wholly inside the part that is there of the image")
-    if left or top or right or bottom:
-        shown = np.empty((y2 - y1, x2 - x1, 3), np.uint8)
-        down, across = slice(top, top + inside.shape[0]), slice(left, left + inside.shape[1])
-        for outside in (shown[: down.start], shown[down.stop :], shown[down, :left], shown[down, across.stop :]):
-            outside[...] = 0
-        place = shown[down, across]
-    else:
-        shown = place = np.empty_like(inside) if mirrored else inside
     if mirrored:  # before it is resized: OpenCV's rounding is not symmetric for windows of 2048 pixels and others
-        cv2.flip(inside, 1, place)
-    elif place is not inside:
-        place[...] = inside
-    return np.asarray(cv2.resize(shown, (size, size)), np.uint8)
+        inside = cv2.flip(inside, 1)
+    if left or top or right or bottom:
+        below, beside = y2 - y1 - top - inside.shape[0], x2 - x1 - left - inside.shape[1]
+        inside = cv2.copyMakeBorder(inside, top, below, left, beside, cv2.BORDER_CONSTANT)
+    return np.asarray(cv2.resize(inside, (size, size)), np.uint8)
 
 
 def _around(

@@ -45,7 +45,9 @@ class ProgressLines(Callback):
             seconds, self._since = (now - then) / (done - before), (done, now)
             if done in _TOLD and not 0.8 < seconds / (self._told or math.inf) < 1.25 and trainer.is_global_zero:
                 left, self._told = _steps(trainer) - trainer.global_step, seconds
-                log.info("about %s for %d more steps of %.2g s, and the validations", _clock(seconds * left), left, seconds)
+                log.info(
+                    "about %s for %d more steps of %.2g s, and the validations", _clock(seconds * left), left, seconds
+                )
         if self._progress is not None:
             self._progress.update(self._task, completed=trainer.global_step)
 
