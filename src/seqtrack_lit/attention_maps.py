@@ -19,14 +19,7 @@ from seqtrack_lit.crops import Image
 from seqtrack_lit.models.encoder import IMAGENET_MEAN, IMAGENET_STD
 from seqtrack_lit.models.seqtrack import Forced, Prediction, SeqTrack
 from seqtrack_lit.pictures import DARK, WHITE, draw_boxes, titled
-from seqtrack_lit.tokens import Order
 from seqtrack_lit.tracking.seqtrack import SeqTrackTracker
-
-NAMES: dict[Order, tuple[str, str, str, str]] = {
-    "cxcywh": ("cx", "cy", "w", "h"),
-    "whcxcy": ("w", "h", "cx", "cy"),
-    "xyxy": ("x1", "y1", "x2", "y2"),
-}
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,7 +97,7 @@ def attention_of(model: SeqTrack, prediction: Prediction, crops: UInt8[np.ndarra
     cross = cross[..., :tokens].reshape(*cross.shape[:-1], grid, grid)  # templates stand behind the search tokens
     rest = (prediction.distributions.double().cpu().numpy(), prediction.unwindowed.double().cpu().numpy())
     boxes, chosen = prediction.boxes.double().cpu().numpy(), prediction.tokens.cpu().numpy()
-    names = NAMES[model.tokenizer.order]
+    names = model.tokenizer.names
     return [
         AttentionMaps(crop, boxes[i], names, chosen[i], cross[i], own[i], *(one[i] for one in rest))
         for i, crop in enumerate(crops)

@@ -18,6 +18,11 @@ from seqtrack_lit.checks import one_of, whole
 
 Order = Literal["cxcywh", "whcxcy", "xyxy"]
 Tokens = Int64[Tensor, "*batch 4"]
+_NAMES: dict[Order, tuple[str, str, str, str]] = {
+    "cxcywh": ("cx", "cy", "w", "h"),
+    "whcxcy": ("w", "h", "cx", "cy"),
+    "xyxy": ("x1", "y1", "x2", "y2"),
+}
 
 
 @dataclass(frozen=True)
@@ -53,6 +58,11 @@ class BoxTokenizer:
     def vocab_size(self) -> int:
         """Coordinate tokens and the two special ones."""
         return self.bins + 2
+
+    @property
+    def names(self) -> tuple[str, str, str, str]:
+        """What the four tokens stand for."""
+        return _NAMES[self.order]
 
     @property
     def window_positions(self) -> tuple[int, int]:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from seqtrack_lit.runs.repetitions import offline_records
+from seqtrack_lit.runs.compare import offline_records
 
 
 @dataclass

@@ -29,8 +29,8 @@ from seqtrack_lit.cli.hydra.runtime import config_folder
 from seqtrack_lit.cli.loggers import wandb_of
 from seqtrack_lit.evaluation.scores import Scores
 from seqtrack_lit.files import flatten
+from seqtrack_lit.runs.compare import offline_values
 from seqtrack_lit.runs.folder import read_metadata, read_rows
-from seqtrack_lit.runs.repetitions import offline_values
 
 ENDS = {"stopped": [143, 0], "again": [143, 0], "sweep/good": [0], "sweep/bad": [1], "sweep/other": [0]}
 FRAMES = 5

@@ -12,7 +12,7 @@ import torch.distributed as dist
 from seqtrack_lit.evaluation.metrics import CONVENTIONS
 from seqtrack_lit.evaluation.ope import GroundTruth
 from seqtrack_lit.evaluation.scores import score_sequences
-from seqtrack_lit.evaluation.tracking_scores import TrackingScores
+from seqtrack_lit.training.callbacks.track_videos import TrackingScores
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import pytest
 from seqtrack_lit.cli.data import training_sets
 from seqtrack_lit.cli.hydra.runtime import config_folder
 from seqtrack_lit.evaluation.tables import paper_ablations
-from seqtrack_lit.runs.repetitions import kept_values, run_values, spread
+from seqtrack_lit.runs.compare import kept_values, run_values, spread
 
 EXPERIMENTS = config_folder().parent / "experiments"
 

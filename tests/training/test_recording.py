@@ -12,9 +12,10 @@ from lightning.pytorch import Callback, Trainer
 
 from seqtrack_lit.cli import dry_run
 from seqtrack_lit.models.seqtrack import SeqTrack
+from seqtrack_lit.process import peak_memory, reset_peak_memory
 from seqtrack_lit.runs.folder import read_rows
 from seqtrack_lit.training.callbacks import metrics as recording
-from seqtrack_lit.training.callbacks.metrics import FileLogger, RunLogger, peak_memory, reset_peak_memory
+from seqtrack_lit.training.callbacks.metrics import FileLogger, RunLogger
 from seqtrack_lit.training.callbacks.progress import _clock
 from seqtrack_lit.training.length import TrainingLength
 from seqtrack_lit.training.module import Means, SeqTrackModule

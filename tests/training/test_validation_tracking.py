@@ -9,11 +9,10 @@ from tests.tracking.conftest import blob_video
 from tests.training.test_module import FAST, trainer
 
 from seqtrack_lit.evaluation.scores import ground_truth
-from seqtrack_lit.evaluation.tracking_scores import TrackingScores
 from seqtrack_lit.models.seqtrack import SeqTrack
 from seqtrack_lit.tracking.seqtrack import SeqTrackTracker
 from seqtrack_lit.tracking.tracker import run_tracker
-from seqtrack_lit.training.callbacks.track_videos import TrackHeldOut
+from seqtrack_lit.training.callbacks.track_videos import TrackHeldOut, TrackingScores
 from seqtrack_lit.training.length import TrainingLength
 from seqtrack_lit.training.module import SeqTrackModule
 

@@ -9,8 +9,8 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from seqtrack_lit.data.datamodule import TrackingData
+from seqtrack_lit.process import peak_memory
 from seqtrack_lit.training.callbacks.checkpoint import step_done
-from seqtrack_lit.training.callbacks.metrics import peak_memory
 from seqtrack_lit.training.callbacks.track_videos import TrackHeldOut
 from seqtrack_lit.training.length import TrainingLength
 from seqtrack_lit.training.module import SeqTrackModule

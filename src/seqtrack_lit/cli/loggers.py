@@ -14,8 +14,8 @@ import wandb
 
 from seqtrack_lit.checks import flag
 from seqtrack_lit.crops import Image
+from seqtrack_lit.runs.compare import offline_records
 from seqtrack_lit.runs.folder import METRICS, is_own, read_metadata, read_rows, read_settings
-from seqtrack_lit.runs.repetitions import offline_records
 from seqtrack_lit.training.callbacks.metrics import RunLogger
 
 Mode = Literal["online", "offline", "disabled"]

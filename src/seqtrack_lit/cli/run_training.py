@@ -27,6 +27,7 @@ from seqtrack_lit.files import write_atomic
 from seqtrack_lit.models.checkpoint import load_weights
 from seqtrack_lit.models.description import FORMAT
 from seqtrack_lit.models.seqtrack import SeqTrack
+from seqtrack_lit.process import keep_freed_memory
 from seqtrack_lit.runs.folder import (
     CONFIG,
     differences,
@@ -38,7 +39,6 @@ from seqtrack_lit.runs.folder import (
 )
 from seqtrack_lit.runs.migrate import migrate_settings
 from seqtrack_lit.tracking.seqtrack import SeqTrackTracker
-from seqtrack_lit.training.allocator import keep_freed_memory
 from seqtrack_lit.training.callbacks.checkpoint import Checkpoints, RandomState, remove_parts, resumable, steps_of
 from seqtrack_lit.training.callbacks.metrics import FileLogger, LogMetrics, RunLogger, StepTimer
 from seqtrack_lit.training.callbacks.progress import ProgressLines

@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from seqtrack_lit.models.attention import attend, merge_heads, split_heads
-from seqtrack_lit.models.encoder import Block, Search, Templates, ViTEncoder
+from seqtrack_lit.models.encoder import Block, Search, Templates, ViTEncoder, number_of
 
 
 class CachedEncoder(ViTEncoder):
@@ -41,10 +41,6 @@ class CachedEncoder(ViTEncoder):
                 "model.encoder.checkpoint=true: CachedEncoder (ablation=cached) does not recompute activations; leave "
                 "it out, and lower train.device_batch where memory is short"
             )
-
-    def forward(self, templates: Templates, search: Search) -> Float[Tensor, "B A C"]:
-        """Normalised images to features: search region first, then the templates one after another."""
-        return self.features(self.prepare_templates(templates), search)
 
     def prepare_templates(
         self, templates: Templates, boxes: Float[Tensor, "B T 4"] | None = None
@@ -86,9 +82,7 @@ class CachedEncoder(ViTEncoder):
     ) -> Float[Tensor, "B heads N A"]:
         """See `Encoder`."""
         blocks, vectors = cast(list[Block], list(self.blocks)), self.prepare_templates(templates).unbind(2)
-        if not -len(blocks) <= block < len(blocks):
-            raise ValueError(f"block {block}: there are {len(blocks)} in which search region and templates meet")
-        tokens, last = self._embed(search) + self.search_position, block % len(blocks)
+        tokens, last = self._embed(search) + self.search_position, number_of(block, len(blocks))
         for number in range(last):
             tokens = _run(blocks[number], tokens, vectors[2 * number], vectors[2 * number + 1])
         return _weights(blocks[last], tokens, vectors[2 * last])

@@ -172,13 +172,22 @@ def attention_in(
     Raises:
         ValueError: there is no such block.
     """
-    if not -len(blocks) <= block < len(blocks):
-        raise ValueError(f"block {block}: there are {len(blocks)} in which search region and templates meet")
-    number = block % len(blocks)
+    number = number_of(block, len(blocks))
     for one in blocks[:number]:
         tokens = one(tokens, None)
     last = cast(Block, blocks[number])
     return last.attn.weights(last.norm1(tokens), first)
+
+
+def number_of(block: int, count: int) -> int:
+    """The number of a block among `count` of them, from 0; negative ones count from the end.
+
+    Raises:
+        ValueError: there is no such block.
+    """
+    if not -count <= block < count:
+        raise ValueError(f"block {block}: there are {count} in which search region and templates meet")
+    return block % count
 
 
 def check_sizes(patch: int, **sizes: int) -> None:

@@ -8,7 +8,7 @@ V vocabulary, P past boxes, L input tokens.
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Literal, NamedTuple, Protocol, cast, get_args, runtime_checkable
+from typing import Any, Literal, NamedTuple, Protocol, cast, get_args, runtime_checkable
 
 import torch
 from jaxtyping import Float, Float64, Int64
@@ -166,48 +166,25 @@ class SeqTrack(nn.Module):
         logits = self.decoder(inputs, memory, self.memory_position, past)
         return Logits(logits, None if self.dense is None else self._dense(features, memory))
 
-    @torch.no_grad()
     def generate(
         self,
         templates: Templates,
         search: Search,
         *,
-        hann_window: Float64[Tensor, "bins"] | None = None,
-        past: Int64[Tensor, "B P 4"] | None = None,
         template_boxes: Float[Tensor, "B T 4"] | None = None,
-        decoder: InferenceDecoder | None = None,
-        expectation: int = 0,
-        attention: bool = False,
-        distributions: bool = False,
-        forced: Forced = (),
+        **options: Any,
     ) -> Prediction:
         """Greedy generation of the four tokens; call it in eval mode.
 
         Args:
             templates: normalised template crops.
             search: normalised search crop.
-            hann_window: factor on the probabilities of the two centre tokens (`BoxTokenizer.hann_window`).
-            past: tokens of the last P boxes in the coordinates of this search crop, oldest first.
             template_boxes: the target in each template (cxcywh, fractions), for encoders that read it.
-            decoder: made of this model; takes the place of its decoder unless `attention`.
-            expectation: the box is read from the mean of the bins up to so many away from each token, weighted by their
-                probabilities before the window; 0: from the tokens alone, which is the paper.
-            attention: return the attention behind each token.
-            distributions: return the probabilities each token was chosen from.
-            forced: tokens to go on from in the place of the chosen ones, None where nothing is forced: forced=(12,)
-                writes token 12 first and lets the model choose the other three.
+            options: see `generate_from`.
         """
-        features = self.features(templates, search, template_boxes)
-        return self.generate_from(
-            features,
-            hann_window=hann_window,
-            past=past,
-            decoder=decoder,
-            expectation=expectation,
-            attention=attention,
-            distributions=distributions,
-            forced=forced,
-        )
+        with torch.no_grad():
+            features = self.features(templates, search, template_boxes)
+        return self.generate_from(features, **options)
 
     @torch.no_grad()
     def generate_from(
@@ -222,7 +199,20 @@ class SeqTrack(nn.Module):
         distributions: bool = False,
         forced: Forced = (),
     ) -> Prediction:
-        """The second half of `generate`, for `features` of the images."""
+        """The second half of `generate`.
+
+        Args:
+            features: of the images.
+            hann_window: factor on the probabilities of the two centre tokens (`BoxTokenizer.hann_window`).
+            past: tokens of the last P boxes in the coordinates of this search crop, oldest first.
+            decoder: made of this model; takes the place of its decoder unless `attention`.
+            expectation: the box is read from the mean of the bins up to so many away from each token, weighted by their
+                probabilities before the window; 0: from the tokens alone, which is the paper.
+            attention: return the attention behind each token.
+            distributions: return the probabilities each token was chosen from.
+            forced: tokens to go on from in the place of the chosen ones, None where nothing is forced: forced=(12,)
+                writes token 12 first and lets the model choose the other three.
+        """
         memory = self._to_memory(features)
         dense = None if self.dense is None else self._dense(features, memory)
         step: Callable[[Tensor], tuple[Tensor, Attended | None]]

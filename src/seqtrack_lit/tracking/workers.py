@@ -17,7 +17,7 @@ from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 import cv2
 import torch
 
-from seqtrack_lit.end_with_parent import end_with_parent
+from seqtrack_lit.process import end_with_parent
 from seqtrack_lit.tracking.batched import track_in_slots
 from seqtrack_lit.tracking.seqtrack import SeqTrackTracker
 from seqtrack_lit.tracking.tracker import Track, Tracker, Videos, run_tracker

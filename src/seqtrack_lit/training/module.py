@@ -30,11 +30,6 @@ from seqtrack_lit.training.losses import dense_loss, token_loss
 from seqtrack_lit.training.optim import OptimizerSettings
 
 log = logging.getLogger(__name__)
-COORDINATES = {
-    "cxcywh": ("cx", "cy", "w", "h", "end"),
-    "whcxcy": ("w", "h", "cx", "cy", "end"),
-    "xyxy": ("x1", "y1", "x2", "y2", "end"),
-}
 
 Sums = dict[str, tuple[float, float]]  # by name: sum of values x weights, sum of weights
 
@@ -209,7 +204,7 @@ class SeqTrackModule(LightningModule):
         weights = {"end_weight": self.end_weight, "soft_bins": self.soft_bins}
         readings = list(torch.split(logits.tokens, 4, dim=1)) if net.decoder.refined else [logits.tokens]
         losses = [token_loss(one, batch.box, tokenizer, **weights) for one in readings]
-        names = COORDINATES[tokenizer.order]
+        names = (*tokenizer.names, "end")
         parts = {f"loss_{name}": loss for name, loss in zip(names, losses[-1].tokens, strict=False)}
         total = torch.stack([one.total for one in losses]).mean()
         if logits.dense is not None and self.dense_weight:

@@ -22,7 +22,7 @@ from seqtrack_lit.data.video.file import VideoFrames
 from seqtrack_lit.data.video.frames import FramesPart, ListedFrames, NumberedFrames
 from seqtrack_lit.data.video.index import SequenceIndex
 from seqtrack_lit.data.video.sequence import Frames
-from seqtrack_lit.end_with_parent import end_with_parent
+from seqtrack_lit.process import end_with_parent
 
 # kind -> (what it is, what to do). Those in `NOTES` are known of published data, where nothing can be mended and the
 # scoring convention says what they count; in one's own data they are problems like the others.

@@ -43,8 +43,8 @@ from seqtrack_lit.data.video.packed import (
     write_facts,
 )
 from seqtrack_lit.data.video.sequence import Frames
-from seqtrack_lit.end_with_parent import end_with_parent
 from seqtrack_lit.files import remove_leftovers, replacing, write_atomic
+from seqtrack_lit.process import end_with_parent
 
 RANGES = (-3.0, -1.0, 1.0, 3.0, math.inf)  # limits of z: .16, .68, .16 of all crops, and the rest
 ROWS = 2000  # frames of a part: 100 to 300 MB

@@ -22,6 +22,7 @@ from seqtrack_lit.checks import shown, whole
 
 log = logging.getLogger(__name__)
 LAST, PREVIOUS, BEST = "last.ckpt", "previous.ckpt", "best.ckpt"
+MONITOR = "val/auc"  # best.ckpt has the largest value of it, or is the last one where it was never logged
 
 
 class Checkpoints(Callback):
@@ -32,7 +33,6 @@ class Checkpoints(Callback):
 
     Args:
         folder: where to.
-        monitor: the validation metric `best.ckpt` has the largest value of; the last one where it was never logged.
         every_steps: optimizer steps between two saves; 0: none.
         report: called in the first process with the best value so far, where training goes on and whenever it rises.
     """
@@ -41,12 +41,11 @@ class Checkpoints(Callback):
         self,
         folder: Path,
         *,
-        monitor: str = "val/auc",
         every_steps: int = 1000,
         report: Callable[[float], None] | None = None,
     ) -> None:
         whole("callbacks", 0, checkpoint_steps=every_steps)
-        self.folder, self.monitor, self.every_steps = folder, monitor, every_steps
+        self.folder, self.every_steps = folder, every_steps
         self.report = report
         self.best: float | None = None
         self._proven = False  # whether a validation of this process gave the metric
@@ -69,7 +68,7 @@ class Checkpoints(Callback):
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save after the validation."""
-        value = trainer.callback_metrics.get(self.monitor) if self._fresh else None
+        value = trainer.callback_metrics.get(MONITOR) if self._fresh else None
         self._fresh, self._proven = False, self._proven or value is not None
         best = value is not None and bool(value.isfinite()) and (self.best is None or float(value) > self.best)
         if best:

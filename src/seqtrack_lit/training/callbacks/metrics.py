@@ -2,26 +2,23 @@
 
 import csv
 import shutil
-import sys
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from seqtrack_lit.checks import whole
 from seqtrack_lit.crops import Image
 from seqtrack_lit.files import write_atomic
 from seqtrack_lit.pictures import encoded
+from seqtrack_lit.process import peak_memory, reset_peak_memory
 from seqtrack_lit.runs.folder import PICTURES, MetricsFile, write_metadata
 from seqtrack_lit.training.callbacks.checkpoint import step_done
 from seqtrack_lit.training.module import SeqTrackModule, Sums
 
-_STATUS = Path("/proc/self/status")
 _TRAINING = ("train/", "time/", "memory/", "data/")
 
 
@@ -217,27 +214,3 @@ class StepTimer(Callback):
         skipped = float(getattr(trainer.datamodule, "skipped", 0))  # type: ignore[attr-defined]
         pl_module.latest |= {"memory/peak_gb": peak_memory(pl_module.device), "data/skipped": skipped}
         self._waited, self._computed = 0.0, 0.0
-
-
-def peak_memory(device: torch.device) -> float:
-    """Largest memory in GB since it was reset: allocated on the GPU, or resident in this process (0 where unknown)."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device) / 1e9
-    if _STATUS.is_file():
-        found = next((line for line in _STATUS.read_text().splitlines() if line.startswith("VmHWM:")), None)
-        if found is not None:
-            return int(found.split()[1]) * 1024 / 1e9
-    if sys.platform == "win32":
-        return 0.0
-    import resource
-
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 1e9
-
-
-def reset_peak_memory(device: torch.device) -> None:
-    """From now on the largest memory counts anew, where the system can do that (GPUs; Linux)."""
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device)
-    elif _STATUS.is_file():
-        with suppress(OSError):
-            Path("/proc/self/clear_refs").write_text("5")  # sets VmHWM to what is resident now

@@ -61,8 +61,7 @@ class PicturePool:
         self.root, self.part, self.only_free = Path(root).expanduser(), part, only_free
         if not (self.root / "pool.csv").is_file():
             raise FileNotFoundError(
-                f"{self.root} is no pool of pictures (pool.csv is not there); "
-                f"`python -m seqtrack_lit.data.synthetic.pictures.collect {self.root}` builds one"
+                f"{self.root} is no pool of pictures (no pool.csv in it); `seqtrack-data pool={self.root}` builds one"
             )
 
     def __reduce__(self) -> tuple[object, ...]:
