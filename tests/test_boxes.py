@@ -51,6 +51,8 @@ def test_clip_order_of_operations():
     assert clip_xywh((-30.0, 5.0, 50.0, 20.0), 100, 80, 10.0) == (0.0, 5.0, 20.0, 20.0)
     # far right: x1 is kept at W - 10 = 90, x2 at W = 100
     assert clip_xywh((120.0, 5.0, 50.0, 20.0), 100, 80, 10.0) == (90.0, 5.0, 10.0, 20.0)
+    # reaching out at the lower right: the corner stays, the far one is kept at (W, H)
+    assert clip_xywh((50.0, 65.0, 70.0, 60.0), 100, 80, 10.0) == (50.0, 65.0, 50.0, 15.0)
     # crossed corners become the margin
     assert clip_xywh((40.0, 5.0, -3.0, 20.0), 100, 80, 10.0) == (40.0, 5.0, 10.0, 20.0)
 

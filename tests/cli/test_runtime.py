@@ -323,6 +323,16 @@ def test_sweep_over_odd_paths(run: Callable[..., int]) -> None:
     assert seen == ["vidéo.mp4", "b.mp4", "a(1).mp4"]
 
 
+@pytest.mark.parametrize("arguments", [["model=several"], ["hydra.mode=MULTIRUN", "train.samples=1,2"]])
+def test_an_option_of_any_group_makes_a_sweep(run: Callable[..., int], tmp_path: Path, arguments: list[str]) -> None:
+    """Without -m: as experiments do."""
+    sweep = "hydra: {mode: MULTIRUN, sweeper: {params: {train.samples: '1,2'}}}"
+    (tmp_path / "conf/model/several.yaml").write_text(f"# @package _global_\n{sweep}\n")
+    seen: list[int] = []
+    assert run(*arguments, "needed=1", body=lambda config: seen.append(config.train.samples)) == 0
+    assert seen == [1, 2]
+
+
 def test_sweep_without_failures_exits_0(run: Callable[..., int]) -> None:
     """-m may stand anywhere."""
     seen: list[str] = []

@@ -104,7 +104,7 @@ def _run(name: str, config_name: str, body: Body, command: str, arguments: list[
     task = partial(_job, body, command, everything, constant_keys(quoted))
     task.__module__ = f"seqtrack_lit.cli.{name}"  # names the job
     try:
-        with _ending_on_request(command), _failures_reported_once(), _composed_once(config_name, quoted):
+        with _ending_on_request(command), _failures_reported_once(), _composed_once(folder, quoted):
             hydra.main(version_base="1.3", config_path=str(folder), config_name=config_name)(task)()
     except _EndedError:
         leave(command, ENDED, 143)
@@ -209,13 +209,15 @@ def _failures_reported_once() -> Iterator[None]:
 
 
 @contextmanager
-def _composed_once(config_name: str, arguments: list[str]) -> Iterator[None]:
-    """While inside, Hydra does not compose a configuration just to see whether an experiment makes it a sweep.
+def _composed_once(folder: Path, arguments: list[str]) -> Iterator[None]:
+    """While inside, Hydra does not compose a configuration just to see whether it makes a sweep of the command.
 
-    Only seqtrack-train has experiments. A fifth of a second for each command.
+    Options of groups that are not named in `arguments` never do, nor those of groups in which no file says so.
     """
-    former = Hydra.get_mode
-    if config_name != "train" and not any(item.startswith("hydra.mode") for item in arguments):
+    former, keys = Hydra.get_mode, {key_of(item) for item in arguments}
+    named = [path.read_text() for key in keys if (folder / key).is_dir() for path in (folder / key).rglob("*.yaml")]
+    asked = any(re.match(r"hydra\.(mode|searchpath)|--?c", key) for key in keys)
+    if not asked and "MULTIRUN" not in "".join(named):
         setattr(Hydra, "get_mode", lambda *_, **__: None)  # noqa: B010
     try:
         yield
@@ -225,7 +227,8 @@ def _composed_once(config_name: str, arguments: list[str]) -> Iterator[None]:
 
 def _job(body: Body, command: str, everything: bool, constant: list[str], config: DictConfig) -> Any:
     """One run: check what can be checked without torch, run the body, report in one line what a user can mend."""
-    sweep = HydraConfig.get().mode == RunMode.MULTIRUN
+    settings = HydraConfig.get()
+    sweep = settings.mode == RunMode.MULTIRUN
     if sweep:
         gc.collect()  # what the former job held: models, frames kept in memory; it is full of cycles
     try:
@@ -238,19 +241,16 @@ def _job(body: Body, command: str, everything: bool, constant: list[str], config
         mistake = mistake or (isinstance(error, OSError) and error.errno in (*NO_ROOM, *NO_PATH))
         if everything or not (mistake or sweep):
             raise
-        text = one_line(error)
         if not sweep:
-            leave(command, text, 2)
-        settings = HydraConfig.get()
-        path = Path(settings.runtime.output_dir) / f"{settings.job.name}.log"
-        text = failed_line(settings.job.num, list(map(str, settings.overrides.task)), constant, text, path)
+            leave(command, one_line(error), 2)
+        path, overrides = Path(settings.runtime.output_dir) / f"{settings.job.name}.log", settings.overrides.task
+        text = failed_line(settings.job.num, list(map(str, overrides)), constant, one_line(error), path)
         shown = printable(text) if mistake else f"{traceback.format_exc()}{text}"
         with path.open("a") as file:
             file.write(f"{shown}\n")
         print(f"{command}: {shown}", file=sys.stderr, flush=True)
-    raise FailedJobError(
-        f"job {settings.job.num} in {path.parent}"
-    )  # here, so that it does not keep alive what the job held
+    # here, so that it does not keep alive what the job held
+    raise FailedJobError(f"job {settings.job.num} in {path.parent}")
 
 
 def _check(config: DictConfig) -> None:
