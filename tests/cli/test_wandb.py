@@ -312,6 +312,11 @@ def test_benchmark_scores_are_in_the_run(folder: Path) -> None:
     assert rows["debug"][0] == pytest.approx(scores.values["AUC"], abs=0.051)
     assert "static" in rows
     assert "SeqTrack-B256 (paper)" in part.console
+    attributes = json.loads((part.files / part.of("test/lasot/attributes")[0]["path"]).read_text())
+    assert attributes["columns"] == ["attribute", "videos", "debug", "static"]
+    by_attribute = {**scores.per_attribute, "all": scores.values}
+    expected = {name: pytest.approx(of["AUC"], abs=0.051) for name, of in by_attribute.items()}
+    assert {row[0]: row[2] for row in attributes["data"]} == expected
     radar = cv2.imread(str(part.files / part.of("test/lasot/radar")[0]["path"]))
     assert min(radar.shape[:2]) > 500
 

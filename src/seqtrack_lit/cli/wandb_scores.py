@@ -1,8 +1,9 @@
 """Benchmark scores of seqtrack-evaluate in the W&B run that the checkpoint is of.
 
 Under test/<benchmark>/: AUC, P, PNorm ... and frames/s as numbers over the checkpoint's step, `scores` as a table with
-the baselines and the paper's rows, `radar` as a picture where the videos have attributes. Of other settings of tracking
-(inference=...) under test/<benchmark>/<tracker>/. In the summary: parameters, and macs_g as the paper counts them.
+the baselines and the paper's rows; where the videos have attributes, `attributes` as a table and `radar` as a picture
+(Fig. 4). Of other settings of tracking (inference=...) under test/<benchmark>/<tracker>/. In the summary: parameters,
+and macs_g as the paper counts them.
 """
 
 import io
@@ -15,7 +16,7 @@ from PIL import Image as Picture
 
 from seqtrack_lit.cli.loggers import WandbLogger, wandb_of
 from seqtrack_lit.evaluation.scores import Scores
-from seqtrack_lit.evaluation.tables import compare
+from seqtrack_lit.evaluation.tables import Table, attribute_table, compare
 from seqtrack_lit.models.seqtrack import SeqTrack
 from seqtrack_lit.profile import count_macs, count_parameters
 from seqtrack_lit.reports.plots import attribute_radar, render
@@ -65,8 +66,14 @@ def _send(logger: WandbLogger, scores: Sequence[Scores], tracker: str | None, st
         place += f"/{own.convention.removeprefix('vot_')}"
     speed = {} if own.fps is None else {f"{place}/fps": own.fps}
     logger.numbers({**{f"{place}/{name}": value for name, value in own.values.items()}, **speed}, step)
-    table = compare(scores)
-    logger.table(f"{place}/scores", [dict(zip(table.columns, row, strict=True)) for row in table.rows], step)
-    if len(own.per_attribute) > 2:
+    logger.table(f"{place}/scores", _rows(compare(scores)), step)
+    if own.per_attribute:
+        own_first = [own, *(one for one in scores if one is not own)]
+        logger.table(f"{place}/attributes", _rows(attribute_table(own_first)), step)
+    if len(set(own.per_attribute).intersection(*(one.per_attribute for one in scores))) > 2:
         drawn = Picture.open(io.BytesIO(render(attribute_radar(scores), ".png"))).convert("RGB")
         logger.image(f"{place}/radar", np.asarray(drawn), step)
+
+
+def _rows(table: Table) -> list[dict[str, str | float | int | None]]:
+    return [dict(zip(table.columns, row, strict=True)) for row in table.rows]
