@@ -1,6 +1,7 @@
 """The page of a benchmark in a real browser: one file, sorted, narrow, dark, silent; the same as PDF, PNG, LaTeX."""
 
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -76,6 +77,32 @@ def test_the_page_in_a_browser(size: tuple[int, int], dark: bool, results: Path,
         video = page.locator("video").first
         video.evaluate("(video) => video.play()")
         page.wait_for_function("document.querySelector('video').currentTime > 0")
+
+
+@needs_browser
+def test_ten_trackers_are_named_where_they_are_looked_for(
+    results: Path, tmp_path: Path, run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On the screen the sequence stays in sight; on paper no name of a tracker is cut into syllables."""
+    monkeypatch.setattr(plots, "render", lambda figure, suffix: b"<svg xmlns='http://www.w3.org/2000/svg'/>")
+    for number in range(8):
+        shutil.copytree(results / "other", results / f"a_long_name_of_a_tracker_{number}")
+    assert run(*GIVEN, "page=page") == 0
+    with opened(tmp_path / "page" / "index.html") as page:
+        assert page.locator("h1").inner_text() == "generated: 10 trackers"
+        box = "(node) => node.getBoundingClientRect().left"
+        name, table = page.locator("td.video").first, page.locator(".long")
+        before = name.evaluate(box)
+        table.evaluate("(node) => { node.scrollLeft = 200; }")
+        assert table.evaluate("(node) => node.scrollLeft") > 0
+        assert name.evaluate(box) == before
+        page.emulate_media(media="print")
+        named = page.locator("table.sequences th", has_text="a_long_name").all()
+        assert len(named) == 8
+        for head in named:  # one upright line
+            assert head.evaluate("(node) => node.clientHeight > node.clientWidth")
+            assert head.evaluate("(node) => getComputedStyle(node).whiteSpace") == "nowrap"
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
 
 
 def test_media_beside_the_page(results: Path, tmp_path: Path, run, monkeypatch: pytest.MonkeyPatch) -> None:

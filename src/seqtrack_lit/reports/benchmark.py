@@ -14,6 +14,7 @@ from seqtrack_lit.reports.sequences import compared, course_of, lines_of, pictur
 from seqtrack_lit.tracking.video_io import write_clip
 
 _DRAWN = 4  # trackers whose course is drawn
+_NAMED = 4  # trackers that the title names
 
 
 def write_benchmark(
@@ -48,7 +49,7 @@ def write_benchmark(
     return write_document(
         out,
         "benchmark.html",
-        title=f"{first.benchmark}: {', '.join(trackers)}",
+        title=f"{first.benchmark}: {', '.join(trackers) if len(trackers) <= _NAMED else f'{len(trackers)} trackers'}",
         subtitle=f"{len(known)} sequences, {sum(map(len, known.values())):,} frames, convention {first.convention}",
         table=scores_table(compare(scores, paper_rows="seqtrack"), set(trackers)),
         plots=draw_scores(scores, media),

@@ -137,16 +137,21 @@ def _templates() -> Environment:
 
 
 def scores_table(table: Table, highlighted: Collection[str] = ()) -> ScoresTable:
-    """A table of scores for a template; the best of each column is bold, and the rows of some trackers stand out."""
+    """A table of scores for a template; the best of each column is bold, and the rows of some trackers stand out.
+
+    Where it holds no others, none does.
+    """
     best = [
         max((value for value in map(_leading, column) if value is not None), default=None) if head != SPEED else None
         for head, column in zip(table.columns, zip(*table.rows, strict=True), strict=True)
     ]
-    rows = []
+    rows, others = [], {row[0] for row in table.rows} - set(highlighted)
     for row in table.rows:
         texts = ["-" if cell is None else f"{cell:.1f}" if isinstance(cell, float) else str(cell) for cell in row]
         tops = [top is not None and _leading(cell) == top for cell, top in zip(row, best, strict=True)]
-        rows.append(ScoresRow(row[0] in highlighted, [Cell(*pair) for pair in zip(texts, tops, strict=True)]))
+        rows.append(
+            ScoresRow(bool(others) and row[0] in highlighted, [Cell(*pair) for pair in zip(texts, tops, strict=True)])
+        )
     return ScoresTable(table.columns, rows, table.notes)
 
 
