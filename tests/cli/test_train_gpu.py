@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from tests.cli.tiny import TINY, Stop, numbers, weights
+from tests.cli.tiny import TINY, Stop, call, numbers, weights
 
 from seqtrack_lit.cli import train
 from seqtrack_lit.runs.folder import read_metadata
@@ -24,16 +24,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..
     monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
     monkeypatch.setitem(sys.modules, "stopping", type(sys)("stopping"))
     sys.modules["stopping"].Stop = Stop  # type: ignore[attr-defined]
-
-    def go(folder: str, *arguments: str) -> int:
-        monkeypatch.setattr(sys, "argv", ["seqtrack-train", *GPU, f"hydra.run.dir={folder}", *arguments])
-        try:
-            train.main()
-        except SystemExit as stop:
-            return int(stop.code or 0)
-        return 0
-
-    yield go
+    yield lambda folder, *arguments: call(monkeypatch, train, *GPU, f"hydra.run.dir={folder}", *arguments)
     torch.use_deterministic_algorithms(False)
 
 

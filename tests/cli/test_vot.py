@@ -4,11 +4,13 @@ import json
 import shutil
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 import yaml
 from tests.campaign.weights import ours
+from tests.cli.tiny import call
 from tests.data.vot import make_vot
 
 from seqtrack_lit.cli import evaluate, report, vot
@@ -24,16 +26,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     monkeypatch.chdir(tmp_path)
     make_vot(tmp_path / "data" / "vot2020", sequences=2, frames=12, every=6)
     ours(tmp_path)
-
-    def go(module: object, *arguments: str) -> int:
-        monkeypatch.setattr(sys, "argv", ["seqtrack", *arguments])
-        try:
-            module.main()  # type: ignore[attr-defined]
-        except SystemExit as stop:
-            return int(stop.code or 0)
-        return 0
-
-    return go
+    return partial(call, monkeypatch)
 
 
 def test_the_whole_protocol_by_one_command(tmp_path: Path, run: Run, capsys: pytest.CaptureFixture[str]) -> None:

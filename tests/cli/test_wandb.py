@@ -2,12 +2,11 @@
 
 import csv
 import json
-import os
 import re
-import signal
 import sys
 import warnings
 from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -21,7 +20,7 @@ import wandb
 from lightning.pytorch import Callback
 from omegaconf import OmegaConf
 from tests.cli.offline import OfflineRun, offline_files, read_offline
-from tests.cli.tiny import TINY
+from tests.cli.tiny import TINY, Stop, call
 from tests.data.fixtures import make_lasot
 
 from seqtrack_lit.cli import dashboard, evaluate, train
@@ -34,14 +33,6 @@ from seqtrack_lit.runs.folder import read_metadata, read_rows
 
 ENDS = {"stopped": [143, 0], "again": [143, 0], "sweep/good": [0], "sweep/bad": [1], "sweep/other": [0]}
 FRAMES = 5
-
-
-class Stop(Callback):
-    """Asks training to stop in its fifth step, once."""
-
-    def on_train_batch_end(self, trainer: Any, *_: Any) -> None:
-        if trainer.global_step == 5:
-            os.kill(os.getpid(), signal.SIGTERM)
 
 
 class Fail(Callback):
@@ -61,15 +52,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     module = ModuleType("endings")
     vars(module).update(good=Callback, other=Callback, bad=Fail, stop=Stop)
 
-    def go(*arguments: str) -> int:
-        patch.setattr(sys, "argv", ["seqtrack-train", *arguments])
-        try:
-            train.main()
-        except SystemExit as end:
-            return int(end.code or 0)
-        return 0
-
     with pytest.MonkeyPatch.context() as patch:
+        go = partial(call, patch, train)
         patch.chdir(folder)
         patch.delenv("HYDRA_FULL_ERROR", raising=False)
         patch.setitem(sys.modules, "endings", module)
@@ -96,8 +80,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         assert go(*tiny, *jobs, *naming) == 1
         make_lasot(folder / "LaSOT")
         lasot = ["benchmark=lasot", "benchmark.root=LaSOT", "complete=false"]
-        patch.setattr(sys, "argv", ["seqtrack-evaluate", "run=sweep/0", *lasot, "baseline=static", "media=false"])
-        evaluate.main()
+        assert call(patch, evaluate, "run=sweep/0", *lasot, "baseline=static", "media=false") == 0
     for number, name in enumerate(("good", "bad", "other")):
         (folder / "sweep" / str(number)).rename(folder / "sweep" / name)
     yield folder

@@ -1,10 +1,13 @@
-"""Trainings with a model that takes milliseconds a step, and what they leave."""
+"""Commands called as from a shell; trainings with a model that takes milliseconds a step, and what they leave."""
 
 import os
 import signal
+import sys
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
+import pytest
 import torch
 from lightning.pytorch import Callback
 
@@ -17,6 +20,17 @@ TINY = [
     "data.validation.track_frames=4", "optimizer=muon", "debug=fast", "trainer=cpu", "callbacks.pictures=2",
     "train.ema_decay=0.9",
 ]  # fmt: skip
+
+
+def call(patch: pytest.MonkeyPatch, command: ModuleType, *arguments: str) -> int:
+    """The exit code of a command, a module with a main()."""
+    patch.setattr(sys, "argv", [f"seqtrack-{command.__name__.rpartition('.')[2]}", *arguments])
+    try:
+        command.main()
+    except SystemExit as end:
+        return int(end.code or 0)
+    return 0
+
 
 ONE_STEP = ["train.samples=8", "train.epoch_samples=8"]  # and its validation
 

@@ -2,13 +2,14 @@
 
 import json
 import os
-import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from tests.cli.tiny import call
 
 from seqtrack_lit.cli import report
 from seqtrack_lit.evaluation.ope import GroundTruth
@@ -209,16 +210,7 @@ def test_fields_of_scores(field: str, value: Any, message: str, tmp_path: Path) 
 @pytest.fixture
 def go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
     monkeypatch.chdir(tmp_path)
-
-    def call(*arguments: str) -> int:
-        monkeypatch.setattr(sys, "argv", ["seqtrack-report", *arguments])
-        try:
-            report.main()
-        except SystemExit as stop:
-            return int(stop.code or 0)
-        return 0
-
-    return call
+    return partial(call, monkeypatch, report)
 
 
 def test_what_is_printed_does_not_steer_the_terminal(go: Callable[..., int], tmp_path: Path, capsys: Any) -> None:

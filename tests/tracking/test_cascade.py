@@ -5,7 +5,7 @@ import copy
 import numpy as np
 import pytest
 import torch
-from tests.tracking.test_seqtrack import tiny
+from tests.tracking.conftest import tiny
 from tests.tracking.test_shipped import clip
 
 from seqtrack_lit.boxes import iou

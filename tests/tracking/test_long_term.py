@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from tests.tracking.test_seqtrack import tiny
+from tests.tracking.conftest import tiny
 from tests.tracking.test_shipped import clip
 
 from seqtrack_lit import load_tracker
