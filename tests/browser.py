@@ -12,6 +12,7 @@ import pytest
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 needs_browser = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed here (apt install chromium)")
 DESKTOP, PHONE = (1280, 900), (390, 844)
+_running: list[Any] = []  # the browser and its driver
 
 
 @contextmanager
@@ -26,27 +27,43 @@ def opened(
         dark: whether the reader prefers dark pages.
         local: whether requests but for files are an error.
     """
-    from playwright.sync_api import sync_playwright
-
     heard: list[str] = []
-    with sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        context = browser.new_context(
-            viewport={"width": size[0], "height": size[1]}, color_scheme="dark" if dark else "light"
+    scheme = "dark" if dark else "light"
+    context = _browser().new_context(viewport={"width": size[0], "height": size[1]}, color_scheme=scheme)
+    page = context.new_page()
+    page.on("console", lambda message: heard.append(message.text))
+    page.on("pageerror", lambda error: heard.append(str(error)))
+    page.on("requestfailed", lambda request: heard.append(f"failed: {request.url[:99]}"))
+    if local:
+        page.on(
+            "request",
+            lambda request: None if request.url.startswith(("file:", "data:")) else heard.append(request.url),
         )
-        page = context.new_page()
-        page.on("console", lambda message: heard.append(message.text))
-        page.on("pageerror", lambda error: heard.append(str(error)))
-        page.on("requestfailed", lambda request: heard.append(f"failed: {request.url[:99]}"))
-        if local:
-            page.on(
-                "request",
-                lambda request: None if request.url.startswith(("file:", "data:")) else heard.append(request.url),
-            )
-        page.goto(address.resolve().as_uri() if isinstance(address, Path) else address)
+    page.goto(address.resolve().as_uri() if isinstance(address, Path) else address)
+    try:
         yield page
-        browser.close()
+    finally:
+        context.close()
     assert not heard, heard
+
+
+def _browser() -> Any:
+    """Chromium, started once a module: it and its driver take two seconds."""
+    if not _running:
+        from playwright.sync_api import sync_playwright
+
+        driver = sync_playwright().start()
+        _running.extend([driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"]), driver])
+    return _running[0]
+
+
+def close() -> None:
+    """End what runs; called after each module of tests."""
+    if _running:
+        browser, driver = _running
+        _running.clear()
+        browser.close()
+        driver.stop()
 
 
 def until(page: Any, expression: str, seconds: float = 20) -> None:

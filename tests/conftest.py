@@ -57,6 +57,14 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 
 @pytest.fixture(autouse=True, scope="module")
+def browser() -> Iterator[None]:
+    """Chromium serves the tests of a module."""
+    yield
+    if "tests.browser" in sys.modules:
+        sys.modules["tests.browser"].close()
+
+
+@pytest.fixture(autouse=True, scope="module")
 def log_handlers() -> Iterator[None]:
     """Commands that ran in this process leave log files open, whose folders are gone in the next module."""
     before = list(logging.root.handlers)

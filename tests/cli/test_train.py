@@ -233,7 +233,8 @@ def test_two_processes_cannot_train_in_one_folder(
 
 def test_start_from_weights(run: Callable[..., int], tmp_path: Path, finished: Path, capsys: Any) -> None:
     shutil.copytree(finished, "first")
-    assert run(*tiny("second", "init_from=first/checkpoints/best.ckpt", "optimizer.lr=0", "optimizer.muon_lr=0")) == 0
+    still = ["optimizer.lr=0", "optimizer.muon_lr=0", *ONE_STEP]
+    assert run(*tiny("second", "init_from=first/checkpoints/best.ckpt", *still)) == 0
     first = torch.load(tmp_path / "first/checkpoints/best.ckpt", weights_only=True)["ema"]
     second = weights(tmp_path / "second/checkpoints/last.ckpt")
     assert all(torch.allclose(first[name], second[f"net.{name}"]) for name in first)
@@ -265,7 +266,7 @@ def test_the_first_validation_of_a_training_on_got10k(
     generated = ("data=", "data.train.", "data.validation.open.", "data.validation.track_frames")
     arguments = [item for item in tiny("out") if not item.startswith(generated)]
     arguments += ["experiment=got10k", "name=out", "data.validation.track_frames=10", "data.workers=0"]
-    arguments += ["train.epoch_samples=32", "train.samples=64"]
+    arguments += ["train.epoch_samples=8", "train.samples=16"]
     assert run(*arguments, "dry_run=true") == 0
     assert "a batch of pairs and 1 video of 10 frames in" in capsys.readouterr().out
     assert run(*arguments) == 0
@@ -276,7 +277,7 @@ def test_the_first_validation_of_a_training_on_got10k(
 
 
 def test_a_validation_without_tracking_repeats_no_score(run: Callable[..., int], tmp_path: Path) -> None:
-    assert run(*tiny("out", "callbacks.track_every=2", "train.samples=128")) == 0
+    assert run(*tiny("out", "callbacks.track_every=2", "train.samples=32", "train.epoch_samples=8")) == 0
     found = [bool(row["val/auc"]) for row in numbers(tmp_path / "out") if row["val/loss"]]
     assert found == [False, True, False, True]
 

@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+import shutil
 import sys
 import warnings
 from collections.abc import Iterator, Mapping
@@ -189,9 +190,14 @@ def test_the_best_value_is_in_the_summary_while_the_run_goes_on(folder: Path) ->
     summary, first = read_offline(killed).summary, read_rows(folder / "sweep/good/metrics.csv")[3]["val/auc"]
     assert "status" not in summary
     assert summary["best"] in (round(float(first), 1), run.summary["best"])
+
+
+def test_the_best_values_of_several_runs(folder: Path, tmp_path: Path) -> None:
+    for name in ("good", "other"):
+        path = offline_files(folder / "sweep" / name)[0]
+        shutil.copytree(path.parent, tmp_path / path.parent.name)
     ends = [read_metadata(folder / "sweep" / name)["best"] for name in ("good", "other")]
-    (found,) = offline_values(folder / "sweep").values()
-    assert set(ends) <= set(found)
+    assert offline_values(tmp_path) == {"debug": ends}
 
 
 def test_checkpoints_are_artifacts_that_name_what_they_started_from(

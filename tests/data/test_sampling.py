@@ -75,8 +75,10 @@ def test_frames_exactly_400_apart_go_together() -> None:
     visible = np.zeros(2801, bool)
     visible[[0, 400, 1200, 1600, 2400, 2800]] = True
     rng = np.random.default_rng(0)
-    drawn = [FrameSampling(1).order(visible, rng) for _ in range(60)]
-    assert {abs(first - last) for first, last in drawn} == {0, 400}
+    drawn = np.array([FrameSampling(1).order(visible, rng) for _ in range(600)])
+    apart = np.abs(drawn[:, 0] - drawn[:, 1])
+    assert set(apart.tolist()) == {0, 400}
+    assert (apart == 400).mean() == pytest.approx(1 / 2, abs=0.06)  # whichever of the two was drawn first
 
 
 def test_frames_are_drawn_with_replacement_unless_distinct() -> None:
@@ -156,6 +158,7 @@ def test_jitter_follows_the_position_in_the_run() -> None:
     narrow = torch.stack([samples[5, index][0].box for index in range(100)])
     # centre +-1 target size of a window three sizes wide
     assert 0.25 < float((wide[:, :2] - 0.5).abs().max()) < 1 / 3 + 0.01
+    assert (wide[99, :2] - 0.5).abs().max() > 0.01  # the last sample of the first half, too
     torch.testing.assert_close(narrow[:, :2], torch.full((100, 2), 0.5))
 
 
