@@ -23,7 +23,7 @@ from seqtrack_lit.runs.read import COURSES, Run, read_run
 _LEARNING = {
     "loss": ("train/loss_", "Cross-entropy of each token, in the order they are predicted."),
     "reliance": ("val/pair_iou", "One search image, one template: overlap of the predicted box."),
-    "tracked": ("val/a", "Whole held-out videos, tracked after each epoch."),
+    "tracked": ("val/a", "Whole held-out videos, tracked while training."),
 }
 _THUMBNAIL = 300_000  # bytes of a sequence's picture
 
