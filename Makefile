@@ -1,6 +1,7 @@
 # Two commands: `make quickstart` (train, track, score, look) and `make test` (lint, types, tests).
 .DEFAULT_GOAL := help
 .PHONY: .votenv lock outdated help install quickstart dashboard test test-slow test-gpu bench bench-gpu lint format clean docs
+PYTHON ?= python3
 PY := .venv/bin/python
 STAMP := .venv/.installed
 QUICK := runs/quickstart
@@ -15,7 +16,7 @@ help:  ## this list
 # fast; where it cannot be had, plain pip does the same (its last line repairs cv2/, see pyproject.toml). Compiled at once,
 # as pip does: a command starts in 6 s instead of 15 where Python may not write bytecode.
 $(STAMP): pyproject.toml requirements.lock
-	test -x $(PY) || python3 -m venv .venv
+	test -x $(PY) || $(PYTHON) -m venv .venv
 	$(PY) -m pip install -q --disable-pip-version-check uv \
 	  && { $(PY) -m uv pip install -q --compile-bytecode --python $(PY) --require-hashes -r requirements.lock \
 	       && $(PY) -m uv pip install -q --python $(PY) --no-deps -e . \

@@ -19,6 +19,7 @@ from jaxtyping import UInt8
 from seqtrack_lit.checks import number, printable
 from seqtrack_lit.crops import Image
 from seqtrack_lit.data.sets.layout import images_in
+from seqtrack_lit.data.video.containers import ANY_TITLE
 from seqtrack_lit.data.video.file import VideoFrames, as_image, require_file
 from seqtrack_lit.data.video.frames import MAX_PIXELS, ListedFrames
 from seqtrack_lit.data.video.sequence import Frames
@@ -199,7 +200,7 @@ def _stream(address: str) -> _Opened:
     if address.startswith("rtsp"):
         options["rtsp_transport"] = "tcp"  # over UDP, pictures break where packets are lost
     try:
-        container = av.open(address, timeout=_SECONDS, options=options, metadata_errors="replace")
+        container = av.open(address, timeout=_SECONDS, options=options, **ANY_TITLE)
     except av.error.FFmpegError as error:
         raise FileNotFoundError(
             f"source={shown}: this stream cannot be opened: {error.strerror}; is the address right and can it be "

@@ -4,6 +4,7 @@ from array import array
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
+import av
 import av.error
 import numpy as np
 from jaxtyping import Int64
@@ -23,6 +24,8 @@ _BOXES = (
     b"ftyp", b"moov", b"mdat", b"moof", b"free", b"skip", b"wide", b"mfra", b"sidx", b"styp", b"uuid", b"emsg",
     b"meta", b"pnot", b"prft", b"ssix", b"pdin",
 )  # fmt: skip
+# Titles need not be UTF-8. Before version 19 PyAV refuses such a file unless told otherwise.
+ANY_TITLE = {} if int(av.__version__.split(".")[0]) >= 19 else {"metadata_errors": "replace"}
 _EBML, _SEGMENT = b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"  # Matroska: a header, then one element with all the rest
 
 

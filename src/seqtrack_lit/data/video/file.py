@@ -26,7 +26,7 @@ from jaxtyping import Int64, Shaped
 
 from seqtrack_lit.checks import printable
 from seqtrack_lit.crops import Image
-from seqtrack_lit.data.video.containers import INDEXED, READ, STAMPED, cut_short, read_packets
+from seqtrack_lit.data.video.containers import ANY_TITLE, INDEXED, READ, STAMPED, cut_short, read_packets
 from seqtrack_lit.data.video.frames import MAX_PIXELS, Range, check_size, spread, to_rgb8, upright, value_range
 
 VIDEO_SUFFIXES = (".mp4", ".avi", ".mkv", ".mov", ".webm", ".m4v", ".mpg", ".mpeg")
@@ -331,7 +331,7 @@ def _open(path: Path) -> Any:
     """
     options = {"protocol_whitelist": "file", "format_whitelist": ",".join(READ), "max_pixels": str(MAX_PIXELS)}
     try:
-        return av.open(f"file:{path}", options=options, metadata_errors="replace")
+        return av.open(f"file:{path}", options=options, **ANY_TITLE)
     except av.error.ArgumentError:
         raise ValueError(
             f"cannot open {path} as a video: it is no video file, or one that names other files (a playlist), which "
