@@ -13,7 +13,8 @@ from tests.data.clips import bomb
 from tests.data.fixtures import image, write_image
 
 from seqtrack_lit.crops import ImagePart
-from seqtrack_lit.data.video.frames import FramesPart, ListedFrames, NumberedFrames, read_image
+from seqtrack_lit.data.video.frames import ListedFrames, NumberedFrames, read_image
+from seqtrack_lit.data.video.sequence import FramesPart
 
 COLOUR = np.random.default_rng(0).integers(0, 255, (9, 7, 3), np.uint8)
 GREY = COLOUR[..., :1].repeat(3, 2)

@@ -22,7 +22,7 @@ from seqtrack_lit.boxes import clip_xywh
 from seqtrack_lit.checks import whole
 from seqtrack_lit.crops import Image
 from seqtrack_lit.data.synthetic.scenes import Geometry, Objects, Scene, Stream
-from seqtrack_lit.data.video.sequence import Frames, Video
+from seqtrack_lit.data.video.sequence import Frames, Video, position
 
 
 class SceneFrames:
@@ -36,11 +36,10 @@ class SceneFrames:
         return self.key[3].length
 
     def __getitem__(self, index: int, /) -> Image:
-        if not -len(self) <= index < len(self):
-            raise IndexError(f"frame {index} of a generated video of {len(self)} frames")
+        at = position(index, len(self), "a generated video")
         if self._scene is None:
             self._scene = Scene(*self.key)
-        return self._scene.frame(index % len(self))
+        return self._scene.frame(at)
 
     def __reduce__(self) -> tuple[type["SceneFrames"], tuple[int, Stream, int, Geometry]]:
         return SceneFrames, self.key

@@ -19,9 +19,9 @@ from seqtrack_lit.boxes import misread
 from seqtrack_lit.checks import same_files
 from seqtrack_lit.data.sets.layout import Finding, Problems, expected_frames, images_in
 from seqtrack_lit.data.video.file import VideoFrames
-from seqtrack_lit.data.video.frames import FramesPart, ListedFrames, NumberedFrames
+from seqtrack_lit.data.video.frames import ImageFiles, NumberedFrames
 from seqtrack_lit.data.video.index import SequenceIndex
-from seqtrack_lit.data.video.sequence import Frames
+from seqtrack_lit.data.video.sequence import Frames, FramesPart
 from seqtrack_lit.process import end_with_parent
 
 # kind -> (what it is, what to do). Those in `NOTES` are known of published data, where nothing can be mended and the
@@ -281,7 +281,7 @@ def _one_video(video: int, every: int) -> list[Finding]:
             if t in again:
                 again[t] = zlib.crc32(image.tobytes())
         except ValueError as error:
-            path = frames.path(t) if isinstance(frames, NumberedFrames | ListedFrames) else ""
+            path = frames.path(t) if isinstance(frames, ImageFiles) else ""
             if path and not Path(path).exists():
                 absent.append(path)
             else:

@@ -28,6 +28,7 @@ from seqtrack_lit.checks import printable
 from seqtrack_lit.crops import Image
 from seqtrack_lit.data.video.containers import ANY_TITLE, INDEXED, READ, STAMPED, cut_short, read_packets
 from seqtrack_lit.data.video.frames import MAX_PIXELS, Range, check_size, spread, to_rgb8, upright, value_range
+from seqtrack_lit.data.video.sequence import position
 
 VIDEO_SUFFIXES = (".mp4", ".avi", ".mkv", ".mov", ".webm", ".m4v", ".mpg", ".mpeg")
 # Beside those whose every frame is a key frame. Others keep a state over key frames, or their marks are not certain.
@@ -86,9 +87,7 @@ class VideoFrames:
         return self._count
 
     def __getitem__(self, index: int) -> Image:
-        if not -len(self) <= index < len(self):
-            raise IndexError(f"frame {index} of {self.path}, which has {len(self)} frames")
-        index %= len(self)
+        index = position(index, len(self), self.path)
         return self._image(self._opened().read(index), index)
 
     def __iter__(self) -> Iterator[Image]:

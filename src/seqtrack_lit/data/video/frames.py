@@ -2,6 +2,7 @@
 
 import io
 import warnings
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -16,7 +17,7 @@ from PIL import Image as Pillow
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
 from seqtrack_lit.crops import Image, ImagePart
-from seqtrack_lit.data.video.sequence import Frames
+from seqtrack_lit.data.video.sequence import position
 from seqtrack_lit.files import read_bytes
 
 MAX_PIXELS = 2**27  # 16384 x 8192; a forged header of 30000 x 30000 would take 5 GB
@@ -251,28 +252,31 @@ def _range_of(paths: tuple[str, ...]) -> Range:
     return value_range(samples())
 
 
-def _frame(frames: "NumberedFrames | ListedFrames", index: int) -> Image:
-    """One frame of many, all with the same range of values."""
-    values = _read(frames.path(index))
-    if values.dtype == np.uint8:
-        return np.asarray(values, np.uint8)
-    return to_rgb8(values, _range_of(tuple(frames.path(i) for i in spread(len(frames)))))
+class ImageFiles(ABC):
+    """Frames in a file each, all with the same range of values."""
 
+    @abstractmethod
+    def __len__(self) -> int: ...
 
-def _reduced(frames: "NumberedFrames | ListedFrames", index: int, factor: int) -> Image | ImagePart:
-    path = frames.path(index)
-    reduced = decode_reduced(image_bytes(path), path, factor)
-    return frames[index] if reduced is None else reduced
+    @abstractmethod
+    def path(self, index: int) -> str:
+        """Where frame `index` (0-based) lies."""
 
+    def __getitem__(self, index: int) -> Image:
+        values = _read(self.path(index))
+        if values.dtype == np.uint8:
+            return np.asarray(values, np.uint8)
+        return to_rgb8(values, _range_of(tuple(self.path(i) for i in spread(len(self)))))
 
-def _position(index: int, count: int, what: str) -> int:
-    if not -count <= index < count:
-        raise IndexError(f"frame {index} of {what}, which has {count} frames")
-    return index % count
+    def reduced(self, index: int, factor: int) -> Image | ImagePart:
+        """See `ReducibleFrames`."""
+        path = self.path(index)
+        reduced = decode_reduced(image_bytes(path), path, factor)
+        return self[index] if reduced is None else reduced
 
 
 @dataclass(frozen=True)
-class NumberedFrames:
+class NumberedFrames(ImageFiles):
     """Images named by consecutive numbers: `folder/{first + i:0{digits}d}{suffix}`."""
 
     folder: str
@@ -286,15 +290,8 @@ class NumberedFrames:
 
     def path(self, index: int) -> str:
         """Where frame `index` (0-based) lies."""
-        number = self.first + _position(index, self.count, self.folder)
+        number = self.first + position(index, self.count, self.folder)
         return f"{self.folder}/{number:0{self.digits}d}{self.suffix}"
-
-    def __getitem__(self, index: int) -> Image:
-        return _frame(self, index)
-
-    def reduced(self, index: int, factor: int) -> Image | ImagePart:
-        """See `ReducibleFrames`."""
-        return _reduced(self, index, factor)
 
 
 @runtime_checkable
@@ -307,7 +304,7 @@ class FileNames(Protocol):
 
 
 @dataclass(frozen=True)
-class ListedFrames:
+class ListedFrames(ImageFiles):
     """Images with names of any kind, in the order given, relative to `folder`."""
 
     folder: str
@@ -318,31 +315,4 @@ class ListedFrames:
 
     def path(self, index: int) -> str:
         """Where frame `index` (0-based) lies."""
-        return f"{self.folder}/{self.files[_position(index, len(self.files), self.folder)]}"
-
-    def __getitem__(self, index: int) -> Image:
-        return _frame(self, index)
-
-    def reduced(self, index: int, factor: int) -> Image | ImagePart:
-        """See `ReducibleFrames`."""
-        return _reduced(self, index, factor)
-
-
-class FramesPart:
-    """`count` frames of others, from number `start` on.
-
-    Raises:
-        ValueError: there are not so many.
-    """
-
-    def __init__(self, frames: Frames, start: int, count: int) -> None:
-        if start + count > len(frames):
-            what = getattr(frames, "path", "the video")
-            raise ValueError(f"{what} has {len(frames)} frames, but boxes for frames {start} to {start + count - 1}")
-        self.whole, self.start, self.count = frames, start, count
-
-    def __len__(self) -> int:
-        return self.count
-
-    def __getitem__(self, index: int) -> Image:
-        return self.whole[self.start + _position(index, self.count, "a part of a video")]
+        return f"{self.folder}/{self.files[position(index, len(self.files), self.folder)]}"

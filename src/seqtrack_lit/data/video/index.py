@@ -27,8 +27,8 @@ from jaxtyping import Bool, Float64, Int64, Integer
 from seqtrack_lit.checks import shown
 from seqtrack_lit.data.video.columns import Column, open_columns
 from seqtrack_lit.data.video.file import VideoFrames
-from seqtrack_lit.data.video.frames import FramesPart, ListedFrames, NumberedFrames
-from seqtrack_lit.data.video.sequence import Frames, Video
+from seqtrack_lit.data.video.frames import ListedFrames, NumberedFrames
+from seqtrack_lit.data.video.sequence import Frames, FramesPart, Video
 
 NUMBERED, LISTED, VIDEO = 0, 1, 2
 _OPEN_VIDEOS = 8  # video files a process keeps open

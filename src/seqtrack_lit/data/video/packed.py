@@ -30,7 +30,7 @@ from seqtrack_lit.crops import Crop, Image, ImagePart
 from seqtrack_lit.data.video.columns import Column, Columns, checksum_of, open_column, open_columns
 from seqtrack_lit.data.video.frames import decode_image, decode_reduced
 from seqtrack_lit.data.video.index import SequenceIndex
-from seqtrack_lit.data.video.sequence import Frames
+from seqtrack_lit.data.video.sequence import Frames, position
 from seqtrack_lit.files import read_json, write_atomic
 
 PACK_FORMAT = 1
@@ -198,10 +198,8 @@ def choose(crop: Crop, frame_wh: tuple[int, int], regions: list[list[int]], size
 
 def _there(frames: PackedFrames | PackedCrops, index: int) -> tuple[range, str]:
     """The pieces of a frame, and its name for messages."""
-    if not -frames.count <= index < frames.count:
-        raise IndexError(f"frame {index} of {frames.name}, which has {frames.count} frames")
-    what = f"{frames.name}, frame {index % frames.count}"
-    there = frames.pieces.of(frames.row + index % frames.count)
+    at = position(index, frames.count, frames.name)
+    what, there = f"{frames.name}, frame {at}", frames.pieces.of(frames.row + at)
     if not there:
         raise ValueError(f"{what} is not in the pack {frames.pieces.place}: no target in it, or it was unreadable")
     return there, what

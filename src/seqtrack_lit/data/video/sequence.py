@@ -66,19 +66,35 @@ class Video:
         if count is None or len(self) <= count:
             return self
         meta = {name: value[:count] if isinstance(value, np.ndarray) else value for name, value in self.meta.items()}
-        return Video(self.name, _FirstFrames(self.frames, count), self.boxes[:count], self.visible[:count], meta)
+        return Video(self.name, FramesPart(self.frames, 0, count), self.boxes[:count], self.visible[:count], meta)
 
 
-class _FirstFrames:
-    """The beginning of a video."""
+class FramesPart:
+    """`count` frames of others, from number `start` on.
 
-    def __init__(self, frames: Frames, count: int) -> None:
-        self.frames, self.count = frames, count
+    Raises:
+        ValueError: there are not so many.
+    """
+
+    def __init__(self, frames: Frames, start: int, count: int) -> None:
+        if start + count > len(frames):
+            what = getattr(frames, "path", "the video")
+            raise ValueError(f"{what} has {len(frames)} frames, but boxes for frames {start} to {start + count - 1}")
+        self.whole, self.start, self.count = frames, start, count
 
     def __len__(self) -> int:
         return self.count
 
-    def __getitem__(self, index: int, /) -> Image:
-        if not -self.count <= index < self.count:
-            raise IndexError(f"frame {index} of {self.count}")
-        return self.frames[index % self.count]
+    def __getitem__(self, index: int) -> Image:
+        return self.whole[self.start + position(index, self.count, "a part of a video")]
+
+
+def position(index: int, count: int, what: object) -> int:
+    """The number of a frame from 0, negative ones counted from the end.
+
+    Raises:
+        IndexError: `what` has no such frame.
+    """
+    if not -count <= index < count:
+        raise IndexError(f"frame {index} of {what}, which has {count} frames")
+    return index % count
