@@ -15,9 +15,11 @@ import numpy as np
 import torch
 from jaxtyping import Float64
 
+from seqtrack_lit.boxes import difference, moved
 from seqtrack_lit.data.sets.folder import folder
 from seqtrack_lit.data.video.sequence import Video
 from seqtrack_lit.evaluation.ope import iou
+from seqtrack_lit.tracking.corrected import smoothed
 from seqtrack_lit.tracking.long_term import LongTermTracker, load_tracker
 from seqtrack_lit.tracking.seqtrack import SeqTrackTracker
 from seqtrack_lit.weights import SMALL
@@ -62,27 +64,9 @@ def _mix(a: Boxes, b: Boxes, share: Float64[np.ndarray, "N"]) -> Boxes:
     return a + (b - a) * share[:, None]
 
 
-def near(forward: Track, backward: Track) -> Boxes:
-    """The track of the nearer correction."""
-    later = np.arange(len(forward[0])) * 2 > len(forward[0]) - 1
-    return np.where(later[:, None], backward[0], forward[0])
-
-
-def surest(forward: Track, backward: Track) -> Boxes:
-    """In every frame the surer track."""
-    return np.where((backward[1] > forward[1])[:, None], backward[0], forward[0])
-
-
 def blend(forward: Track, backward: Track) -> Boxes:
     """Weighted by distance."""
     return _mix(forward[0], backward[0], np.linspace(0, 1, len(forward[0])))
-
-
-def sure_blend(forward: Track, backward: Track) -> Boxes:
-    """Weighted by distance and confidence."""
-    far = np.linspace(0, 1, len(forward[0]))
-    a, b = forward[1] * (1 - far), backward[1] * far
-    return _mix(forward[0], backward[0], b / np.maximum(a + b, 1e-9))
 
 
 def cut(forward: Track, backward: Track) -> int:
@@ -105,65 +89,39 @@ def agreeing(forward: Track, backward: Track) -> Boxes:
     return np.where(same[:, None], blend(forward, backward), switch(forward, backward))
 
 
-def agreeing_sure(forward: Track, backward: Track) -> Boxes:
-    """As `agreeing`, weighted by confidence, too."""
-    same = iou(forward[0], backward[0]) > 0.5
-    return np.where(same[:, None], sure_blend(forward, backward), switch(forward, backward))
-
-
-def agreeing_surest(forward: Track, backward: Track) -> Boxes:
-    """As `agreeing`; elsewhere the surer one."""
-    same = iou(forward[0], backward[0]) > 0.5
-    return np.where(same[:, None], blend(forward, backward), surest(forward, backward))
-
-
-def _shape(boxes: Boxes) -> Boxes:
-    """Centre and logarithm of the size."""
-    return np.concatenate([boxes[:, :2] + boxes[:, 2:] / 2, np.log(np.maximum(boxes[:, 2:], 1))], 1)
-
-
-def _boxes(shapes: Boxes) -> Boxes:
-    wh = np.exp(shapes[:, 2:])
-    return np.concatenate([shapes[:, :2] - wh / 2, wh], 1)
-
-
-def bent(forward: Track, backward: Track, merge: Merge = agreeing) -> Boxes:
-    """Each track bent so that it ends at the other correction, where it still overlaps it."""
+def bent(forward: Track, backward: Track) -> Boxes:
+    """As `agreeing`, each track bent so that it ends at the other correction, where it still overlaps it."""
     share = np.linspace(0, 1, len(forward[0]))[:, None]
 
     def bend(track: Boxes, end: Boxes, share: Float64[np.ndarray, "N 1"], last: int) -> Boxes:
         if iou(track[last][None], end[None])[0] < 0.3:
             return track
-        shapes = _shape(track)
-        rest = _shape(end[None])[0] - shapes[last]
-        rest[:2] /= np.exp(shapes[last, 2:])
-        moved = share * rest
-        moved[:, :2] *= np.exp(shapes[:, 2:])
-        return _boxes(shapes + moved)
+        return moved(track, share * difference(track[last], end))
 
     a = bend(forward[0], backward[0][-1], share, -1), forward[1]
     b = bend(backward[0], forward[0][0], 1 - share, 0), backward[1]
-    return merge(a, b)
+    return agreeing(a, b)
 
 
 MERGES: dict[str, Merge] = {
     "forward only": lambda forward, backward: np.concatenate([forward[0][:-1], backward[0][-1:]]),
-    "nearer": near,
-    "surer": surest,
-    "blend": blend,
-    "sure blend": sure_blend,
     "switch": switch,
+    "blend": blend,
     "agreeing": agreeing,
-    "agreeing sure": agreeing_sure,
-    "agreeing surest": agreeing_surest,
     "bent": bent,
-    "bent sure": lambda forward, backward: bent(forward, backward, agreeing_sure),
-    "bent switch": lambda forward, backward: bent(forward, backward, switch),
 }
 
 
-def merged(runs: Runs, anchors: list[int], merge: Merge, *, first: bool) -> Boxes:
-    """The whole clip from its corrections; `first`: the template stays that of the first box."""
+def merged(runs: Runs, anchors: list[int], merge: Merge, *, first: bool, rough: bool) -> Boxes:
+    """The whole clip from its corrections.
+
+    Args:
+        runs: of the clip.
+        anchors: frames with a box by hand, rising.
+        merge: of two tracks between two of them.
+        first: the template stays that of the first box.
+        rough: not smoothed.
+    """
     template = anchors[0] if first else None
     count = len(runs.video)
     boxes = np.empty((count, 4))
@@ -174,7 +132,7 @@ def merged(runs: Runs, anchors: list[int], merge: Merge, *, first: bool) -> Boxe
         boxes[a : b + 1] = merge(
             (forward[0][: b - a + 1], forward[1][: b - a + 1]), (backward[0][a : b + 1], backward[1][a : b + 1])
         )
-    return boxes
+    return boxes if rough else smoothed(boxes, anchors)
 
 
 def _passages(overlaps: Float64[np.ndarray, "N"], length: int) -> Float64[np.ndarray, "N"]:
@@ -194,6 +152,7 @@ def main() -> None:
     parser.add_argument("--first", action="store_true", help="keep the template of the first box")
     parser.add_argument("--as-trained", action="store_true", help="tracker.expectation and tracker.offset left out")
     parser.add_argument("--plain", action="store_true", help="a tracker that is never lost; the command's is")
+    parser.add_argument("--rough", action="store_true", help="the merged track as it is, not smoothed")
     parser.add_argument("--passage", type=int, default=1, help="frames over which the annotator judges")
     given = parser.parse_args()
     torch.set_num_threads(1)
@@ -206,18 +165,14 @@ def main() -> None:
     for name in given.merges:
         anchors = [[0] for _ in clips]
         history = []
-        overlaps = [
-            iou(merged(one, at, MERGES[name], first=given.first), one.video.boxes)
-            for one, at in zip(clips, anchors, strict=True)
-        ]
+        ways = {"merge": MERGES[name], "first": given.first, "rough": given.rough}
+        overlaps = [iou(merged(one, at, **ways), one.video.boxes) for one, at in zip(clips, anchors, strict=True)]
         for _ in range(given.most + 1):
             history.append(float(np.mean([one.mean() for one in overlaps])))
             judged = [_passages(one, given.passage) for one in overlaps]
             which = int(np.argmin([one.min() for one in judged]))
             anchors[which] = sorted({*anchors[which], int(judged[which].argmin())})
-            overlaps[which] = iou(
-                merged(clips[which], anchors[which], MERGES[name], first=given.first), clips[which].video.boxes
-            )
+            overlaps[which] = iou(merged(clips[which], anchors[which], **ways), clips[which].video.boxes)
         reached = next((k for k, value in enumerate(history) if value >= given.goal), None)
         print(f"{name:16} goal after {reached}; " + " ".join(f"{value:.3f}" for value in history), flush=True)
 

@@ -64,16 +64,16 @@ def test_parts_of_other_sources(name: str, tmp_path: Path, run) -> None:
 @pytest.mark.parametrize("name", ["a.mp4", "a.ts"])  # of the second one the number of frames is not known at first
 def test_corrections_are_tracked_from_both_sides(name: str, tmp_path: Path, run) -> None:
     encode(tmp_path / name)
-    (tmp_path / "by hand.csv").write_text("frame,target,x,y,w,h\n20,0,15,5,20,20\n8,1,30,20,10,10\n")
+    (tmp_path / "by hand.csv").write_text("frame,target,x,y,w,h\n20,0,9,5,20,20\n8,1,30,20,10,10\n")
     given = ["corrections=by hand.csv", "box=[5,5,20,20]", "labels=[dog,ball]", "export=[mot,coco,cvat,yolo]"]
     assert run(f"source={name}", *STATIC, *given) == 0
     rows = np.array(rows_of(tmp_path / "out" / "a_tracked.csv"))
     assert rows[:, 0].tolist() == [number for number in range(COUNT) for _ in range(2)]
     dog, ball = rows[rows[:, 1] == 0], rows[rows[:, 1] == 1]
     np.testing.assert_array_equal(ball[:, 2:6], [[30, 20, 10, 10]] * COUNT)
-    # the static box stays where it is put, 10 pixels off at the other correction: each way is bent to arrive there
-    np.testing.assert_allclose(dog[:21, 2], np.linspace(5, 15, 21), atol=1e-4)
-    np.testing.assert_array_equal(dog[20:, 2:6], [[15, 5, 20, 20]] * (COUNT - 20))
+    # the static box stays where it is put, 4 pixels off at the other correction: both ways are weighted by distance
+    np.testing.assert_allclose(dog[:21, 2], np.linspace(5, 9, 21), atol=1e-4)
+    np.testing.assert_array_equal(dog[20:, 2:6], [[9, 5, 20, 20]] * (COUNT - 20))
     assert len(VideoFrames(tmp_path / "out" / "a_tracked.mp4")) == COUNT
     facts = json.loads((tmp_path / "out" / "a_tracked.json").read_text())
     assert facts["corrections"] == [[0, 20], [8]]

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from seqtrack_lit.tracking.corrected import Pass, Step, backwards, follow, merge, track_backwards
+from seqtrack_lit.tracking.corrected import Pass, Step, backwards, follow, merge, smoothed, track_backwards
 from seqtrack_lit.tracking.tracker import Estimate
 
 
@@ -50,10 +50,11 @@ def test_corrections_stay_and_each_side_is_tracked_from_its_own() -> None:
     assert tracker.starts == [2, 8, 8, 2]
     np.testing.assert_array_equal(merged.boxes[0, [2, 8]], [BOX, BOX])
     x = merged.boxes[0, :, 0] - 10
-    assert x[:2].tolist() == [2, 1]  # backwards from frame 2
-    assert x[9:].tolist() == [1, 2, 3]  # forwards from frame 8
-    # forwards 1 2 3 4 5 and 6 at the other correction: bent by 1/6, 2/6 ... of these 6 pixels, so is the way back
-    np.testing.assert_allclose(x[3:8], 0, atol=1e-9)
+    np.testing.assert_allclose(x[:2], [2, 1])  # backwards from frame 2
+    np.testing.assert_allclose(x[9:], [1, 2, 3])  # forwards from frame 8
+    # forwards 1 2 3 4 5, backwards 5 4 3 2 1: 1 * 5/6 + 5 * 1/6 = 10/6, 2 * 4/6 + 4 * 2/6 = 16/6, 3; then smoothed
+    rough = np.array([0, 10, 16, 18, 16, 10, 0]) / 6
+    np.testing.assert_allclose(x[3:8], (rough[:-2] + 2 * rough[1:-1] + rough[2:]) / 4)
     assert merged.confidences[0, [2, 8]].tolist() == [1, 1]
     assert np.isfinite(merged.boxes).all()
 
@@ -64,11 +65,28 @@ def test_where_both_disagree_one_is_taken() -> None:
     for place in range(9):
         right = moved(BOX, place)
         wrong = Estimate(right if place < 3 else moved(right, 500), 0.9 if place < 3 else 0.1)
-        forward.add(Step(place, frames(1)[0], [wrong], 0.0, {}))
-        backward.add(Step(place, frames(1)[0], [Estimate(right, 0.9)], 0.0, {}))
+        forward.add(Step(place, frames(1)[0], [wrong], 0.0))
+        backward.add(Step(place, frames(1)[0], [Estimate(right, 0.9)], 0.0))
     merge(forward, backward, merged, 0, slice(0, 9))
     np.testing.assert_allclose(merged.boxes[0, :, 0], 10 + np.arange(9))
     np.testing.assert_allclose(merged.confidences[0], 0.9)
+
+
+def test_smoothing_takes_half_of_what_sticks_out_and_leaves_what_is_given_or_jumps() -> None:
+    straight = np.array([moved(BOX, 2 * place) for place in range(9)])
+    np.testing.assert_allclose(smoothed(straight, []), straight)
+    noisy = straight.copy()
+    noisy[4, 0] += 4
+    # the one beside it has a quarter of the 4 pixels, the ends none
+    np.testing.assert_allclose(smoothed(noisy, [])[:, 0] - straight[:, 0], [0, 0, 0, 1, 2, 1, 0, 0, 0], atol=1e-9)
+    np.testing.assert_allclose(smoothed(noisy, [4])[:, 0] - straight[:, 0], [0, 0, 0, 1, 4, 1, 0, 0, 0], atol=1e-9)
+    larger = np.array([[20.0, 20, 20, 20], [10, 10, 40, 40], [20, 20, 20, 20]])  # IoU .25 with its neighbours
+    np.testing.assert_array_equal(smoothed(larger, []), larger)
+    larger[1] = [18, 18, 24, 24]
+    # half of the logarithm of 24 / 20
+    np.testing.assert_allclose(smoothed(larger, [])[1, 2:], 20 * np.sqrt(1.2))
+    for short in (straight[:1], straight[:2]):
+        np.testing.assert_array_equal(smoothed(short, [0]), short)
 
 
 def test_boxes_in_every_frame_need_no_tracker() -> None:

@@ -21,7 +21,6 @@ from seqtrack_lit.tracking.tracker import Estimate, Tracker
 Corrections = Sequence[Mapping[int, Float64[np.ndarray, "4"]]]  # of each target boxes xywh by place of the frame
 Found = Estimate | None  # None: not tracked there
 _BLOCK = 2**26  # bytes of pictures kept while frames are read backwards
-_REACHED = 0.3  # overlap with a correction from which a track counts as having arrived there
 _SAME = 0.5  # overlap from which both tracks are of one target
 
 
@@ -32,7 +31,6 @@ class Step(NamedTuple):
     image: Image
     found: list[Found]
     seconds: float
-    arrived: Mapping[int, Float64[np.ndarray, "4"]]  # by target, of a frame with a correction: where it was tracked to
 
 
 def follow(
@@ -54,20 +52,17 @@ def follow(
     for place, image in frames:
         begun = perf_counter()
         found: list[Found] = [None] * len(trackers)
-        now = [target for target in range(len(trackers)) if started[target]]
+        now = [target for target, given in enumerate(corrections) if started[target] and place not in given]
         for target, estimate in zip(now, update([trackers[target] for target in now], image), strict=True):
             found[target] = estimate
-        arrived = {}
         for target, given in enumerate(corrections):
             if place not in given:
                 continue
-            if (own := found[target]) is not None:
-                arrived[target] = own.box_xywh
             found[target] = Estimate(given[place])
             started[target] = place + step not in given  # else nothing is tracked from here
             if started[target]:
                 trackers[target].init(image, given[place])
-        yield Step(place, image, found, perf_counter() - begun, arrived)
+        yield Step(place, image, found, perf_counter() - begun)
 
 
 def backwards(frames: Frames, last: int) -> Iterator[tuple[int, Image]]:
@@ -86,7 +81,6 @@ class Pass:
         self.boxes = np.full((targets, frames, 4), np.nan)
         self.confidences = np.zeros((targets, frames))
         self.lost = np.zeros((targets, frames), bool)
-        self.arrived: dict[tuple[int, int], Float64[np.ndarray, 4]] = {}  # by target and place
 
     def add(self, step: Step) -> None:
         """Keep the estimates of a frame."""
@@ -95,7 +89,6 @@ class Pass:
                 self.boxes[target, step.place] = estimate.box_xywh
                 self.confidences[target, step.place] = estimate.confidence
                 self.lost[target, step.place] = estimate.lost
-        self.arrived.update({(target, step.place): box for target, box in step.arrived.items()})
 
     def estimates(self, place: int) -> list[Found]:
         """The estimates of a frame."""
@@ -137,20 +130,18 @@ def track_backwards(
             into[: order[0]], into[order[0] :] = b[: order[0]], a[order[0] :]
         for start, stop in pairwise(order):
             merge(forward, backward, merged, target, slice(start, stop + 1))
+        merged.boxes[target] = smoothed(merged.boxes[target], order)
     return merged
 
 
 def merge(forward: Pass, backward: Pass, into: Pass, target: int, part: slice) -> None:
     """One target between two corrections, which are the first and the last frame of the part.
 
-    Each track is bent so that it arrives at the other's correction. Where both agree, their weighted mean, each
-    weighted by the distance to the other's correction; elsewhere the one or the other: forward up to a frame, backward
-    from there on, where both together are surest
-    (experiments/corrections).
+    Where both tracks agree, their mean, each weighted by the distance to the other's correction; elsewhere the one or
+    the other: forward up to a frame, backward from there on, where both together are surest (experiments/corrections).
     """
     share = np.linspace(0, 1, part.stop - part.start)
-    a = _bent(forward.boxes[target, part], forward.arrived.get((target, part.stop - 1)), share, -1)
-    b = _bent(backward.boxes[target, part], backward.arrived.get((target, part.start)), 1 - share, 0)
+    a, b = forward.boxes[target, part], backward.boxes[target, part]
     sure_a, sure_b = forward.confidences[target, part], backward.confidences[target, part]
     same = iou(a, b)
     later = _later(sure_a, sure_b, same)
@@ -160,18 +151,19 @@ def merge(forward: Pass, backward: Pass, into: Pass, target: int, part: slice) -
     into.lost[target, part] = np.where(share < 0.5, forward.lost[target, part], backward.lost[target, part])
 
 
-def _bent(
-    boxes: Float64[np.ndarray, "F 4"],
-    arrived: Float64[np.ndarray, "4"] | None,
-    share: Float64[np.ndarray, "F"],
-    end: int,
-) -> Float64[np.ndarray, "F 4"]:
-    """A track whose error where it arrives is taken off all along, growing from the start; one that is lost stays."""
-    if arrived is None or iou(arrived[None], boxes[end][None])[0] < _REACHED:
-        return boxes
-    bent = moved(boxes, share[:, None] * difference(arrived, boxes[end]))
-    bent[end] = boxes[end]
-    return bent
+def smoothed(boxes: Float64[np.ndarray, "F 4"], fixed: Sequence[int]) -> Float64[np.ndarray, "F 4"]:
+    """A track without the noise of single readings: each box has half of the weight, its neighbours a quarter.
+
+    Of centres and of logarithms of sizes. The first, the last and the fixed boxes stay, and so do those that hardly
+    overlap a neighbour, where the track jumps or frames are far apart.
+    """
+    result = boxes.copy()
+    before, here, after = boxes[:-2], boxes[1:-1], boxes[2:]
+    follows = (iou(before, here) > _SAME) & (iou(here, after) > _SAME)
+    follows[[place - 1 for place in fixed if 0 < place < len(boxes) - 1]] = False
+    both = difference(here[follows], before[follows]) + difference(here[follows], after[follows])
+    result[1:-1][follows] = moved(here[follows], both / 4)
+    return result
 
 
 def _later(
