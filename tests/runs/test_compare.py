@@ -10,6 +10,7 @@ from typing import Any
 from urllib.parse import unquote
 
 import pytest
+from tests.browser import needs_browser, opened
 from tests.reports.test_run import Page
 
 from seqtrack_lit.evaluation.scores import Scores
@@ -155,7 +156,7 @@ ENVIRONMENTS: dict[str, tuple[dict[str, object], list[str], list[str]]] = {
 @pytest.mark.usefixtures("undrawn")
 def test_environment(case: str, make: Make):
     facts, wanted, keys = ENVIRONMENTS[case]
-    found = read_runs([make("a"), make("b", **facts)])
+    found = read_runs([make("a"), make("b", seed=1, **facts)])
     sentences = warnings(found.members)
     assert len(sentences) == len(wanted)
     for sentence, pattern in zip(sentences, wanted, strict=True):
@@ -163,6 +164,36 @@ def test_environment(case: str, make: Make):
     assert sorted(environments(found.members)[1]) == keys
     text = write_comparison(found).read_text()
     assert text.count("class=alert") == len(wanted)
+
+
+def test_copies_are_no_seeds(make: Make):
+    found = read_runs([make("a"), make("a copied"), make("b", seed=1), make("c", settings="tokenizer: {bins: 16}")])
+    assert [len(group.members) for group in found.groups] == [3, 1]
+    assert warnings(found.members) == [
+        "Of one seed and the same settings, so copies or repeated, no further seeds: a, a copied."
+    ]
+
+
+@needs_browser
+@pytest.mark.usefixtures("undrawn")
+def test_many_settings_on_paper(make: Make):
+    """Each configuration's settings are lines of text, none is cut or one letter wide."""
+    for number in range(3):
+        make(
+            f"run{number}", settings="tokenizer: {" + ", ".join(f"key{key}: {key + number}" for key in range(30)) + "}"
+        )
+    page = write_comparison(read_runs([make("last").parent]))
+    with opened(page) as shown:
+        first = shown.locator("table.settings td[data-key]").first
+        assert shown.evaluate("document.documentElement.scrollWidth <= innerWidth")
+        label = "(node) => getComputedStyle(node, '::before').content"
+        assert first.evaluate(label) == "none"
+        shown.emulate_media(media="print")
+        shown.set_viewport_size({"width": 700, "height": 900})
+        assert first.evaluate(label) == '"tokenizer.key0="'
+        assert shown.evaluate("document.documentElement.scrollWidth <= innerWidth")
+        height = "(node) => node.clientHeight / Number.parseFloat(getComputedStyle(node).lineHeight)"
+        assert all(cell.evaluate(height) < 2 for cell in shown.locator("table.settings td[data-key]").all()[:30])
 
 
 BROKEN = {

@@ -273,6 +273,12 @@ def warnings(members: Sequence[Member]) -> list[str]:
     if changed:
         who = f"{len(changed)} of {len(members)} runs" if len(changed) < len(members) else "All runs"
         found.append(f"{who} began with files that differ from their revision; what was changed is not recorded.")
+    same: dict[Hashable, list[str]] = {}
+    for one in members:
+        if one.run.config:
+            same.setdefault((frozenset(one.settings.items()), str(one.seed)), []).append(one.name)
+    for names in (names for names in same.values() if len(names) > 1):
+        found.append(f"Of one seed and the same settings, so copies or repeated, no further seeds: {', '.join(names)}.")
     for key in dict.fromkeys(key for one in members for key in one.environment):
         match = re.fullmatch(r"data\.(.+)\.hash", key)
         known = {value: names for value, names in _by_value(members, key).items() if value != UNKNOWN}
