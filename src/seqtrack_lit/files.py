@@ -3,6 +3,7 @@
 What reads raises ValueError or FileNotFoundError with the file, the field, what was expected and what to do.
 """
 
+import codecs
 import math
 import os
 import platform
@@ -18,6 +19,12 @@ from typing import Any
 from seqtrack_lit.checks import path_part, printable, shown
 
 LARGEST = 64_000_000  # bytes; scores.json of TrackingNet's 511 videos by seven conventions is below 1 MB
+_MARKS = (  # UTF-32 first: its little-endian mark begins as that of UTF-16
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
 _DEEPEST = 50  # levels of a YAML
 # What names of unfinished files begin with: the machine; then comes the process.
 _HERE = f".{re.sub(r'[^A-Za-z0-9]', '', platform.node())[:40]}-"
@@ -68,6 +75,11 @@ def read_bytes(path: Path, *, largest: int = LARGEST) -> bytes:
     if size > largest:
         raise ValueError(f"{path} is larger than the {largest / 1e6:g} MB that such a file can have; is it another?")
     return data
+
+
+def encoding_of(data: bytes) -> str:
+    """The encoding of text: UTF-16 or UTF-32 with a byte order mark, as Windows programs write it, else UTF-8."""
+    return next((name for mark, name in _MARKS if data.startswith(mark)), "utf-8-sig")
 
 
 def read_text(path: Path, *, largest: int = LARGEST) -> str:

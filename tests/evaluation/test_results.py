@@ -54,6 +54,12 @@ def test_raw_results_of_other_trackers(tmp_path: Path, text: str):
     np.testing.assert_array_equal(results.read_boxes(tmp_path / "a.txt"), [[10, 20, 30, 40], [11, 21, 31, 41]])
 
 
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-32", "utf-8-sig"])
+def test_text_of_windows_programs(tmp_path: Path, encoding: str):
+    (tmp_path / "a.txt").write_bytes("10\t20\t30\t40\r\n11\t21\t31\t41\r\n".encode(encoding))
+    np.testing.assert_array_equal(results.read_boxes(tmp_path / "a.txt"), [[10, 20, 30, 40], [11, 21, 31, 41]])
+
+
 def test_one_row_and_nan(tmp_path: Path):
     (tmp_path / "a.txt").write_text("1,2,NaN,4\n")
     np.testing.assert_array_equal(results.read_boxes(tmp_path / "a.txt"), [[1, 2, np.nan, 4]])
@@ -62,10 +68,12 @@ def test_one_row_and_nan(tmp_path: Path):
 BROKEN = {
     "three numbers": ("1,2,3,4\n1,2,3\n1,2,3,4\n", r"line 2.*four numbers"),
     "cut last line": ("1,2,3,4\n1,2,", r"line 2.*half-written"),
-    "eight numbers": ("1,2,3,4,5,6,7,8\n", r"line 1.*four numbers"),
+    "eight numbers": ("1,2,3,4,5,6,7,8\n", r"line 1.*four numbers x,y,w,h; likely a polygon"),
     "word": ("1,2,3,4\n1,2,x,4\n", r"line 2.*four numbers"),
     "header": ("x,y,w,h\n1,2,3,4\n", r"line 1.*headers"),
-    "blank line inside": ("1,2,3,4\n\n1,2,3,4\n", r"line 2"),
+    "blank line inside": ("1,2,3,4\n\n1,2,3,4\n", r"line 2.*blank line: delete it"),
+    "a score": ("1,2,3,4,0.9\n", r"line 1.*a score behind the box: leave it out"),
+    "decimal commas": ("1,5;2,5;3,5;4,5\n", r"line 1.*decimal commas: write points"),
     "infinite": ("1,2,3,4\n1,inf,3,4\n", r"line 2: .*beyond any image"),
     "huge": ("1,2,3,4\n1,1e300,3,4\n", r"line 2: .*beyond any image"),
     "empty": ("", r"empty"),

@@ -43,6 +43,17 @@ def test_the_matlab_kit_drops_sequences_without_any_success(made_truth):
     assert score_sequences([a, b], boxes, convention="seqtrack").values["AUC"] == pytest.approx(1000 / 21)
 
 
+def test_two_corners_are_no_sizes(tmp_path: Path, truths, made_result):
+    """Scored as sizes they would only look like a bad tracker."""
+    for truth in truths:
+        boxes = made_result(truth)
+        write(tmp_path, truth.name, np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], axis=1))
+    with pytest.raises(
+        ValueError, match=r"look like two corners .* by 0\.\d\d, and by 0\.\d\d as x,y,w,h; write x,y,w,h"
+    ):
+        score_folder(tmp_path, truths)
+
+
 def test_a_curve_without_weight_is_zero():
     blank = SequenceCurves({"success": np.ones(3)}, {"success": 0.0})
     np.testing.assert_array_equal(mean_curves([blank, blank]).curves["success"], np.zeros(3))

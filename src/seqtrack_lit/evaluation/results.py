@@ -27,7 +27,7 @@ import numpy as np
 from jaxtyping import Bool, Float64
 
 from seqtrack_lit.checks import path_part, same_files, shown
-from seqtrack_lit.files import read_bytes, write_atomic
+from seqtrack_lit.files import encoding_of, read_bytes, write_atomic
 
 # Folder names that say which benchmark lies in them: ours first, then those of other code.
 BENCHMARK_FOLDERS: dict[str, tuple[str, ...]] = {
@@ -158,7 +158,7 @@ def _read_numbers(path: Path, columns: int | None) -> Float64[np.ndarray, "rows 
     if not path.is_file():
         raise FileNotFoundError(f"no result file {path}: track the sequence first, or correct the folder")
     content = read_bytes(path, largest=_LARGEST_FILE)
-    lines = content.decode("utf-8-sig", errors="replace").rstrip().splitlines()
+    lines = content.decode(encoding_of(content), errors="replace").rstrip().splitlines()
     if not lines:
         raise ValueError(f"{path}: the file is empty, probably a run that was stopped; delete it and track again")
     rows = [line.translate(_SEPARATORS).split() for line in lines]
@@ -166,10 +166,8 @@ def _read_numbers(path: Path, columns: int | None) -> Float64[np.ndarray, "rows 
     expected = "four numbers x,y,w,h" if columns == 4 else "one number" if columns == 1 else f"{columns} numbers"
     for number, row in enumerate(rows, 1):
         if len(row) != columns:
-            cause = (
-                "a half-written last line: track it again" if number == len(rows) and number > 1 else "another format"
-            )
-            raise ValueError(f"{path}, line {number}: {shown(lines[number - 1])} is not {expected}; likely {cause}")
+            text, cause = shown(lines[number - 1]), _cause(len(row), lines[number - 1], last=number == len(rows) > 1)
+            raise ValueError(f"{path}, line {number}: {text} is not {expected}; likely {cause}")
     try:
         values = np.array(rows, dtype=np.float64)
     except ValueError:
@@ -190,6 +188,18 @@ def _read_numbers(path: Path, columns: int | None) -> Float64[np.ndarray, "rows 
             "here, track it again"
         )
     return values
+
+
+def _cause(count: int, line: str, *, last: bool) -> str:
+    """Why a line may hold another number of values, and the remedy."""
+    if last and count < 4:
+        return "a half-written last line: track it again"
+    if not count:
+        return "a blank line: delete it; where a box is missing, write one"
+    if count == 8 and (";" in line or "\t" in line) and "," in line:
+        return "decimal commas: write points"
+    kinds = {5: "a score behind the box: leave it out", 8: "a polygon: write the box around it"}
+    return kinds.get(count, "another format: write x,y,w,h of a frame on each line")
 
 
 def find_boxes(folder: Path, name: str, repetition: int = 1) -> Path | None:

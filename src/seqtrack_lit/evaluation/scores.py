@@ -24,13 +24,14 @@ from seqtrack_lit.evaluation.metrics import (
     mean_curves,
     values_of,
 )
-from seqtrack_lit.evaluation.ope import GroundTruth, Rules, SequenceCurves
+from seqtrack_lit.evaluation.ope import GroundTruth, Rules, SequenceCurves, iou
 from seqtrack_lit.evaluation.results import find_boxes, read_boxes, read_times
 from seqtrack_lit.files import read_json, write_atomic
 
 Count = Annotated[int, Ge(0)]
 Percent = Annotated[float, Ge(0), Le(100)]
 Positive = Annotated[float, Ge(0)]
+_CORNERS = 0.2  # so much more mean overlap as two corners is no chance
 
 
 @dataclass(frozen=True)
@@ -230,6 +231,7 @@ def score_folder(
                     f"{path}, line {frames + 1}: the result has {len(rows)} lines, {truth.name} has {frames} frames; "
                     "it is of another video, or of another version of it"
                 )
+        _refuse_corners(folder, truths, boxes)
         names = {"convention": convention, "tracker": tracker, "benchmark": benchmark}
         runs.append(score_sequences(truths, boxes, fps=_speed(paths.values()), **names))
     return runs[0] if len(runs) == 1 else _mean_scores(runs)
@@ -243,6 +245,22 @@ def _check_rows(where: str, truth: GroundTruth, boxes: Float64[np.ndarray, "M 4"
         raise ValueError(
             f"{where}: line {bad[0] + 1} of the result is {boxes[bad[0]].tolist()}; {convention} cannot score NaN "
             f"({knowing} can); track it again"
+        )
+
+
+def _refuse_corners(
+    folder: Path, truths: Sequence[GroundTruth], results: Mapping[str, Float64[np.ndarray, "_ 4"]]
+) -> None:
+    """Refuse rows of two corners: read as corner and size they would be the scores of a bad tracker."""
+    pairs = [(t.boxes[: len(results[t.name])], results[t.name][: len(t.boxes)]) for t in truths]
+    truth, rows = (np.concatenate(boxes) for boxes in zip(*pairs, strict=True))
+    known = np.isfinite(truth).all(1) & (truth[:, 2:] > 0).all(1) & np.isfinite(rows).all(1)
+    corners = np.concatenate([rows[:, :2], np.clip(rows[:, 2:] - rows[:, :2], 0, None)], axis=1)
+    as_sizes, as_corners = (iou(truth[known], boxes[known]).mean() if known.any() else 0 for boxes in (rows, corners))
+    if as_corners > as_sizes + _CORNERS:
+        raise ValueError(
+            f"{folder}: its boxes look like two corners x1,y1,x2,y2, with which they overlap the targets by "
+            f"{as_corners:.2f}, and by {as_sizes:.2f} as x,y,w,h; write x,y,w,h"
         )
 
 

@@ -1,6 +1,5 @@
 """Annotation files as numbers: boxes, flags, VATIC rows, meta information; every error names file, line and remedy."""
 
-import codecs
 import re
 from pathlib import Path
 
@@ -9,15 +8,9 @@ from jaxtyping import Bool, Float64, Int64
 
 from seqtrack_lit.boxes import LARGEST
 from seqtrack_lit.checks import shown
-from seqtrack_lit.files import read_bytes
+from seqtrack_lit.files import encoding_of, read_bytes
 
 LARGEST_TEXT = 64_000_000  # bytes; the boxes of a video of a million frames
-_MARKS = (  # UTF-32 first: its little-endian mark begins as that of UTF-16
-    (codecs.BOM_UTF32_LE, "utf-32"),
-    (codecs.BOM_UTF32_BE, "utf-32"),
-    (codecs.BOM_UTF16_LE, "utf-16"),
-    (codecs.BOM_UTF16_BE, "utf-16"),
-)
 _SPLIT = re.compile(r"\s*[,;]\s*|\s+")
 _GAP = re.compile(r"[\s,;]+")
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|[+-]?nan|[+-]?inf(inity)?", re.IGNORECASE)
@@ -36,9 +29,8 @@ def read_text(path: Path, *, largest: int = LARGEST_TEXT) -> str:
         raise FileNotFoundError(f"{path} is missing; see docs/datasets.md for how the data set must lie") from error
     except OSError as error:
         raise ValueError(f"cannot read {path}: {error.strerror}; expected a text file") from error
-    encoding = next((name for mark, name in _MARKS if data.startswith(mark)), "utf-8-sig")
     try:
-        text = data.decode(encoding)
+        text = data.decode(encoding_of(data))
     except UnicodeDecodeError as error:
         raise ValueError(f"{path} is not a text file (byte {error.start}); unpack or download it again") from error
     if "\0" in text:
