@@ -116,7 +116,10 @@ def test_a_bad_video_is_reported_and_costs_no_other(tmp_path: Path, run, capsys:
         (["baseline=mosse"], "baseline=mosse: no such baseline; allowed: static, kcf, csrt, nano, vit"),
         (["baseline=[kcf,nano]"], "baseline=nano: give baseline_files=FOLDER with its ONNX files; take nano"),
         (["baseline=vit", "baseline_files=gone"], "baseline=vit: baseline_files=gone: no such folder; take object_"),
-        (["baseline=kcf", "benchmark=lasot"], "benchmark.root=data/lasot: no such file or folder"),
+        (
+            ["baseline=kcf", "benchmark=lasot"],
+            "; paths.data= names the folder of all data sets",
+        ),
         (["baseline=kcf", "benchmark=losat"], "allowed:"),
         (["checkpoint=small", "device=mps"], "device=mps: trackers run on cpu and cuda only"),
         (["baseline=kcf", "workers=0"], "workers must be a whole number >= 1, got 0"),

@@ -281,6 +281,11 @@ def test_no_run(tmp_path: Path):
         write_page(tmp_path / "none")
     with pytest.raises(FileNotFoundError, match="holds no run"):
         write_page(tmp_path)
+    for name in ("seed-1", "seed-0"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.yaml").touch()
+    with pytest.raises(FileNotFoundError, match=r"runs=\[\S+\] compares all 2, run=\S+seed-0 takes one"):
+        write_page(tmp_path)
 
 
 @pytest.mark.parametrize("beside", [[], ["index.html"]])

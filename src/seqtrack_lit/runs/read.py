@@ -142,6 +142,10 @@ def read_run(folder: Path) -> Run:
         raise FileNotFoundError(f"no folder {folder}: train and evaluate first, or give run=FOLDER")
     results = folder / "results"
     if not is_run(folder):
+        if below := sorted(str(path) for path in folder.iterdir() if path.is_dir() and is_run(path)):
+            raise FileNotFoundError(
+                f"{folder} holds runs and is none: runs=[{folder}] compares all {len(below)}, run={below[0]} takes one"
+            )
         raise FileNotFoundError(
             f"{folder} holds no run: no config.yaml, run.json, metrics.csv or results/<tracker>/<benchmark>/scores.json"
         )

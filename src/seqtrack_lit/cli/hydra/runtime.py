@@ -290,8 +290,13 @@ def config_folder() -> Path:
     raise FileNotFoundError(f"no conf/ in {package} or {package.parents[1]}: install seqtrack-lit again")
 
 
-def existing(path: str | os.PathLike[str], key: str) -> Path:
+def existing(path: str | os.PathLike[str], key: str, remedy: str = "") -> Path:
     """The path, with ~ expanded, if it exists.
+
+    Args:
+        path: of a file or a folder.
+        key: of the configuration that names it.
+        remedy: what to do otherwise, where that is more than to correct the key.
 
     Raises:
         FileNotFoundError: it does not; the message names the configuration key.
@@ -299,7 +304,8 @@ def existing(path: str | os.PathLike[str], key: str) -> Path:
     found = Path(path).expanduser()
     if reason := why_not_there(found):
         parent = next(folder for folder in [*found.absolute().parents] if there(folder))
-        raise FileNotFoundError(f"{key}={printable(str(path))[:300]}: {reason} (the path exists up to {parent})")
+        text = f"{key}={printable(str(path))[:300]}: {reason} (the path exists up to {parent})"
+        raise FileNotFoundError(f"{text}; {remedy}" if remedy else text)
     return found
 
 
