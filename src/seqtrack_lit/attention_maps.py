@@ -164,7 +164,7 @@ def bars(distribution: Float64[np.ndarray, "bins"], *, width: int, height: int) 
     np.maximum.at(tallest, column, distribution)
     if bins < width:  # a bin is wider than a column
         tallest = distribution[np.arange(width) * bins // width]
-    level = tallest / max(float(tallest.max()), 1e-12) * height
+    level = tallest / max(float(np.max(tallest)), 1e-12) * height
     filled = np.arange(height, 0, -1)[:, None] <= np.ceil(level)[None]
     return np.where(filled[..., None], np.uint8(40), np.uint8(255)).repeat(3, axis=-1)
 

@@ -124,7 +124,7 @@ def misread(
     size = np.array([width, height])
     huge = (far > 2 * size).any(1)
     if huge.any():
-        return "huge", int(rows[huge.argmax()])
+        return "huge", int(rows[np.argmax(huge)])
     out = (near + far > 1.05 * size).any(1)
     if out.any() and (near >= 0).all() and (far > near).all() and (far <= size + 1).all():
         return "corners", int(rows[out.argmax()])

@@ -123,7 +123,7 @@ def robust_errors(truth: GroundTruth, pred: Float64[np.ndarray, "M 4"], *, posit
         )
     missing = np.isnan(gt).any(1)
     if missing.any() and truth.rules != "uav":
-        raise ValueError(f"{truth.name}: line {missing.argmax() + 1} of the ground truth holds NaN")
+        raise ValueError(f"{truth.name}: line {np.argmax(missing) + 1} of the ground truth holds NaN")
     pred = pred[:frames]
     zero = (pred[:, 2:] == 0).any(1) & ~missing[: len(pred)]
     pred = copy_forward(pred, zero)

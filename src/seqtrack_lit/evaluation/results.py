@@ -179,7 +179,7 @@ def _read_numbers(path: Path, columns: int | None) -> Float64[np.ndarray, "rows 
                 raise ValueError(f"{path}, line {number}: {text} is not {expected}; remove headers and words") from None
         raise
     if columns != 4 and np.isnan(values).any():
-        number = int(np.isnan(values).any(axis=1).argmax()) + 1
+        number = int(np.argmax(np.isnan(values).any(axis=1))) + 1
         raise ValueError(f"{path}, line {number}: {shown(lines[number - 1])} is not {expected}; track it again")
     infinite = np.flatnonzero((np.abs(values) > _LARGEST.get(columns, 1e9)).any(axis=1))
     if infinite.size:

@@ -190,7 +190,7 @@ def _check_boxes(file: str, text: str, expected: Expected) -> list[str]:
         return [f"{file}: {len(rows)} lines; the video has {expected.frames} frames"]
     problems = []
     if (rows[:, 2:] <= 0).any():
-        problems.append(f"{file}, line {(rows[:, 2:] <= 0).any(1).argmax() + 1}: a box without area")
+        problems.append(f"{file}, line {np.argmax((rows[:, 2:] <= 0).any(1)) + 1}: a box without area")
     if np.abs(rows[0] - expected.first_box).max() > 1:  # some trackers write integers
         problems.append(f"{file}, line 1: {rows[0].tolist()} is not the given box {expected.first_box.tolist()}")
     return problems

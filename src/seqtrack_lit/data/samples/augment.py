@@ -57,7 +57,7 @@ class _Brightness:
         """The brighter or darker image under the key "image"."""
         factor = np.float32(self._generator.uniform(self.low, self.high))
         levels = _LEVELS * factor
-        if (levels % 1).max() < 1 - 2 * _BELOW:  # no level lies where rounding errors decide
+        if np.max(levels % 1) < 1 - 2 * _BELOW:  # no level lies where rounding errors decide
             return {"image": cv2.convertScaleAbs(image, alpha=float(factor), beta=_BELOW - 0.5)}
         return {"image": cv2.LUT(image, np.minimum(levels, 255).astype(np.uint8))}
 

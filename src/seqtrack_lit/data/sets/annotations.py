@@ -91,7 +91,7 @@ def read_boxes(path: Path) -> Float64[np.ndarray, "rows 4"]:
 def _bounded(path: Path, boxes: Float64[np.ndarray, "rows 4"]) -> Float64[np.ndarray, "rows 4"]:
     far = (np.abs(boxes) > LARGEST).any(1)  # NaN is not
     if far.any():
-        line = int(far.argmax()) + 1
+        line = int(np.argmax(far)) + 1
         raise ValueError(
             f"{path}, line {line}: box {','.join(f'{value:g}' for value in boxes[line - 1])} lies beyond any picture; "
             "expected x,y,w,h in pixels, or 0,0,0,0 where the target is absent"
