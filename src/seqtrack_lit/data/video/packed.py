@@ -121,8 +121,8 @@ def _remote(place: str, offset: int, count: int) -> bytes:
         raise OSError(f"cannot read {place}: {shown(str(error), 200)}") from error
 
 
-class PackedFrames:
-    """Frames kept whole: those of the data set, to the bit."""
+class _Packed:
+    """A video whose frames are `count` rows of a pack, from number `row` on."""
 
     def __init__(self, pieces: Pieces, row: int, count: int, name: str) -> None:
         self.pieces, self.row, self.count, self.name = pieces, row, count, name
@@ -130,36 +130,38 @@ class PackedFrames:
     def __len__(self) -> int:
         return self.count
 
+    def _there(self, index: int) -> tuple[range, str]:
+        """The pieces of a frame, and its name for messages."""
+        at = position(index, self.count, self.name)
+        what, there = f"{self.name}, frame {at}", self.pieces.of(self.row + at)
+        if not there:
+            raise ValueError(f"{what} is not in the pack {self.pieces.place}: no target in it, or it was unreadable")
+        return there, what
+
+
+class PackedFrames(_Packed):
+    """Frames kept whole: those of the data set, to the bit."""
+
     def __getitem__(self, index: int) -> Image:
-        number, what = self._only(index)
+        (number, *_), what = self._there(index)
         return _checked(decode_image(self.pieces.read(number), what), self.pieces, number, what)
 
     def reduced(self, index: int, factor: int) -> Image | ImagePart:
         """See `ReducibleFrames`."""
-        number, what = self._only(index)
+        (number, *_), what = self._there(index)
         reduced = decode_reduced(self.pieces.read(number), what, factor)
         return self[index] if reduced is None else reduced
 
-    def _only(self, index: int) -> tuple[int, str]:
-        there, what = _there(self, index)
-        return there[0], what
 
-
-class PackedCrops:
+class PackedCrops(_Packed):
     """Frames of which pieces are kept, each for some of the crops that training cuts."""
-
-    def __init__(self, pieces: Pieces, row: int, count: int, name: str) -> None:
-        self.pieces, self.row, self.count, self.name = pieces, row, count, name
-
-    def __len__(self) -> int:
-        return self.count
 
     def __getitem__(self, index: int) -> Image:
         raise ValueError(f"{self.name}: whole frames are not kept in the pack {self.pieces.place}")
 
     def part(self, index: int, crop: Crop) -> ImagePart:
         """See `CroppedFrames`."""
-        there, what = _there(self, index)
+        there, what = self._there(index)
         height, width = self.pieces.columns["shapes"][self.row + index % self.count].tolist()
         a, b = there[0], there[-1] + 1
         regions, sizes = (self.pieces.columns[name][a:b].tolist() for name in ("region", "size"))
@@ -194,15 +196,6 @@ def choose(crop: Crop, frame_wh: tuple[int, int], regions: list[list[int]], size
             if rank > best_rank:
                 best, best_rank = number, rank
     return best
-
-
-def _there(frames: PackedFrames | PackedCrops, index: int) -> tuple[range, str]:
-    """The pieces of a frame, and its name for messages."""
-    at = position(index, frames.count, frames.name)
-    what, there = f"{frames.name}, frame {at}", frames.pieces.of(frames.row + at)
-    if not there:
-        raise ValueError(f"{what} is not in the pack {frames.pieces.place}: no target in it, or it was unreadable")
-    return there, what
 
 
 def _checked(values: Column, pieces: Pieces, number: int, what: str) -> Image:
