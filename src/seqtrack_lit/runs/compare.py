@@ -22,7 +22,7 @@ from seqtrack_lit.runs.migrate import migrate_settings
 from seqtrack_lit.runs.read import Run, is_run, is_trained, own_file, read_run
 
 # Where a run is put, how it is watched, how it is begun: no result depends on it.
-_ASIDE = ("name", "resume", "overwrite", "fit", "paths", "logger", "callbacks", "slots")
+_ASIDE = ("name", "resume", "overwrite", "paths", "logger", "callbacks")
 _ENVIRONMENT = ("device", "precision", "revision", "versions", "python", "machine", "data")
 PAGE = "comparison"  # folder of the page, below the folder all runs are in
 UNKNOWN = "not recorded"

@@ -22,6 +22,9 @@ KEYS: dict[str, str | None] = {
     "data.seed": None,
     "model.encoder.apart": "model.encoder.separate_blocks",
     "which": "eval_checkpoint",
+    "launcher": None,  # of a sweep: hydra/launcher
+    "slots": None,
+    "fit": None,
     "model.xavier": None,
     "model.encoder.xavier": None,
     "model.decoder.xavier": None,

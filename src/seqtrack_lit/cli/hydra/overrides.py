@@ -34,8 +34,8 @@ _TEXT = (
 )  # fmt: skip
 # Ends like one of them and is a flag: whether activations are recomputed.
 _NO_TEXT = "model.encoder.checkpoint"
-# How a sweep is run, not what; a job's folder is not named by it. The last two: in runs of earlier versions.
-OF_A_SWEEP = ("resume", "overwrite", "launcher", "slots")
+# How a sweep is run, not what; a job's folder is not named by it.
+OF_A_SWEEP = ("resume", "overwrite")
 # Parts of seqtrack-train's configuration that name a service or a place: they are the reader's own, not a file's.
 # init_from and model.encoder.pretrained stay: the result depends on them.
 _OWN_GROUPS = ("logger", "local", "paths")
