@@ -45,7 +45,6 @@ from seqtrack_lit.cli.vot_benchmark import run_vot, vot_settings
 
 if TYPE_CHECKING:
     from seqtrack_lit.evaluation.scores import Scores
-    from seqtrack_lit.tracking.benchmark import Summary
     from seqtrack_lit.tracking.seqtrack import SeqTrackTracker
     from seqtrack_lit.tracking.tracker import Videos
     from seqtrack_lit.tracking.workers import MakeTracker
@@ -139,7 +138,8 @@ class Benchmark:
         check_identity(folder, identity, replace=self.config.replace)
         batch = batch_of(self.config.batch, devices)
         summary = run_benchmark(make, self.videos, folder, workers=self.config.workers, devices=devices, batch=batch)
-        print(printable(_line(tracker, self.name, summary, folder)), flush=True)
+        done = f"{tracker} on {self.name}: {summary.text('videos')}; results in {folder}"
+        print(printable(done), flush=True)
         if summary.failed:
             return [f"{tracker} on {self.name}, {name}: {reason}" for name, reason in summary.failed.items()]
         videos = [self.videos[i] for i in range(len(self.videos))]
@@ -245,16 +245,6 @@ def _fingerprint(videos: "Videos") -> str:
         content.update(f"{video.name}\n{len(video)}\n".encode())
         content.update(video.boxes.tobytes())
     return content.hexdigest()[:16]
-
-
-def _line(tracker: str, benchmark: str, summary: "Summary", folder: Path) -> str:
-    """What was done, in one line."""
-    parts = [f"{summary.tracked} videos tracked"]
-    if summary.tracked:
-        parts.append(f"{summary.frames} frames at {summary.fps:.1f} frames/s")
-    parts += [f"{summary.found} were there"] if summary.found else []
-    parts += [f"{len(summary.failed)} FAILED"] if summary.failed else []
-    return f"{tracker} on {benchmark}: {', '.join(parts)}; results in {folder}"
 
 
 def _leave_unfinished(unfinished: list[str]) -> None:

@@ -98,10 +98,7 @@ def run_vot(
         place = folder / experiment.kind
         store, batch = Trajectories(place, experiment, refiner), batch_of(config.batch, devices)
         summary = run_benchmark(make, experiment, store, workers=config.workers, devices=devices, batch=batch)
-        text = f"{tracker} on {name}, {experiment.kind}: {summary.tracked} runs tracked"
-        text += f", {summary.frames} frames at {summary.fps:.1f} frames/s" if summary.tracked else ""
-        text += f", {summary.found} were there" if summary.found else ""
-        text += f", {len(summary.failed)} FAILED" if summary.failed else ""
+        text = f"{tracker} on {name}, {experiment.kind}: {summary.text('runs')}"
         if experiment.realtime is not None:
             simulated = experiment.realtime
             text += f"; simulated: {1000 * simulated.seconds:g} ms a frame, grace {simulated.grace}"

@@ -53,6 +53,13 @@ class Summary:
         """Frames per second of the tracker itself, one process; 0 when nothing was tracked."""
         return self.frames / self.seconds if self.seconds > 0 else 0.0
 
+    def text(self, what: str) -> str:
+        """The same in words; `what` was tracked: videos, or the runs of a VOT experiment."""
+        speed = f", {self.frames} frames at {self.fps:.1f} frames/s" if self.tracked else ""
+        found = f", {self.found} were there" if self.found else ""
+        failed = f", {len(self.failed)} FAILED" if self.failed else ""
+        return f"{self.tracked} {what} tracked{speed}{found}{failed}"
+
 
 @dataclass(frozen=True)
 class ResultFiles:
