@@ -99,7 +99,7 @@ def test_parts_do_not_share_pictures_and_copies_stay_together(pool_folder):
 
 
 def test_a_pool_that_is_none(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"pool\.csv is not there"):
+    with pytest.raises(FileNotFoundError, match=r"no pool\.csv in it\); `seqtrack-data pool="):
         PicturePool(tmp_path)
 
 
