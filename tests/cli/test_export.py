@@ -51,6 +51,11 @@ def test_official(tmp_path, run):
     expected = to_official(load_model(OFFICIAL, official_config=config).model.state_dict())
     assert written.keys() == expected.keys()
     assert all(torch.equal(written[key], expected[key]) for key in expected)
+    again = load_model(tmp_path / "new" / "SEQTRACK_ep0500.pth.tar", official_config=config).model.state_dict()
+    assert all(
+        torch.equal(again[key], value)
+        for key, value in load_model(OFFICIAL, official_config=config).model.state_dict().items()
+    )
 
 
 @pytest.mark.parametrize(

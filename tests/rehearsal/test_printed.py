@@ -17,7 +17,10 @@ from tests.rehearsal.conftest import SHORT, SMALL, Run, shortened
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 GOLDEN = ROOT / "tests/golden/model/s1"
-DOCS = [f"docs/{name}.md" for name in ("train", "sweep", "export", "wandb")]
+DOCS = [
+    f"docs/{name}.md"
+    for name in ("train", "sweep", "export", "wandb", "track", "evaluate", "datasets", "scaling", "index")
+]
 # README compares runs of an experiment, so it comes last
 PAGES = [*sorted(str(path.relative_to(ROOT)) for path in ROOT.glob("experiments/*/README.md")), *DOCS, "README.md"]
 DONE: set[str] = set()  # what a page before had as well
@@ -27,7 +30,9 @@ ELSEWHERE = (
     "hydra/launcher=", "benchmark=glob(*)", "--help", "seqtrack-profile", "seed-1", "seed-2",
     # pictures and weights out of packages; published weights
     "pool=", "experiment=small", "init_from=runs/first", "runs/second", "root=CLIPS", "mask_checkpoint=",
-    "corrections=", "ui=true", "to=official",
+    "ui=true", "to=official",
+    # cameras, streams, stores; packs of every set of a mix; a batch that a rehearsal's is smaller than
+    "source=0", "source=rtsp", "data.packs=", "dry_run=",
 )  # fmt: skip
 # of experiments on generated videos, which bring a model and data of their own
 FEW = [
@@ -43,7 +48,15 @@ def prepared(place: Path, run: Run, trained: dict[str, Path]) -> Path:
         MAKERS[name](place / "data" / name)
     make_vot(place / "data" / "vot2020")
     shutil.copy(GOLDEN / "SEQTRACK_ep0007.pth.tar", place / "SEQTRACK_ep0500.pth.tar")
-    write_video(place / "clip.mp4", [np.full((192, 256, 3), 40 + number, np.uint8) for number in range(6)])
+    frames = [np.full((192, 256, 3), 40 + number, np.uint8) for number in range(40)]
+    write_video(place / "clip.mp4", frames)
+    (place / "clip.csv").write_text("frame,target,x,y,w,h\n0,0,120,80,64,48\n4,0,110,70,64,48\n")
+    for video in ("MY_VIDEOS/cat", "VIDEOS/cat", "myvideos/cat", "myvideos/dog"):
+        (place / video).mkdir(parents=True)
+        write_video(place / video / "clip.mp4", frames)
+        (place / video / "groundtruth.txt").write_text("120,80,64,48\n" * 40)
+    rows = "".join(f"{name}/clip.mp4,{frame},120,80,64,48\n" for name in ("cat", "dog") for frame in range(40))
+    (place / "myvideos/all.csv").write_text(f"video,frame,x,y,w,h\n{rows}")
     tracked = [f"run={trained['baseline']}", "benchmark=lasot", "complete=false", "media=false", "device=cpu"]
     for line in (["seqtrack-train", "experiment=quickstart", *FEW], ["seqtrack-evaluate", *tracked]):
         done = run(*line)
@@ -55,7 +68,7 @@ def prepared(place: Path, run: Run, trained: dict[str, Path]) -> Path:
 def as_printed(line: list[str], place: Path) -> list[list[str]]:
     """A command with the replacements above; several where the shell would give several."""
     name, *words = line
-    words = [_dated(word, place) for word in words]
+    words = [_dated(word, place).replace("paths.data=/data", "paths.data=data") for word in words]
     if name == "seqtrack-train":
         if not any(word.startswith("experiment=") and word != "experiment=got10k" for word in words):
             return [[name, *shortened(words)]]
@@ -66,7 +79,9 @@ def as_printed(line: list[str], place: Path) -> list[list[str]]:
         words += ["complete=false"] if any(word.startswith("benchmark=") for word in words) else ["benchmark.count=1"]
         if any(word.startswith("checkpoint=SEQTRACK") for word in words):
             words.append(f"official_config={GOLDEN / 'cfg.yaml'}")
-    if name in ("seqtrack-report", "seqtrack-data") and any(re.match("benchmark=|check=", word) for word in words):
+    if name in ("seqtrack-report", "seqtrack-data") and any(
+        re.match("benchmark=|(check|show|bench|pack)=lasot", word) for word in words
+    ):
         words.append("complete=false")
     stars = [word for word in words if word.endswith("/*/")]
     if not stars:
