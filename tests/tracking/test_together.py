@@ -12,6 +12,7 @@ from seqtrack_lit.data.video.sequence import Video
 from seqtrack_lit.evaluation.results import read_result
 from seqtrack_lit.models.decoder import Decoder
 from seqtrack_lit.models.encoder import ViTEncoder
+from seqtrack_lit.models.prepacked import onednn_works
 from seqtrack_lit.models.seqtrack import SeqTrack
 from seqtrack_lit.tokens import BoxTokenizer
 from seqtrack_lit.tracking import batched
@@ -43,6 +44,15 @@ SETTINGS = {
     "means of bins": (0, {"expectation": 3, "offset": 0.5}),
     "past boxes, no window": (2, {"window": False, "update": "none"}),
 }
+
+
+@pytest.mark.skipif(not onednn_works(torch.float32, "int8"), reason="no products of 8-bit integers by this torch")
+def test_as_one_by_one_in_eight_bits(many: list[Video]) -> None:
+    """The levels of a batch would be those of its largest values, of whichever target."""
+    tracker = SeqTrackTracker(model(), dtype="int8", expectation=3, update_interval=1, update_threshold=0.019)
+    found = track_together(tracker, many, batch=3)
+    for video in many:
+        np.testing.assert_array_equal(found[video.name].boxes, run_tracker(tracker, video).boxes)
 
 
 @pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])

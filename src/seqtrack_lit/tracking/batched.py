@@ -35,7 +35,8 @@ class BatchTracker:
     In float32 on a CPU the tokens are those of each target alone. Products of larger matrices round the last bits
     differently; where two likeliest tokens, or the likelihood and the threshold of the template update, are so close
     that this might decide, the target's frame is computed once more by itself. Boxes by expectation follow the last
-    bits (1e-3 pixels). In lower precision and on a GPU results are equal up to rounding.
+    bits (1e-3 pixels). In 8-bit integers, whose levels span a batch, each target is a pass of its own. In bfloat16
+    and on a GPU results are equal up to rounding.
 
     Args:
         tracker: whose network and settings all targets have.
@@ -69,8 +70,10 @@ class BatchTracker:
     @torch.inference_mode()
     def step(self, targets: Sequence[SeqTrackTracker], images: Images) -> list[Estimate | ValueError]:
         """The same for checked images; an error of one target costs no other."""
-        crops = [target.search_crop() for target in targets]
         one = self.tracker
+        if one.layout == "int8" and len(targets) > 1:
+            return [self.step([target], [image])[0] for target, image in zip(targets, images, strict=True)]
+        crops = [target.search_crop() for target in targets]
         cut = np.stack([crop.cut(image, padding=one.padding) for crop, image in zip(crops, images, strict=True)])
         past = None
         if one.model.past:

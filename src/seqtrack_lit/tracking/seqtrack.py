@@ -89,7 +89,7 @@ class SeqTrackTracker:
         self.clip_margin, self.padding = float(clip_margin), padding
         self.rule = TemplateUpdate(update, update_interval, update_threshold)
         self.device = device_of(device)
-        self.dtype, self._layout = precision_of(dtype, self.device)
+        self.dtype, self.layout = precision_of(dtype, self.device)
         parameter = next(model.parameters())
         if parameter.device != self.device or parameter.dtype != self.dtype:
             model = copy.deepcopy(model).to(self.device, self.dtype)
@@ -104,7 +104,7 @@ class SeqTrackTracker:
             "expectation": expectation,
         }
         self._captured = CapturedGeneration(model, **reading) if cuda else None
-        self._prepacked = None if cuda else PrepackedNetwork(model, self._layout)
+        self._prepacked = None if cuda else PrepackedNetwork(model, self.layout)
         self.cascade = Cascade(cascade, model) if cascade < 1 else None
         self._prepared: tuple[Tensor, Tensor] | None = None  # templates, and what the encoder prepared of them
         self.box: BoxXywh = (0.0, 0.0, 0.0, 0.0)
@@ -123,7 +123,7 @@ class SeqTrackTracker:
             "update_threshold": self.rule.threshold,
             "clip_margin": self.clip_margin,
             "padding": self.padding,
-            "dtype": self._layout or str(self.dtype).removeprefix("torch."),
+            "dtype": self.layout or str(self.dtype).removeprefix("torch."),
             **({} if self.cascade is None else {"cascade": self.cascade.threshold}),
             **({"expectation": self.expectation} if self.expectation else {}),
             **({"offset": self.offset} if self.offset else {}),
