@@ -45,6 +45,12 @@ def keep_freed_memory() -> None:
         mallopt(_TRIM_THRESHOLD, 2**31 - 1)
 
 
+def return_freed_memory() -> None:
+    """Give the memory of what was freed back to the system now; glibc keeps it where something lies above it."""
+    with suppress(AttributeError, OSError, TypeError):
+        ctypes.CDLL(None).malloc_trim(0)
+
+
 def peak_memory(device: torch.device) -> float:
     """Largest memory in GB since it was reset: allocated on the GPU, or resident in this process (0 where unknown)."""
     if device.type == "cuda":

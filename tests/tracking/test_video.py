@@ -142,10 +142,10 @@ def test_clip_of_a_result(tmp_path: Path, height: int, shrink: bool, shown: int)
 
 @pytest.mark.parametrize(
     ("width", "height", "shown"),
-    [(20000, 40, (8192, 16)), (16, 9000, (14, 8192)), (1, 1, (2, 2)), (3, 700, (4, 700))],
+    [(20000, 40, (4096, 8)), (16, 9000, (8, 4096)), (1, 1, (2, 2)), (3, 700, (4, 700))],
 )
 def test_sizes_that_players_take(tmp_path: Path, width: int, height: int, shown: tuple[int, int]) -> None:
-    """20000 x 40 is shrunk by 8192 / 20000 to 8192 x 16.4; sizes are even."""
+    """20000 x 40 is shrunk by 4096 / 20000 to 4096 x 8.2; sizes are even."""
     with VideoWriter(tmp_path / "a.mp4") as writer:
         for _ in range(2):
             writer.write(np.full((height, width, 3), 120, np.uint8))

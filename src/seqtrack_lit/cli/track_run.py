@@ -108,6 +108,7 @@ def _both_ways(files: "TrackFiles", source: "Source", trackers: Any, refiners: A
 
 def _trackers(config: DictConfig, count: int) -> "list[Tracker]":
     """One tracker a target; they share the network."""
+    from seqtrack_lit.process import return_freed_memory
     from seqtrack_lit.tracking.baselines import make_baseline
     from seqtrack_lit.tracking.long_term import for_long
 
@@ -117,6 +118,7 @@ def _trackers(config: DictConfig, count: int) -> "list[Tracker]":
     options = {"quick": True, **tracker_options(config)}
     plain = load_on(str(checkpoint), options, devices_of(config.device)[0])
     plain.release()
+    return_freed_memory()
     tracker = for_long(plain, checkpoint, config.long_term)
     return [tracker, *(copy.copy(tracker) for _ in range(count - 1))]
 

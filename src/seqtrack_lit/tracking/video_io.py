@@ -23,8 +23,8 @@ from seqtrack_lit.pictures import COLORS, TRUTH, draw_boxes
 CLIP_FRAMES = 300  # of a clip at most, from the first
 CLIP_HEIGHT = 360  # small images are enlarged by a whole factor to about this
 PREVIEW_SIDE, PREVIEW_FRAMES, PREVIEW_SECONDS = 360, 60, 8  # pixels; pictures (up to twice as many); of playing
-LONGEST_SIDE = 8192  # pixels of a written frame; together with `MOST_PIXELS` what players take (H.264 level 6.2)
-MOST_PIXELS = 139_264 * 256
+LONGEST_SIDE = 4096  # pixels of a written frame; together with `MOST_PIXELS` what players take (H.264 level 5.1)
+MOST_PIXELS = 36_864 * 256  # of 8K x264 alone would hold 2.2 GB
 
 
 class VideoWriter:
