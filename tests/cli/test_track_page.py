@@ -86,6 +86,21 @@ def test_who_may_ask_for_what(page: Page, tmp_path: Path) -> None:
     assert (status, text[:2]) == (200, b"\xff\xd8")
 
 
+def test_two_pages_of_one_video(page: Page, tmp_path: Path) -> None:
+    """Each has a port of its own, and neither writes over the boxes of the other."""
+    source = open_source(str(tmp_path / "a.mp4"))
+    other = Page(source, page.base, [], lambda given, watch: pytest.fail("not tracked here"))
+    assert other.server.server_port != page.server.server_port
+    other.server.server_close()
+    page.post("boxes", {"frame": 3, "target": 0, "box": [5.0, 5.0, 20.0, 20.0]})
+    page.post("boxes", {"frame": 4, "target": 0, "box": [6.0, 5.0, 20.0, 20.0]})
+    kept = page.kept.read_text()
+    with pytest.raises(ValueError, match=r"another page or program has changed .*a_tracked_corrections\.csv; end this"):
+        other.post("boxes", {"frame": 9, "target": 0, "box": [5.0, 5.0, 20.0, 20.0]})
+    assert page.kept.read_text() == kept
+    assert not other.boxes
+
+
 @needs_browser
 def test_draw_track_correct_export(page: Page, tmp_path: Path) -> None:
     with opened(page.address, local=False) as browser:

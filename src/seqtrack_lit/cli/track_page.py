@@ -64,6 +64,8 @@ class Page:
             for target, one in enumerate(targets)
             for frame, box in zip(one.frames, one.boxes, strict=True)
         }
+        self.kept = base.with_name(f"{base.name}_corrections.csv")
+        self.before = self.kept.read_bytes() if self.kept.exists() else b""  # as this page left it
         self.lock, self.worker = threading.Lock(), threading.Thread()
         self.picked = threading.Event()
         self.result: TrackFiles | None = None
@@ -160,6 +162,8 @@ class Page:
             raise ValueError(f"frame {frame} or target {target}: there is no such one")
         if self.worker.is_alive():
             raise ValueError("tracking goes on; draw when it has ended")
+        if (self.kept.read_bytes() if self.kept.exists() else b"") != self.before:
+            raise ValueError(f"another page or program has changed {self.kept}; end this page and start it anew")
         if drawn["box"] is None:
             self.boxes.pop((frame, target), None)
         else:
@@ -168,7 +172,9 @@ class Page:
         numbers = {target: place for place, target in enumerate(sorted({target for _, target in self.boxes}))}
         rows = sorted((frame, numbers[target], *box) for (frame, target), box in self.boxes.items())
         lines = "".join(f"{','.join(map(str, row))}\n" for row in rows)
-        write_atomic(self.base.with_name(f"{self.base.name}_corrections.csv"), f"frame,target,x,y,w,h\n{lines}")
+        content = f"frame,target,x,y,w,h\n{lines}".encode()
+        write_atomic(self.kept, content)
+        self.before = content
 
     def _start(self) -> None:
         if not self.boxes or self.worker.is_alive():
