@@ -1,6 +1,6 @@
 """The picture of README: a tracked clip, and where the model attends while it writes the four tokens of a box.
 
-python docs/pictures/make.py bigbuckbunny.mp4 293,253,150,195 16,64,131 docs/pictures/tracked.jpg
+python docs/pictures/make.py bigbuckbunny.mp4 293,253,150,195 8,30,100 docs/pictures/tracked.jpg
 """
 
 import sys
