@@ -54,6 +54,15 @@ def test_two_corners_are_no_sizes(tmp_path: Path, truths, made_result):
         score_folder(tmp_path, truths)
 
 
+def test_a_box_that_cannot_be_scored_names_its_folder(tmp_path: Path, truths, made_result):
+    for truth in truths:
+        boxes = made_result(truth)
+        boxes[5, 2] = -3
+        write(tmp_path, truth.name, boxes)
+    with pytest.raises(ValueError, match=rf"^{tmp_path}: x on toy, a: line 6 of the result is .*-3"):
+        score_folder(tmp_path, truths, tracker="x", benchmark="toy")
+
+
 def test_a_curve_without_weight_is_zero():
     blank = SequenceCurves({"success": np.ones(3)}, {"success": 0.0})
     np.testing.assert_array_equal(mean_curves([blank, blank]).curves["success"], np.zeros(3))

@@ -233,7 +233,10 @@ def score_folder(
                 )
         _refuse_corners(folder, truths, boxes)
         names = {"convention": convention, "tracker": tracker, "benchmark": benchmark}
-        runs.append(score_sequences(truths, boxes, fps=_speed(paths.values()), **names))
+        try:
+            runs.append(score_sequences(truths, boxes, fps=_speed(paths.values()), **names))
+        except ValueError as error:
+            raise ValueError(f"{folder}: {error}") from None
     return runs[0] if len(runs) == 1 else _mean_scores(runs)
 
 
