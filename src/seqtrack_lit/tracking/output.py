@@ -190,9 +190,8 @@ class TrackFiles:
         """What was written, in one line."""
         kinds = [".mp4"] * (self.video is not None) + [".webp"] * (self.preview is not None) + [".csv"]
         masks = "; masks are in _masks/ and _masks.json" if self.masks is not None else ""
-        return (
-            f"{self.frames} frames at {self.fps:.1f} frames/s; look at {self.base}{', '.join(kinds)} and .json{masks}"
-        )
+        frames = "1 frame" if self.frames == 1 else f"{self.frames} frames at {self.fps:.1f} frames/s"
+        return f"{frames}; look at {self.base}{', '.join(kinds)} and .json{masks}"
 
     def _row(self, target: int, estimate: Estimate | None) -> list[float]:
         """The numbers of a target, as they are written; NaN where it is not tracked, which counts as lost."""
