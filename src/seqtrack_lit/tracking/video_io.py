@@ -64,7 +64,10 @@ class VideoWriter:
         elif any(shown):
             image = np.pad(image, ((0, shown[0]), (0, shown[1]), (0, 0)), mode="edge")
         frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")
-        self._container.mux(self._stream.encode(frame))
+        try:
+            self._container.mux(self._stream.encode(frame))
+        except av.error.FFmpegError as error:  # it names a number of an open file
+            raise OSError(error.errno, error.strerror, str(self.path)) from error
         self.frames += 1
 
     def close(self) -> None:
