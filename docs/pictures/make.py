@@ -3,7 +3,7 @@
 python docs/pictures/make.py bigbuckbunny.mp4 293,253,150,195 8,30,100 docs/pictures/tracked.jpg
 """
 
-import sys
+import argparse
 
 import cv2
 import numpy as np
@@ -16,7 +16,10 @@ from seqtrack_lit.tracking.source import open_source
 
 SIDE = 192  # pixels: height of a frame, side of a map
 
-source, box, shown, out = sys.argv[1:]
+parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+for name in ("source", "box", "frames", "out"):
+    parser.add_argument(name)
+source, box, shown, out = vars(parser.parse_args()).values()
 tracker, rows = load_seqtrack(device="cpu"), []
 for number, image in enumerate(open_source(source).frames):
     if number == 0:

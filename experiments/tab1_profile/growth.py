@@ -8,10 +8,10 @@ COUNT frames (H.264) or of COUNT megabytes (uncompressed) and read 20 frames fro
 through 10 frames by the tracker that ships.
 """
 
+import argparse
 import copy
 import resource
 import shutil
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -115,7 +115,10 @@ KINDS = {one.__name__: one for one in (sequences, results, runs, frames, megabyt
 
 def main() -> None:
     """Make, measure, print."""
-    kind, count = sys.argv[1], int(sys.argv[2])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("kind", choices=KINDS)
+    parser.add_argument("count", type=int)
+    kind, count = vars(parser.parse_args()).values()
     with tempfile.TemporaryDirectory() as place:
         work = KINDS[kind](Path(place), count)
         before, begin = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.process_time()
