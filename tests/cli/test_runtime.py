@@ -333,6 +333,27 @@ def test_an_option_of_any_group_makes_a_sweep(run: Callable[..., int], tmp_path:
     assert seen == [1, 2]
 
 
+@pytest.mark.parametrize(
+    ("file", "text"),
+    [
+        ("local/default.yaml", "# @package _global_\nhydra: {mode: 2, sweeper: {params: {train.samples: '1,2'}}}"),
+        ("debug/nested.yaml", "# @package _global_\ndefaults: [/experiment/several@_global_]"),
+    ],
+)
+def test_a_file_that_leads_to_a_sweep_makes_one(run: Callable[..., int], tmp_path: Path, file: str, text: str) -> None:
+    """Beside files of editors that are none, and of other encodings."""
+    sweep = "hydra: {mode: MULTIRUN, sweeper: {params: {train.samples: '1,2'}}}"
+    for name, content in (("experiment/several.yaml", f"# @package _global_\n{sweep}"), (file, text)):
+        (tmp_path / "conf" / name).parent.mkdir(exist_ok=True)
+        (tmp_path / "conf" / name).write_text(content)
+    (tmp_path / "conf/model/.#mine.yaml").symlink_to("nowhere")
+    (tmp_path / "conf/model/latin.yaml").write_bytes(b"# \xf6")
+    seen: list[int] = []
+    arguments = ["+debug=nested"] if "debug" in file else []
+    assert run(*arguments, "needed=1", body=lambda config: seen.append(config.train.samples)) == 0
+    assert seen == [1, 2]
+
+
 def test_sweep_without_failures_exits_0(run: Callable[..., int]) -> None:
     """-m may stand anywhere."""
     seen: list[str] = []

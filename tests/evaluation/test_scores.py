@@ -1,6 +1,7 @@
 """Scores: means over sequences, attributes, repetitions; written and read; result folders of anybody."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -43,15 +44,17 @@ def test_the_matlab_kit_drops_sequences_without_any_success(made_truth):
     assert score_sequences([a, b], boxes, convention="seqtrack").values["AUC"] == pytest.approx(1000 / 21)
 
 
-def test_two_corners_are_no_sizes(tmp_path: Path, truths, made_result):
+def test_two_corners_are_told_from_sizes(tmp_path: Path, truths, made_result, caplog):
     """Scored as sizes they would only look like a bad tracker."""
     for truth in truths:
         boxes = made_result(truth)
-        write(tmp_path, truth.name, np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], axis=1))
-    with pytest.raises(
-        ValueError, match=r"look like two corners .* by 0\.\d\d, and by 0\.\d\d as x,y,w,h; write x,y,w,h"
-    ):
-        score_folder(tmp_path, truths)
+        write(tmp_path / "corners", truth.name, np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], axis=1))
+        boxes[:, 2:] *= 2.5  # a bad tracker, not refused
+        write(tmp_path / "bad", truth.name, boxes)
+    score_folder(tmp_path / "bad", truths)
+    assert not caplog.records
+    score_folder(tmp_path / "corners", truths)
+    assert re.search(r"corners: are its boxes two corners .* by 0\.\d\d, as x,y,w,h by 0\.\d\d", caplog.text)
 
 
 def test_a_box_that_cannot_be_scored_names_its_folder(tmp_path: Path, truths, made_result):

@@ -11,7 +11,7 @@ from seqtrack_lit.training.callbacks.progress import ProgressLines
 
 
 def told(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, first: float, then: float) -> list[str]:
-    """Lines of 300 of 1,000 steps, of which the first 60 take `first` seconds each; every batch is half a step."""
+    """Lines of 300 of 1,000 steps, the first 60 of `first` seconds each, and two validations; a batch is half a step."""
     caplog.set_level(logging.INFO)
     clock = [0.0]
     monkeypatch.setattr(time, "perf_counter", lambda: clock[0])
@@ -23,6 +23,10 @@ def told(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, firs
             clock[0] += (first if step < 60 else then) / 2
             trainer.global_step = step + half
             lines.on_train_batch_end(trainer, module)
+        if step in (30, 100):
+            lines.on_validation_start(trainer, module)
+            clock[0] += 500
+            lines.on_validation_end(trainer, module)
     return [record.getMessage() for record in caplog.records]
 
 

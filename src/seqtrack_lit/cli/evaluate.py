@@ -196,8 +196,9 @@ def _check(config: DictConfig, checkpoint: Path | None, baselines: list[str]) ->
     if config.official_config is not None:
         existing(config.official_config, "official_config")
     if config.benchmark.get("root") is not None:
+        ours = Path(str(config.benchmark.root)).is_relative_to(str(config.paths.data))
         remedy = "paths.data= names the folder of all data sets, docs/datasets.md how each lies in it"
-        existing(config.benchmark.root, "benchmark.root", remedy)
+        existing(config.benchmark.root, "benchmark.root", *([remedy] if ours else []))
     whole("", 1, **({} if config.workers is None else {"workers": config.workers}))
     if config.batch != "auto":
         whole("", 1, 1000, batch=config.batch)

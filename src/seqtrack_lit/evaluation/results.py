@@ -167,7 +167,8 @@ def _read_numbers(path: Path, columns: int | None) -> Float64[np.ndarray, "rows 
     for number, row in enumerate(rows, 1):
         if len(row) != columns:
             text, cause = shown(lines[number - 1]), _cause(len(row), lines[number - 1], last=number == len(rows) > 1)
-            raise ValueError(f"{path}, line {number}: {text} is not {expected}; likely {cause}")
+            kind = cause or f"another format: write {expected} of a frame on each line"
+            raise ValueError(f"{path}, line {number}: {text} is not {expected}; likely {kind}")
     try:
         values = np.array(rows, dtype=np.float64)
     except ValueError:
@@ -191,15 +192,20 @@ def _read_numbers(path: Path, columns: int | None) -> Float64[np.ndarray, "rows 
 
 
 def _cause(count: int, line: str, *, last: bool) -> str:
-    """Why a line may hold another number of values, and the remedy."""
+    """Why a line may hold another number of values, and the remedy; empty where that is not known."""
+    if "\0" in line:
+        return "UTF-16 without its mark: write UTF-8"
     if last and count < 4:
         return "a half-written last line: track it again"
     if not count:
         return "a blank line: delete it; where a box is missing, write one"
-    if count == 8 and (";" in line or "\t" in line) and "," in line:
+    if "," in line and len(re.split(r"[;\t]", line.strip())) == 4:
         return "decimal commas: write points"
-    kinds = {5: "a score behind the box: leave it out", 8: "a polygon: write the box around it"}
-    return kinds.get(count, "another format: write x,y,w,h of a frame on each line")
+    kinds = {
+        5: "a score behind the box or a frame number in front: leave it out",
+        8: "a polygon: write the box around it",
+    }
+    return kinds.get(count, "")
 
 
 def find_boxes(folder: Path, name: str, repetition: int = 1) -> Path | None:

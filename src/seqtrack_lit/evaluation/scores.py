@@ -5,6 +5,7 @@ of a curve, taken at a point or as an area; which points, and which weights, is 
 """
 
 import json
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
@@ -28,6 +29,7 @@ from seqtrack_lit.evaluation.ope import GroundTruth, Rules, SequenceCurves, iou
 from seqtrack_lit.evaluation.results import find_boxes, read_boxes, read_times
 from seqtrack_lit.files import read_json, write_atomic
 
+log = logging.getLogger(__name__)
 Count = Annotated[int, Ge(0)]
 Percent = Annotated[float, Ge(0), Le(100)]
 Positive = Annotated[float, Ge(0)]
@@ -231,7 +233,7 @@ def score_folder(
                     f"{path}, line {frames + 1}: the result has {len(rows)} lines, {truth.name} has {frames} frames; "
                     "it is of another video, or of another version of it"
                 )
-        _refuse_corners(folder, truths, boxes)
+        _warn_of_corners(folder, truths, boxes)
         names = {"convention": convention, "tracker": tracker, "benchmark": benchmark}
         try:
             runs.append(score_sequences(truths, boxes, fps=_speed(paths.values()), **names))
@@ -251,20 +253,22 @@ def _check_rows(where: str, truth: GroundTruth, boxes: Float64[np.ndarray, "M 4"
         )
 
 
-def _refuse_corners(
+def _warn_of_corners(
     folder: Path, truths: Sequence[GroundTruth], results: Mapping[str, Float64[np.ndarray, "_ 4"]]
 ) -> None:
-    """Refuse rows of two corners: read as corner and size they would be the scores of a bad tracker."""
+    """Tell when rows may be two corners: read as corner and size they have the scores of a bad tracker."""
     pairs = [(t.boxes[: len(results[t.name])], results[t.name][: len(t.boxes)]) for t in truths]
     truth, rows = (np.concatenate(boxes) for boxes in zip(*pairs, strict=True))
     known = np.isfinite(truth).all(1) & (truth[:, 2:] > 0).all(1) & np.isfinite(rows).all(1)
-    corners = np.concatenate([rows[:, :2], np.clip(rows[:, 2:] - rows[:, :2], 0, None)], axis=1)
-    as_sizes, as_corners = (iou(truth[known], boxes[known]).mean() if known.any() else 0 for boxes in (rows, corners))
+    corners = np.concatenate([rows[:, :2], rows[:, 2:] - rows[:, :2]], axis=1)[known]
+    if not known.any() or (corners[:, 2:] <= 0).any():
+        return
+    as_sizes, as_corners = (iou(truth[known], boxes).mean() for boxes in (rows[known], corners))
     if as_corners > as_sizes + _CORNERS:
-        raise ValueError(
-            f"{folder}: its boxes look like two corners x1,y1,x2,y2, with which they overlap the targets by "
-            f"{as_corners:.2f}, and by {as_sizes:.2f} as x,y,w,h; write x,y,w,h"
-        )
+        log.warning(
+            "%s: are its boxes two corners x1,y1,x2,y2? So read they overlap the targets by %.2f, as x,y,w,h by %.2f; "
+            "if so, write x,y,w,h", folder, as_corners, as_sizes,
+        )  # fmt: skip
 
 
 def _speed(paths: Iterable[Path]) -> float | None:

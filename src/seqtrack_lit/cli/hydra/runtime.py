@@ -212,12 +212,13 @@ def _failures_reported_once() -> Iterator[None]:
 def _composed_once(folder: Path, arguments: list[str]) -> Iterator[None]:
     """While inside, Hydra does not compose a configuration just to see whether it makes a sweep of the command.
 
-    Options of groups that are not named in `arguments` never do, nor those of groups in which no file says so.
+    Only experiments do, unless a file outside of their folder sets the mode or leads to one of them.
     """
     former, keys = Hydra.get_mode, {key_of(item) for item in arguments}
-    named = [path.read_text() for key in keys if (folder / key).is_dir() for path in (folder / key).rglob("*.yaml")]
-    asked = any(re.match(r"hydra\.(mode|searchpath)|--?c", key) for key in keys)
-    if not asked and "MULTIRUN" not in "".join(named):
+    asked = any(re.match(r"experiment|hydra\.(mode|searchpath)|--?c", key) for key in keys)
+    others = (path for path in folder.rglob("*.yaml") if path.is_file() and path.parent != folder / "experiment")
+    sweep = re.compile(rb"MULTIRUN|\bmode:\s*2|experiment/|/experiment\b")
+    if not asked and not any(sweep.search(path.read_bytes()) for path in others):
         setattr(Hydra, "get_mode", lambda *_, **__: None)  # noqa: B010
     try:
         yield

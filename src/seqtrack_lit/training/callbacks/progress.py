@@ -25,6 +25,7 @@ class ProgressLines(Callback):
     def __init__(self, *, bar: bool | None = None) -> None:
         self.bar = sys.stdout.isatty() if bar is None else bar
         self._progress: Progress | None = None
+        self._since = (0, 0.0)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Draw the bar."""
@@ -50,6 +51,15 @@ class ProgressLines(Callback):
                 )
         if self._progress is not None:
             self._progress.update(self._task, completed=trainer.global_step)
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Steps wait from here on."""
+        self._paused = time.perf_counter()
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """The time of a validation is no step's."""
+        before, then = self._since
+        self._since = before, then + time.perf_counter() - self._paused
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Print the line."""
