@@ -325,7 +325,6 @@ def test_sweep_over_odd_paths(run: Callable[..., int]) -> None:
 
 @pytest.mark.parametrize("arguments", [["model=several"], ["hydra.mode=MULTIRUN", "train.samples=1,2"]])
 def test_an_option_of_any_group_makes_a_sweep(run: Callable[..., int], tmp_path: Path, arguments: list[str]) -> None:
-    """Without -m: as experiments do."""
     sweep = "hydra: {mode: MULTIRUN, sweeper: {params: {train.samples: '1,2'}}}"
     (tmp_path / "conf/model/several.yaml").write_text(f"# @package _global_\n{sweep}\n")
     seen: list[int] = []

@@ -11,7 +11,7 @@ from seqtrack_lit.training.callbacks.progress import ProgressLines
 
 
 def told(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, first: float, then: float) -> list[str]:
-    """Lines of 300 of 1,000 steps, the first 60 of `first` seconds each, and two validations; a batch is half a step."""
+    """Lines of 300 of 1000 steps, the first 60 of `first` seconds each, and two validations; a batch is half a step."""
     caplog.set_level(logging.INFO)
     clock = [0.0]
     monkeypatch.setattr(time, "perf_counter", lambda: clock[0])

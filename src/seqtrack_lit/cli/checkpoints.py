@@ -1,14 +1,17 @@
-"""Checkpoints and baselines as the commands name them, loaded as trackers."""
+"""Models, checkpoints and baselines as the commands name them; checkpoints loaded as trackers."""
 
 import hashlib
+import re
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from seqtrack_lit.checks import one_of
-from seqtrack_lit.cli.hydra.runtime import existing
+from seqtrack_lit.cli.hydra.overrides import options_of
+from seqtrack_lit.cli.hydra.runtime import config_folder, existing
 from seqtrack_lit.runs.folder import read_metadata
 from seqtrack_lit.weights import SMALL
 
@@ -51,6 +54,25 @@ def checkpoint_of(config: DictConfig) -> Path | None:
     there = (path.parent / f"{other}.ckpt").is_file()
     remedy = f"eval_checkpoint={other} takes the other one" if there else "train first, or give checkpoint=FILE"
     raise FileNotFoundError(f"run={config.run}: there is no {path}; {remedy}")
+
+
+def check_encoder() -> None:
+    """The encoder has the size that the model's name says.
+
+    Raises:
+        ValueError: it has not, as with model=seqtrack_l256 model/encoder=mae_b16.
+    """
+    choices = HydraConfig.get().runtime.choices
+    model, encoder = str(choices.get("model")), str(choices.get("model/encoder"))
+    sizes = [re.fullmatch(pattern, name) for pattern, name in ((r".*_([bl])\d+", model), (r"(.*_)([bl])\d+", encoder))]
+    if sizes[0] is None or sizes[1] is None or sizes[0][1] == sizes[1][2]:
+        return
+    fitting = f"{sizes[1][1]}{sizes[0][1]}"
+    names = [name for name in options_of(config_folder(), "model/encoder") if name.startswith(fitting)]
+    raise ValueError(
+        f"model/encoder={encoder} is a ViT-{sizes[1][2].upper()}, but model={model} has a ViT-{sizes[0][1].upper()}: "
+        f"take {f'model/encoder={names[0]}, or ' if names else ''}a model of the encoder's size"
+    )
 
 
 def baselines_of(value: Any) -> list[str]:

@@ -18,7 +18,8 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from seqtrack_lit.checks import whole
-from seqtrack_lit.cli.hydra.runtime import check_encoder, existing, instantiate, run, without_start
+from seqtrack_lit.cli.checkpoints import check_encoder
+from seqtrack_lit.cli.hydra.runtime import existing, instantiate, run, without_start
 
 if TYPE_CHECKING:
     from seqtrack_lit.tracking.seqtrack import SeqTrackTracker

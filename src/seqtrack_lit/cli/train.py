@@ -45,6 +45,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from seqtrack_lit.checks import flag, one_of, printable, whole
+from seqtrack_lit.cli.checkpoints import check_encoder
 from seqtrack_lit.cli.hydra.overrides import (
     OF_A_SWEEP,
     constant_keys,
@@ -58,7 +59,6 @@ from seqtrack_lit.cli.hydra.overrides import (
 )
 from seqtrack_lit.cli.hydra.runtime import (
     USER_ERRORS,
-    check_encoder,
     config_folder,
     existing,
     inference_of,

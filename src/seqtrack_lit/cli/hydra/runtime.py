@@ -350,25 +350,6 @@ def without_start(model: DictConfig) -> DictConfig:
     return changed
 
 
-def check_encoder() -> None:
-    """The encoder has the size that the model's name says.
-
-    Raises:
-        ValueError: it has not, as with model=seqtrack_l256 model/encoder=mae_b16.
-    """
-    choices = HydraConfig.get().runtime.choices
-    model, encoder = str(choices.get("model")), str(choices.get("model/encoder"))
-    sizes = [re.fullmatch(pattern, name) for pattern, name in ((r".*_([bl])\d+", model), (r"(.*_)([bl])\d+", encoder))]
-    if sizes[0] is None or sizes[1] is None or sizes[0][1] == sizes[1][2]:
-        return
-    fitting = f"{sizes[1][1]}{sizes[0][1]}"
-    names = [name for name in options_of(config_folder(), "model/encoder") if name.startswith(fitting)]
-    raise ValueError(
-        f"model/encoder={encoder} is a ViT-{sizes[1][2].upper()}, but model={model} has a ViT-{sizes[0][1].upper()}: "
-        f"take {f'model/encoder={names[0]}, or ' if names else ''}a model of the encoder's size"
-    )
-
-
 def _constructor_message(error: InstantiationException) -> str:
     text = str(error)
     key = match.group(1) if (match := re.search(r"full_key: (\S+)", text)) else ""
