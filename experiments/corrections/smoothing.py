@@ -20,7 +20,7 @@ from seqtrack_lit.tracking.tracker import run_tracker
 
 def main() -> None:
     """Print both means."""
-    parser = argparse.ArgumentParser()
+    parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("videos", type=Path)
     parser.add_argument("--stride", type=int, default=1)
     parser.add_argument("--most", type=int, default=15)

@@ -1,6 +1,7 @@
 """Writing videos that play everywhere. Reading is data/video/file.py."""
 
 import io
+import logging
 import os
 from fractions import Fraction
 from math import sqrt
@@ -20,6 +21,7 @@ from seqtrack_lit.data.video.sequence import Video
 from seqtrack_lit.files import write_atomic
 from seqtrack_lit.pictures import COLORS, TRUTH, draw_boxes
 
+log = logging.getLogger(__name__)
 CLIP_FRAMES = 300  # of a clip at most, from the first
 CLIP_HEIGHT = 360  # small images are enlarged by a whole factor to about this
 PREVIEW_SIDE, PREVIEW_FRAMES, PREVIEW_SECONDS = 360, 60, 8  # pixels; pictures (up to twice as many); of playing
@@ -106,6 +108,8 @@ class VideoWriter:
             rate = 1 / Fraction(1 / self.rate).limit_denominator(1001)
         self._stream = self._container.add_stream("libx264", rate=rate)
         factor = min(1, LONGEST_SIDE / max(width, height), sqrt(MOST_PIXELS / (width * height)))
+        if factor < 1:
+            log.warning("%s is smaller than its frames of %d x %d; boxes stay in their pixels", self.path, width, height)
         width, height = max(1, int(width * factor)), max(1, int(height * factor))
         self._stream.width, self._stream.height = width + width % 2, height + height % 2
         self._stream.pix_fmt = "yuv420p"
