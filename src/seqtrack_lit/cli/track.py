@@ -18,8 +18,8 @@ marked, and looked for in the whole frame (long_term=false: neither). Of others 
 tokens after the window: the lower, the likelier is the target lost.
 corrections=FILE holds boxes that stay as they are, lines frame,target,x,y,w,h (both from 0), or a file of MOT (.txt),
 COCO-video (.json), CVAT (.xml) or YOLO (a folder); what lies between two of them is tracked from both sides, and all
-tracks are smoothed. export= writes such files. With masks=rectangle|alpha_refine|sam2 the video shows masks, too, and <source>_tracked_masks/ holds
-an indexed PNG a frame, <source>_tracked_masks.json COCO's results with run lengths.
+tracks are smoothed. export= writes such files. With masks=rectangle|alpha_refine|sam2 the video shows masks, too, and
+<source>_tracked_masks/ holds an indexed PNG a frame, <source>_tracked_masks.json COCO's results with run lengths.
 """
 
 import atexit

@@ -109,7 +109,9 @@ class VideoWriter:
         self._stream = self._container.add_stream("libx264", rate=rate)
         factor = min(1, LONGEST_SIDE / max(width, height), sqrt(MOST_PIXELS / (width * height)))
         if factor < 1:
-            log.warning("%s is smaller than its frames of %d x %d; boxes stay in their pixels", self.path, width, height)
+            log.warning(
+                "%s is smaller than its frames of %d x %d; boxes stay in their pixels", self.path, width, height
+            )
         width, height = max(1, int(width * factor)), max(1, int(height * factor))
         self._stream.width, self._stream.height = width + width % 2, height + height % 2
         self._stream.pix_fmt = "yuv420p"
