@@ -30,8 +30,8 @@ from jaxtyping import install_import_hook
 
 atexit.register(shutil.rmtree, os.environ["XDG_CONFIG_HOME"], ignore_errors=True)
 
-# Annotations and jaxtyping shapes are checked on every call; an int passes for a float, as in mypy. Which item of a list
-# is checked is drawn, and not from Python's own generator, whose state belongs to the tests.
+# Annotations and jaxtyping shapes are checked on every call; an int passes for a float, as in mypy. Which item of a
+# list is checked is drawn, and not from Python's own generator, whose state belongs to the tests.
 codemain.getrandbits = random.Random().getrandbits
 _checker = types.ModuleType("seqtrack_typechecker")
 _checker.check = beartype(conf=BeartypeConf(is_pep484_tower=True))
