@@ -26,7 +26,7 @@ FACTS: dict[str, Any] = {
     "length": {"total": 960},
     "data": {"lasot": {"videos": 1120, "share": 1.0, "hash": "abcd"}},
     "environment": {
-        "revision": {"commit": "0123456789abcdef", "changed": False},
+        "revision": {"commit": "0123456789abcdef0123456789abcdef01234567", "changed": False},
         "versions": {"torch": "2.15.0"},
         "command": ["seqtrack-train"],
     },
@@ -131,7 +131,7 @@ ENVIRONMENTS: dict[str, tuple[dict[str, object], list[str], list[str]]] = {
         ["revision.commit"],
     ),
     "changed files": (
-        with_environment(revision={"commit": "0123456789abcdef", "changed": True}),
+        with_environment(revision={"commit": "0123456789abcdef0123456789abcdef01234567", "changed": True}),
         ["1 of 2 runs began with files that differ from their revision"],
         ["revision.changed"],
     ),
@@ -185,7 +185,9 @@ def test_many_settings_on_paper(make: Make):
     page = write_comparison(read_runs([make("last").parent]))
     with opened(page) as shown:
         first = shown.locator("table.settings td[data-key]").first
-        assert shown.evaluate("document.documentElement.scrollWidth <= innerWidth")
+        for width in (390, 1200):  # of a phone, too
+            shown.set_viewport_size({"width": width, "height": 800})
+            assert shown.evaluate("document.documentElement.scrollWidth <= innerWidth")
         label = "(node) => getComputedStyle(node, '::before').content"
         assert first.evaluate(label) == "none"
         shown.emulate_media(media="print")
