@@ -86,6 +86,17 @@ def test_corrections_are_tracked_from_both_sides(name: str, tmp_path: Path, run)
     np.testing.assert_allclose(rows_of(tmp_path / "out" / "a_tracked.csv"), rows, atol=2e-4)
 
 
+def test_a_correction_of_the_second_target_alone(clip: Path, tmp_path: Path, run, capsys) -> None:
+    (tmp_path / "c.csv").write_text("20,1,15,5,20,20\n")
+    assert run("source=a.mp4", "boxes=[[5,5,20,20],[30,5,20,20]]", *STATIC, "corrections=c.csv") == 0
+    rows = rows_of(tmp_path / "out" / "a_tracked.csv")
+    assert [row[2:6] for row in rows if row[0] == 20] == [[5, 5, 20, 20], [15, 5, 20, 20]]
+    for text in ("20,2,15,5,20,20\n20,5,15,5,20,20\n", "20,-1,15,5,20,20\n", "20,99999,15,5,20,20\n"):
+        (tmp_path / "c.csv").write_text(text)
+        assert run("source=a.mp4", "boxes=[[5,5,20,20],[30,5,20,20]]", *STATIC, "corrections=c.csv") == 2
+        assert "expected 0, 1, 2 ... without gaps" in capsys.readouterr().err
+
+
 def test_a_stop_on_the_way_back_keeps_what_was_found(
     clip: Path, tmp_path: Path, run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -169,7 +169,7 @@ def targets_of(config: DictConfig, boxes: list[list[float]], source: "Source", f
     if config.corrections is not None:
         numbers = source.numbers if source.again is None else source.numbers[: len(source.again)]
         clip = Clip(source.name, first.shape[1], first.shape[0], numbers)
-        read = read_boxes_of_targets(Path(config.corrections).expanduser(), clip)
+        read = read_boxes_of_targets(Path(config.corrections).expanduser(), clip, len(boxes))
         if source.again is None and any(one.frames.tolist() != [start] for one in read):
             raise ValueError("corrections= of a camera or a stream: its frames come once; record it to a file first")
     targets = [_joined(*both) for both in zip_longest(given, read)]

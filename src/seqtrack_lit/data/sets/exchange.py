@@ -74,8 +74,10 @@ def export(kind: str, base: Path, targets: Sequence[TargetBoxes], clip: Clip) ->
     return path
 
 
-def read_boxes_of_targets(path: Path, clip: Clip) -> list[TargetBoxes]:
+def read_boxes_of_targets(path: Path, clip: Clip, given: int = 0) -> list[TargetBoxes]:
     """Targets of a file in one of the formats, by its ending (.csv, .txt is MOT, .json COCO, .xml CVAT, a folder YOLO).
+
+    Of the first `given` targets, whose boxes are known from elsewhere, a .csv may hold none: they come without boxes.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -91,7 +93,16 @@ def read_boxes_of_targets(path: Path, clip: Clip) -> list[TargetBoxes]:
                 "1.1) or a folder (YOLO)"
             )
         rows = readers[path.suffix.lower()](path)
-    return _grouped(path, rows, clip)
+    found = _grouped(path, rows, clip)
+    if path.suffix.lower() != ".csv" or path.is_dir():
+        return found
+    numbers = sorted({row.target for row in rows})
+    far = numbers[0] < 0 or numbers[-1] >= len(numbers) + given
+    if far or not {*range(numbers[-1])} <= {*numbers, *range(given)}:
+        raise ValueError(f"{path}: targets {numbers[:9]}; expected 0, 1, 2 ... without gaps")
+    by_number, none = dict(zip(numbers, found, strict=True)), np.zeros((0, 5))
+    empty = TargetBoxes("target", none[:, 0].astype(np.int64), none[:, 1:], none[:, 0])
+    return [by_number.get(number, empty) for number in range(max(numbers) + 1)]
 
 
 class _Row(NamedTuple):
@@ -170,13 +181,9 @@ def _table(path: Path) -> list[tuple[int, list[float]]]:
 
 
 def _read_csv(path: Path) -> list[_Row]:
-    rows = [
+    return [
         _Row(f"line {line}", int(v[1]), "target", int(v[0]), (v[2], v[3], v[4], v[5]), 1.0) for line, v in _table(path)
     ]
-    targets = sorted({row.target for row in rows})
-    if targets != list(range(len(targets))):
-        raise ValueError(f"{path}: targets {targets[:9]}; expected 0, 1, 2 ... without gaps")
-    return rows
 
 
 def _read_mot(path: Path) -> list[_Row]:
