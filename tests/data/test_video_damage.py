@@ -41,6 +41,14 @@ def test_a_file_cut_short_is_told_once(
     assert frames.notes[0].endswith(told)
 
 
+def test_a_file_cut_before_its_index_names_what_is_missing(tmp_path: Path) -> None:
+    path = encode(tmp_path / "a.mp4")
+    data = path.read_bytes()
+    path.write_bytes(data[: data.index(b"moov") - 104])
+    with pytest.raises(ValueError, match=r"a\.mp4 as a video: its last 100 bytes are missing; .*copy it again"):
+        VideoFrames(path)
+
+
 @pytest.mark.parametrize(
     ("name", "options"), [("a.mp4", FRONT), ("a.mp4", FRAGMENTED), ("a.mp4", {}), ("a.mkv", {}), ("a.webm", {})]
 )

@@ -26,7 +26,7 @@ from jaxtyping import Int64, Shaped
 
 from seqtrack_lit.checks import printable
 from seqtrack_lit.crops import Image
-from seqtrack_lit.data.video.containers import ANY_TITLE, INDEXED, READ, STAMPED, cut_short, read_packets
+from seqtrack_lit.data.video.containers import ANY_TITLE, INDEXED, READ, STAMPED, cut_short, missing_bytes, read_packets
 from seqtrack_lit.data.video.frames import MAX_PIXELS, Range, check_size, spread, to_rgb8, upright, value_range
 from seqtrack_lit.data.video.sequence import position
 
@@ -71,8 +71,10 @@ class VideoFrames:
         try:
             self._scan()
         except av.error.FFmpegError as error:
+            missing = missing_bytes(self.path)
+            what = f"its last {missing:,} bytes are missing" if missing else error.strerror
             raise ValueError(
-                f"cannot open {self.path} as a video: {error.strerror}; expected a whole file that FFmpeg reads "
+                f"cannot open {self.path} as a video: {what}; expected a whole file that FFmpeg reads "
                 f"({' '.join(VIDEO_SUFFIXES)}) or a folder of images; copy it again or convert it"
             ) from error
 
