@@ -174,10 +174,10 @@ def test_folders_of_jobs_lie_in_the_sweep(run: Run, place: Path) -> None:
 
 
 def test_two_processes_and_one_validation_pair(run: Run, place: Path) -> None:
-    two = ["trainer=ddp", "trainer.devices=2", "hydra.run.dir=runs/two"]
+    two = ["trainer=ddp", "trainer.devices=2", "hydra.run.dir=runs/two_processes"]
     done = run("seqtrack-train", *two, *PAPER, "data.validation.pairs=1")
     assert done.code == 0, done.screen
-    assert facts(place / "runs/two")["status"] == "finished"
+    assert facts(place / "runs/two_processes")["status"] == "finished"
 
 
 WRONG = {
