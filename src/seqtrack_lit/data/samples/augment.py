@@ -42,7 +42,7 @@ class Photometric(Protocol):
 
 
 class _Brightness:
-    """See `brightness`; in a sixth of the time where OpenCV's product, which is rounded, comes to the same."""
+    """See `brightness`: by OpenCV's product, which is rounded, where it comes to the same; else by a slower table."""
 
     def __init__(self, low: float, high: float) -> None:
         if not 0 <= low <= high < math.inf:

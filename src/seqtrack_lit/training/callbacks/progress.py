@@ -44,11 +44,10 @@ class ProgressLines(Callback):
         if done in (_STARTING, *_TOLD) and done > before:  # the same again while gradients are summed
             now = time.perf_counter()
             seconds, self._since = (now - then) / (done - before), (done, now)
-            if done in _TOLD and not 0.8 < seconds / (self._told or math.inf) < 1.25 and trainer.is_global_zero:
-                left, self._told = _steps(trainer) - trainer.global_step, seconds
-                log.info(
-                    "about %s for %d more steps of %.2g s, and the validations", _clock(seconds * left), left, seconds
-                )
+            left, new = _steps(trainer) - trainer.global_step, not 0.8 < seconds / (self._told or math.inf) < 1.25
+            if done in _TOLD and new and left > 0 and trainer.is_global_zero:
+                self._told, took = seconds, _clock(seconds * left)
+                log.info("about %s for %d more steps of %.2g s, and the validations", took, left, seconds)
         if self._progress is not None:
             self._progress.update(self._task, completed=trainer.global_step)
 
